@@ -1,0 +1,1 @@
+"""A hyperparameter-study framework for SEEKR continual learning."""

@@ -1,0 +1,1 @@
+"""What came out: the ledger, the ranking, TensorBoard."""

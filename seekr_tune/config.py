@@ -1,0 +1,239 @@
+"""The one schema: what an experiment file may say.
+
+The paths of these fields (`method.replay_percent`, ...) are the keys of experiment files, of `--set` and of search
+spaces alike. Values are checked where they enter; what needs the data or the model (a head budget above the
+model's heads) is checked when those are loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Fraction = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
+Split = Literal["train", "eval", "test"]
+MethodName = Literal["seqft", "replay", "derpp", "seekr", "joint"]
+SemanticsName = Literal["corrected", "official"]
+SelectionName = Literal["importance", "sensitivity", "forgettability", "random", "all"]
+MetricName = Literal["exact_match", "first_character", "first_word", "rouge_l", "edit_similarity", "sari"]
+Direction = Literal["maximize", "minimize"]
+
+
+class Section(BaseModel):
+    """A part of the experiment file: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Limits(Section):
+    """Caps on the rows of each split, taken from its start; null reads all."""
+
+    train: Count | None = None
+    """Most rows of a task's `train` split."""
+    eval: Count | None = None
+    """Most rows of a task's `eval` split."""
+    test: Count | None = None
+    """Most rows of a task's `test` split."""
+
+    def of(self, split: Split) -> int | None:
+        """The cap of one split, or None for all of its rows."""
+        return {"train": self.train, "eval": self.eval, "test": self.test}[split]
+
+
+class Columns(Section):
+    """Names of the two fields of a row."""
+
+    prompt: str = "prompt"
+    """Field that holds the input text."""
+    answer: str = "answer"
+    """Field that holds the text to be learned."""
+
+
+class StreamConfig(Section):
+    """Which tasks are learned, in which order, and how they are scored."""
+
+    source: Literal["builtin", "trace_json", "datasets", "jsonl", "parquet"] = "builtin"
+    """Where tasks come from: the built-in generator, or files under `root` in one of four layouts."""
+    root: str | None = None
+    """Directory of the tasks (or a hub name for `datasets`); not used by `builtin`. Null: still to be given."""
+    tasks: tuple[str, ...] = Field(min_length=1)
+    """Tasks in learning order, each named by its folder under `root`; sub-folders are allowed."""
+    metrics: dict[str, MetricName] = Field(default_factory=dict)
+    """Metric of a task; a task that is not listed is scored by `exact_match`."""
+    limits: Limits = Limits()
+    """Caps on the rows of each split."""
+    columns: Columns = Columns()
+    """Field names of a row."""
+
+    @model_validator(mode="after")
+    def _tasks_are_distinct(self) -> Self:
+        twice = sorted({task for task in self.tasks if self.tasks.count(task) > 1})
+        if twice:
+            raise ValueError(f"tasks must differ, but {twice[0]!r} is listed twice; drop one of them")
+        return self
+
+    def metric_of(self, task: str) -> MetricName:
+        """The metric of one task."""
+        return self.metrics.get(task, "exact_match")
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (PEFT); only they are trained and saved."""
+
+    rank: PositiveInt = 8
+    """Rank of each adapter."""
+    alpha: PositiveFloat = 16.0
+    """Scale: the adapter's output is multiplied by alpha / rank."""
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Dropout before each adapter."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Modules that get an adapter, by name."""
+
+
+class ModelConfig(Section):
+    """The base model that learns the stream."""
+
+    path: str | None = "builtin"
+    """A directory, a hub name, or `builtin` for the model that ships with the package. Null: still to be given."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the weights."""
+    lora: LoraConfig | None = None
+    """Adapter settings; null trains all weights."""
+
+
+class RecipeConfig(Section):
+    """How one task is trained. Belongs to the recipe, not to the search: tune it on `seqft`, then freeze it."""
+
+    epochs: Count | tuple[Count, ...] = 1
+    """Passes over a task's train split: one number, or one for each task."""
+    learning_rate: PositiveFloat = 1e-5
+    """Peak learning rate of AdamW."""
+    batch_size: PositiveInt = 16
+    """New-task samples of one optimizer step, over all workers."""
+    micro_batch_size: PositiveInt | None = None
+    """Samples of one forward pass on one worker; null takes the whole share of the step."""
+    replay_batch_size: PositiveInt = 4
+    """Replay samples of one replay step, over all workers. Smaller means more replay updates for the same samples."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW moment decays."""
+    weight_decay: NonNegativeFloat = 0.0
+    """AdamW weight decay."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Clip the global gradient norm to this; null does not clip."""
+    lr_schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    """Learning-rate schedule within a task (transformers)."""
+    warmup_steps: int = Field(0, ge=0)
+    """Optimizer steps of warm-up at the start of each schedule."""
+    reset_optimizer: bool | None = None
+    """Start each task with a fresh optimizer; null: as the semantics say (corrected resets, official keeps)."""
+    max_prompt_tokens: PositiveInt = 512
+    """Longer prompts are cut on the left."""
+    max_answer_tokens: PositiveInt = 64
+    """Longest answer, EOS included; also the most tokens that evaluation generates."""
+    pad_to_multiple_of: PositiveInt = 8
+    """Batches are padded on the left to a multiple of this length."""
+
+    def epochs_of(self, index: int) -> int:
+        """Passes over the train split of task `index`."""
+        return self.epochs if isinstance(self.epochs, int) else self.epochs[index]
+
+
+class MethodConfig(Section):
+    """What keeps the old tasks alive."""
+
+    name: MethodName = "seekr"
+    """`seqft` no replay, `replay` samples only, `derpp` with logits, `seekr` with logits and attention, `joint` all at once."""
+    semantics: SemanticsName = "corrected"
+    """`official` reproduces the authors' release number for number; `corrected` mends its quirks (docs/method.md)."""
+    replay_percent: float = Field(1.0, ge=0.0, le=100.0)
+    """Share of each task's train split that is kept in the replay memory, in percent."""
+    head_budget: Count | Fraction = 0.125
+    """Heads distilled, in total: a count (integer) or a fraction (0.125) of all heads."""
+    layer_ratio: float = Field(0.75, gt=0.0, le=1.0)
+    """Share of the layers that may hold selected heads."""
+    query_budget: Count | None = 100
+    """Query rows distilled per sample; null takes all."""
+    selection: SelectionName = "importance"
+    """What ranks the heads; `all` ignores the budgets."""
+    logit_weight: float = Field(0.5, ge=0.0, le=1.0)
+    """Weight of logit distillation; cross-entropy on replayed samples weighs 1 minus this (paper: 1 - lambda1)."""
+    attention_weight: NonNegativeFloat = 1000.0
+    """Weight of attention distillation (paper: lambda2)."""
+
+
+class TrainingConfig(Section):
+    """Where a trial runs."""
+
+    workers: int = Field(0, ge=0)
+    """0: in the process of the trial itself; N: a Ray TorchTrainer of N workers."""
+    strategy: Literal["single", "ddp"] | None = None
+    """How workers share the model; null: `ddp` for two or more workers, else `single`."""
+    resources_per_worker: dict[str, PositiveFloat] = Field(default_factory=lambda: {"CPU": 1.0})
+    """Ray resources of one worker (of the trial's process where `workers` is 0), e.g. {CPU: 4, GPU: 1}."""
+    max_failures: int = Field(2, ge=0)
+    """Times that lost workers are started again from the newest checkpoint before the trial fails."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+
+    @model_validator(mode="after")
+    def _strategy_fits_workers(self) -> Self:
+        if self.strategy == "single" and self.workers > 1:
+            raise ValueError(f"strategy 'single' allows at most one worker, but workers is {self.workers}; set strategy to ddp")
+        if self.strategy == "ddp" and self.workers < 2:
+            raise ValueError(f"strategy 'ddp' needs at least 2 workers, but workers is {self.workers}; set strategy to single")
+        return self
+
+
+class EvaluationConfig(Section):
+    """What is scored, and when."""
+
+    matrix: Literal["full", "seen", "diagonal_and_last"] = "full"
+    """`full`: every task before and after each task; `seen`: learned tasks only; `diagonal_and_last`: the least for OP and BWT."""
+    splits: tuple[Literal["eval", "test"], ...] = ("eval",)
+    """Splits that are scored. `test` is not read unless it is listed here."""
+    batch_size: PositiveInt = 32
+    """Prompts generated at once."""
+
+
+class StudyConfig(Section):
+    """Which settings are searched."""
+
+    space: str | None = None
+    """Search-space file, relative to the experiment file."""
+    trials: PositiveInt = 10
+    """Trials in total."""
+    sampler: Literal["tpe", "random", "qmc", "nsgaii"] = "tpe"
+    """Optuna sampler."""
+    objectives: dict[str, Direction] = Field(default_factory=lambda: {"op": "maximize"}, min_length=1)
+    """Ledger columns to optimise, each with its direction; several make a Pareto search."""
+    bounds: tuple[Literal["seqft", "joint"], ...] = ()
+    """Reference runs beside the trials: no replay, and all tasks at once; they give the normalised gain."""
+    max_concurrent: PositiveInt | None = None
+    """Trials at the same time; null: as many as the machine's resources allow."""
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: str = Field("experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the experiment; part of the default output directory."""
+    seed: int = Field(0, ge=0)
+    """Seed of data order, memory draws, query rows and the built-in data."""
+    stream: StreamConfig
+    model: ModelConfig = ModelConfig()
+    recipe: RecipeConfig = RecipeConfig()
+    method: MethodConfig = MethodConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    study: StudyConfig = StudyConfig()
+
+    @model_validator(mode="after")
+    def _one_epoch_count_per_task(self) -> Self:
+        epochs, tasks = self.recipe.epochs, self.stream.tasks
+        if isinstance(epochs, tuple) and len(epochs) != len(tasks):
+            raise ValueError(
+                f"recipe.epochs lists {len(epochs)} numbers for {len(tasks)} tasks; give one number, or one for each task"
+            )
+        return self

@@ -1,0 +1,42 @@
+"""The exception tree.
+
+    SeekrTuneError              something this project can name; never a bare traceback for a user
+    ├── UserError               what the user can mend: one line, exit code 2
+    │   ├── ConfigError         an experiment file, an override or a search space
+    │   ├── DataError           a stream: its folders, files, rows
+    │   ├── ModelError          a model or tokenizer that cannot be loaded or served
+    │   └── StudyError          a run or study directory, or what is asked of it
+    └── CheckpointError         a checkpoint whose files do not match its manifest
+
+Anything else that escapes is a fault of this project: exit code 1, with a traceback.
+"""
+
+from __future__ import annotations
+
+
+class SeekrTuneError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class UserError(SeekrTuneError, ValueError):
+    """What the user can mend. The message says what is wrong, where, and how to mend it, in one line."""
+
+
+class ConfigError(UserError):
+    """An experiment file, a `--set` override or a search space is wrong."""
+
+
+class DataError(UserError):
+    """A stream cannot be read, or what was read cannot be learned from."""
+
+
+class ModelError(UserError):
+    """A model or tokenizer cannot be loaded, or the attention tap cannot serve it."""
+
+
+class StudyError(UserError):
+    """A run or study directory is not what the command needs."""
+
+
+class CheckpointError(SeekrTuneError):
+    """A checkpoint is incomplete or does not match its manifest."""

@@ -1,0 +1,1 @@
+"""SEEKR itself: tensors in, tensors out."""

@@ -1,0 +1,1 @@
+"""How a stream is learned: the continual loop, callable in a plain Python session."""

@@ -1,0 +1,1 @@
+"""What is learned, in which order: data in, batches and scores out."""
