@@ -144,7 +144,7 @@ class MethodConfig(Section):
     """What keeps the old tasks alive."""
 
     name: MethodName = "seekr"
-    """`seqft` no replay, `replay` samples only, `derpp` with logits, `seekr` with logits and attention, `joint` all at once."""
+    """`seqft` no replay, `replay` samples only, `derpp` also logits, `seekr` also attention, `joint` all tasks at once."""
     semantics: SemanticsName = "corrected"
     """`official` reproduces the authors' release number for number; `corrected` mends its quirks (docs/method.md)."""
     replay_percent: float = Field(1.0, ge=0.0, le=100.0)
@@ -180,9 +180,9 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _strategy_fits_workers(self) -> Self:
         if self.strategy == "single" and self.workers > 1:
-            raise ValueError(f"strategy 'single' allows at most one worker, but workers is {self.workers}; set strategy to ddp")
+            raise ValueError(f"strategy 'single' allows one worker, but workers is {self.workers}; set strategy to ddp")
         if self.strategy == "ddp" and self.workers < 2:
-            raise ValueError(f"strategy 'ddp' needs at least 2 workers, but workers is {self.workers}; set strategy to single")
+            raise ValueError(f"strategy 'ddp' needs 2 workers or more, but workers is {self.workers}; set it to single")
         return self
 
 
@@ -190,7 +190,7 @@ class EvaluationConfig(Section):
     """What is scored, and when."""
 
     matrix: Literal["full", "seen", "diagonal_and_last"] = "full"
-    """`full`: every task before and after each task; `seen`: learned tasks only; `diagonal_and_last`: the least for OP and BWT."""
+    """`full`: every task, before and after each; `seen`: learned tasks only; `diagonal_and_last`: what OP and BWT need."""
     splits: tuple[Literal["eval", "test"], ...] = ("eval",)
     """Splits that are scored. `test` is not read unless it is listed here."""
     batch_size: PositiveInt = 32
@@ -206,7 +206,7 @@ class StudyConfig(Section):
     """Trials in total."""
     sampler: Literal["tpe", "random", "qmc", "nsgaii"] = "tpe"
     """Optuna sampler."""
-    objectives: dict[str, Direction] = Field(default_factory=lambda: {"op": "maximize"}, min_length=1)
+    objectives: dict[str, Direction] = Field(default={"op": "maximize"}, min_length=1)
     """Ledger columns to optimise, each with its direction; several make a Pareto search."""
     bounds: tuple[Literal["seqft", "joint"], ...] = ()
     """Reference runs beside the trials: no replay, and all tasks at once; they give the normalised gain."""
@@ -234,6 +234,6 @@ class Config(Section):
         epochs, tasks = self.recipe.epochs, self.stream.tasks
         if isinstance(epochs, tuple) and len(epochs) != len(tasks):
             raise ValueError(
-                f"recipe.epochs lists {len(epochs)} numbers for {len(tasks)} tasks; give one number, or one for each task"
+                f"recipe.epochs lists {len(epochs)} numbers for {len(tasks)} tasks; give one, or one for each task"
             )
         return self

@@ -108,7 +108,7 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
             here[name] = {}
         here = here[name]
         if not isinstance(here, dict):
-            raise ConfigError(f"{key}: {'.'.join(parents[: depth + 1])} is not a section, so nothing can be set inside it")
+            raise ConfigError(f"{key}: {'.'.join(parents[: depth + 1])} is not a section: nothing can be set in it")
     here[leaf] = value
 
 
