@@ -1,0 +1,94 @@
+"""The terms of the replay loss, as sums that the caller divides.
+
+    loss(replay step) = (1 - w_logit) CE + w_logit (logit distillation) + w_attention (attention distillation)
+    loss(new step)    = CE
+
+Source: paper equations (1)-(3), (5), (12), (13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from seekr_tune.method.memory import RowTargets
+
+IGNORED = -100
+"""Label of a position that is not learned."""
+
+
+def answer_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum over label tokens of -log p(token | everything before it); a scalar in nats.
+
+    Args:
+        logits: of the LAST `kept` positions, `[batch, kept, vocabulary]`.
+        labels: `[batch, positions]`, IGNORED where nothing is learned; all labels lie in the last `kept - 1` positions
+            (or `kept` equals `positions`).
+    """
+    targets = labels[:, -logits.shape[1] :][:, 1:]
+    return cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+
+
+def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of each sample over its own label tokens, `[batch]`."""
+    targets = labels[:, -logits.shape[1] :][:, 1:]
+    losses = cross_entropy(logits[:, :-1].transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none")
+    return losses.sum(dim=1) / (targets != IGNORED).sum(dim=1)
+
+
+def label_rows(logits: Tensor, labels: Tensor, shift: int) -> Tensor:
+    """Logit rows that belong to the label tokens, sample after sample, `[label tokens, vocabulary]`.
+
+    Args:
+        logits: of the last `kept` positions, `[batch, kept, vocabulary]`.
+        labels: `[batch, positions]`.
+        shift: 1 takes the row that predicts a label token, 0 the row at the token itself.
+    """
+    kept = logits.shape[1]
+    is_label = labels[:, -kept:] != IGNORED
+    if shift:
+        return logits[:, :-shift][is_label[:, shift:]]
+    return logits[is_label]
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    """Sum over rows of -sum_v softmax(teacher)_v log softmax(student)_v; a scalar in nats.
+
+    Its gradient is that of KL(teacher || student); the teacher's entropy is a constant. Temperature 1.
+    """
+    return -(torch.softmax(teacher.float(), dim=-1) * torch.log_softmax(student.float(), dim=-1)).sum()
+
+
+def row_divergence(student: Tensor, teacher: Tensor, epsilon: float) -> Tensor:
+    """KL(teacher || student) of each attention row, in nats.
+
+    Args:
+        student: log-probabilities, `[..., keys]`.
+        teacher: probabilities, `[..., keys]`; keys with probability 0 contribute nothing.
+        epsilon: added to the student's probability inside the logarithm; 0 for the exact divergence.
+    """
+    log_student = torch.log(student.exp() + epsilon) if epsilon else student
+    return (torch.xlogy(teacher, teacher) - teacher * log_student).sum(dim=-1)
+
+
+def attention_distillation(
+    rows: Mapping[int, Tensor], targets: Mapping[int, RowTargets], weights: Mapping[int, Tensor], epsilon: float
+) -> Tensor:
+    """Weighted sum of row divergences over layers, pairs and queries; a scalar.
+
+    Args:
+        rows: the student's log-probabilities by layer, `[pairs, queries, keys]`.
+        targets: the teacher's rows by layer.
+        weights: weight of each row by layer, `[pairs, queries]`, 0 at filling.
+        epsilon: see `row_divergence`.
+    """
+    terms = [
+        (row_divergence(rows[layer], target.probabilities, epsilon) * weights[layer]).sum()
+        for layer, target in targets.items()
+    ]
+    return torch.stack(terms).sum()
