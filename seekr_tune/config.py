@@ -84,7 +84,7 @@ class LoraConfig(Section):
 
     rank: PositiveInt = 8
     """Rank of each adapter."""
-    alpha: PositiveFloat = 16.0
+    alpha: PositiveInt = 16
     """Scale: the adapter's output is multiplied by alpha / rank."""
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Dropout before each adapter."""
@@ -144,7 +144,7 @@ class MethodConfig(Section):
     """What keeps the old tasks alive."""
 
     name: MethodName = "seekr"
-    """`seqft` no replay, `replay` samples only, `derpp` also logits, `seekr` also attention, `joint` all tasks at once."""
+    """`seqft` no replay, `replay` samples only, `derpp` also logits, `seekr` also attention, `joint` all at once."""
     semantics: SemanticsName = "corrected"
     """`official` reproduces the authors' release number for number; `corrected` mends its quirks (docs/method.md)."""
     replay_percent: float = Field(1.0, ge=0.0, le=100.0)
@@ -161,6 +161,27 @@ class MethodConfig(Section):
     """Weight of logit distillation; cross-entropy on replayed samples weighs 1 minus this (paper: 1 - lambda1)."""
     attention_weight: NonNegativeFloat = 1000.0
     """Weight of attention distillation (paper: lambda2)."""
+    replay_cycle: Count | None = None
+    """`official` only: one replay step every so many new steps; null: new batches / replay batches, rounded down."""
+
+    def in_effect(self) -> MethodConfig:
+        """The same settings with the parts that `name` leaves out set to zero."""
+        off: dict[MethodName, dict[str, float]] = {
+            "seqft": {"replay_percent": 0.0, "logit_weight": 0.0, "attention_weight": 0.0},
+            "joint": {"replay_percent": 0.0, "logit_weight": 0.0, "attention_weight": 0.0},
+            "replay": {"logit_weight": 0.0, "attention_weight": 0.0},
+            "derpp": {"attention_weight": 0.0},
+            "seekr": {},
+        }
+        return self.model_copy(update=off[self.name])
+
+    @model_validator(mode="after")
+    def _cycle_needs_official_schedule(self) -> Self:
+        if self.replay_cycle is not None and self.semantics != "official":
+            raise ValueError(
+                "replay_cycle is read by the official schedule only; drop it, or set method.semantics to official"
+            )
+        return self
 
 
 class TrainingConfig(Section):
@@ -190,7 +211,7 @@ class EvaluationConfig(Section):
     """What is scored, and when."""
 
     matrix: Literal["full", "seen", "diagonal_and_last"] = "full"
-    """`full`: every task, before and after each; `seen`: learned tasks only; `diagonal_and_last`: what OP and BWT need."""
+    """`full`: every task, before and after each; `seen`: learned tasks only; `diagonal_and_last`: OP and BWT only."""
     splits: tuple[Literal["eval", "test"], ...] = ("eval",)
     """Splits that are scored. `test` is not read unless it is listed here."""
     batch_size: PositiveInt = 32

@@ -5,6 +5,7 @@
     │   ├── ConfigError         an experiment file, an override or a search space
     │   ├── DataError           a stream: its folders, files, rows
     │   ├── ModelError          a model or tokenizer that cannot be loaded or served
+    │   ├── TrainingError       training diverged: a loss or gradient is not a number
     │   └── StudyError          a run or study directory, or what is asked of it
     └── CheckpointError         a checkpoint whose files do not match its manifest
 
@@ -32,6 +33,10 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """A model or tokenizer cannot be loaded, or the attention tap cannot serve it."""
+
+
+class TrainingError(UserError):
+    """A loss or a gradient stopped being a finite number; the message names the task, the step and the term."""
 
 
 class StudyError(UserError):

@@ -102,6 +102,12 @@ def observe_rows(
     return _split_rows(tap, tokens, queries, shape)
 
 
+@torch.no_grad()
+def observe_logits(model: nn.Module, tokens: Tokens, semantics: Semantics) -> list[Tensor]:
+    """Logit rows that distillation reads, by sample, `[labels, vocabulary]` on the CPU."""
+    return _split_logits(answer_logits(model, tokens, semantics), tokens, semantics)
+
+
 @dataclass(frozen=True)
 class Observation:
     """What the end-of-task pass reads of a batch; lists have one entry a sample.
@@ -146,12 +152,9 @@ def observe(
             for layer in layers
         ]
     )
-    own_logits = label_rows(logits.detach(), tokens.labels, semantics.logit_shift).float().cpu()
-    counts = (tokens.labels[:, semantics.logit_shift :] != IGNORED).sum(dim=1).tolist()
     return Observation(
         rows=_split_rows(tap, tokens, queries, shape),
-        # A slice would keep the storage of the whole batch alive in the replay memory.
-        logits=[part.clone() for part in torch.split(own_logits, counts)],
+        logits=_split_logits(logits.detach(), tokens, semantics),
         energy=energy.cpu(),
         losses=losses.detach().cpu(),
     )
@@ -229,6 +232,13 @@ def _split_rows(tap: AttentionTap, tokens: Tokens, queries: Sequence[Tensor], sh
         rows = [tap.rows[layer].detach()[pairs, : len(own), padded_length - length :] for layer in range(num_layers)]
         samples.append(torch.stack(rows).exp().cpu())
     return samples
+
+
+def _split_logits(logits: Tensor, tokens: Tokens, semantics: Semantics) -> list[Tensor]:
+    rows = label_rows(logits, tokens.labels, semantics.logit_shift).float().cpu()
+    counts = (tokens.labels[:, semantics.logit_shift :] != IGNORED).sum(dim=1).tolist()
+    # A slice would keep the storage of the whole batch alive in the replay memory.
+    return [part.clone() for part in torch.split(rows, counts)]
 
 
 def _output_gradients(loss: Tensor, tap: AttentionTap, semantics: Semantics) -> dict[int, Tensor]:

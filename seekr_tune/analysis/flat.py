@@ -1,0 +1,113 @@
+"""A trial's config as flat columns whose type depends on the schema alone, never on the values of one study.
+
+A field that only takes numbers is a number everywhere (null where it is off), a switch is a flag, and all else is
+text: strings as they are, lists and mixed values as JSON. So `method.replay_percent` is a float in every ledger,
+whether a study searched it or not, and the ledgers of several studies can be joined.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, JsonValue
+
+from seekr_tune.config import Config
+from seekr_tune.errors import StudyError
+
+Kind = Literal["number", "flag", "text"]
+Scalar = float | bool | str | None
+
+
+@cache
+def known_kinds() -> Mapping[str, Kind]:
+    """The kind of every fixed leaf of the config, by path, in the order of the schema."""
+    return {path: kind for path, kind in _leaf_kinds("", Config) if not path.endswith(".*")}
+
+
+@cache
+def _open_kinds() -> Mapping[str, Kind]:
+    """The kind of the values of mappings whose keys are the user's, by the mapping's path."""
+    return {path.removesuffix(".*"): kind for path, kind in _leaf_kinds("", Config) if path.endswith(".*")}
+
+
+def kind_of(path: str) -> Kind:
+    """The kind of a config path; text for one that this version of the schema does not know."""
+    known = known_kinds().get(path)
+    if known is not None:
+        return known
+    for prefix, kind in _open_kinds().items():
+        if path.startswith(f"{prefix}."):
+            return kind
+    return "text"
+
+
+def flat_config(config: Mapping[str, JsonValue]) -> dict[str, Scalar]:
+    """Every leaf of a nested config by its path, each of the kind that `kind_of` gives."""
+    return {path: flat_value(path, value) for path, value in _leaves("", config)}
+
+
+def flat_value(path: str, value: JsonValue) -> Scalar:
+    """One config value as the kind of its path; null stays null.
+
+    Raises:
+        StudyError: the value is of another kind than this version of the schema gives the field.
+    """
+    kind = kind_of(path)
+    if value is None:
+        return None
+    if kind == "number" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind == "flag" and isinstance(value, bool):
+        return value
+    if kind == "text":
+        return value if isinstance(value, str) else json.dumps(value)
+    raise StudyError(f"config field {path}={value!r} is not a {kind}; the package version that wrote it must read it")
+
+
+def _leaves(prefix: str, value: JsonValue | Mapping[str, JsonValue]) -> Iterator[tuple[str, JsonValue]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(f"{prefix}.{name}" if prefix else name, inner)
+    else:
+        yield prefix, value
+
+
+def _leaf_kinds(prefix: str, section: type[BaseModel]) -> Iterator[tuple[str, Kind]]:
+    for name, field in section.model_fields.items():
+        path = f"{prefix}.{name}" if prefix else name
+        types = set(_plain_types(field.annotation))
+        inner = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
+        if inner:
+            yield from _leaf_kinds(path, inner[0])
+        elif any(get_origin(one) is dict for one in types):
+            mapping = next(one for one in types if get_origin(one) is dict)
+            yield f"{path}.*", _kind(set(_plain_types(get_args(mapping)[1])))
+        else:
+            yield path, _kind(types)
+
+
+def _plain_types(annotation: Any) -> Iterator[Any]:
+    """The alternatives of an annotation: unions and `Annotated` opened, a `Literal` as the types of its values."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        yield from (type(value) for value in arguments)
+    elif origin in (dict, tuple, list):
+        yield annotation
+    elif hasattr(annotation, "__metadata__"):
+        yield from _plain_types(arguments[0])
+    elif arguments:
+        for argument in arguments:
+            yield from _plain_types(argument)
+    else:
+        yield annotation
+
+
+def _kind(types: set[Any]) -> Kind:
+    types = types - {NoneType}
+    if types and types <= {int, float}:
+        return "number"
+    return "flag" if types == {bool} else "text"

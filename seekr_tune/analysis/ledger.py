@@ -1,0 +1,209 @@
+"""The ledger of a study: five Parquet tables, their schema in this one place.
+
+`trials` has one row a trial: what it was, what came out, what it cost, its config as JSON (`config`, exact) and as
+flat columns (`config.<path>`, typed by the schema as `flat.py` says). `scores`, `heads`, `replay` and `steps` are the
+long tables behind it, joined by `trial`. Each file is replaced atomically and carries the schema version.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seekr_tune.analysis.files import replacing
+from seekr_tune.analysis.flat import Kind, Scalar, flat_config, kind_of, known_kinds
+from seekr_tune.analysis.measures import measure
+from seekr_tune.analysis.record import SCHEMA_VERSION, ScoredSplit, StepRow, TrialRecord
+from seekr_tune.errors import StudyError
+
+TableName = Literal["trials", "scores", "heads", "replay", "steps"]
+CONFIG_PREFIX = "config."
+_VERSION_KEY = b"seekr_tune.schema_version"
+_KIND_TYPES: dict[Kind, pa.DataType] = {"number": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
+
+_TEXT, _COUNT, _REAL = pa.string(), pa.int64(), pa.float64()
+_COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
+    "trials": {
+        "trial": _TEXT,
+        "role": _TEXT,
+        "status": _TEXT,
+        "method": _TEXT,
+        "semantics": _TEXT,
+        "tasks": pa.list_(_TEXT),
+        "tasks_done": _COUNT,
+        "split": _TEXT,
+        "op": _REAL,
+        "bwt": _REAL,
+        "bwt_official": _REAL,
+        "fwt": _REAL,
+        "forgetting": _REAL,
+        "distinct_replayed_samples": _COUNT,
+        "replay_presentations": _COUNT,
+        "replay_updates": _COUNT,
+        "replay_tokens": _COUNT,
+        "memory_bytes": _COUNT,
+        "op_per_replayed_sample": _REAL,
+        "op_per_presentation": _REAL,
+        "op_per_replayed_token": _REAL,
+        "op_per_replayed_byte": _REAL,
+        "wall_seconds": _REAL,
+        "error": _TEXT,
+        "optuna_number": _COUNT,
+        "ray_trial_id": _TEXT,
+        "num_layers": _COUNT,
+        "num_heads": _COUNT,
+        "code_version": _TEXT,
+        "params": _TEXT,
+        "config": _TEXT,
+    },
+    "scores": {
+        "trial": _TEXT,
+        "trained": _TEXT,
+        "evaluated": _TEXT,
+        "trained_index": _COUNT,
+        "evaluated_index": _COUNT,
+        "split": _TEXT,
+        "score": _REAL,
+    },
+    "heads": {
+        "trial": _TEXT,
+        "task": _TEXT,
+        "task_index": _COUNT,
+        "layer": _COUNT,
+        "head": _COUNT,
+        "sensitivity": _REAL,
+        "forgettability": _REAL,
+        "importance": _REAL,
+        "selected": pa.bool_(),
+    },
+    "replay": {
+        "trial": _TEXT,
+        "task": _TEXT,
+        "task_index": _COUNT,
+        "stored_samples": _COUNT,
+        "presentations": _COUNT,
+        "replay_updates": _COUNT,
+        "tokens": _COUNT,
+        "bytes": _COUNT,
+    },
+    "steps": {
+        "trial": _TEXT,
+        "task_index": _COUNT,
+        "step": _COUNT,
+        "kind": _TEXT,
+        "loss": _REAL,
+        "cross_entropy": _REAL,
+        "logit_distillation": _REAL,
+        "attention_distillation": _REAL,
+        "grad_norm": _REAL,
+        "learning_rate": _REAL,
+        "samples": _COUNT,
+        "tokens": _COUNT,
+        "seconds": _REAL,
+    },
+}
+
+
+def write_ledger(
+    directory: Path,
+    records: Sequence[TrialRecord],
+    steps: Mapping[str, Sequence[StepRow]],
+    split: ScoredSplit | None = None,
+) -> None:
+    """Write `ledger/{trials,scores,heads,replay,steps}.parquet`, replacing each file atomically.
+
+    Args:
+        directory: the study's (or run's) directory.
+        records: one record a trial, bounds included.
+        steps: steps by trial key; a trial that is absent has none.
+        split: split of the scores in `trials`; None takes `eval` if it was scored, else `test`, trial by trial.
+    """
+    tables: dict[TableName, pa.Table] = {
+        "trials": trials_table(records, split),
+        "scores": _long_table("scores", ((record.trial, record.scores) for record in records)),
+        "heads": _long_table("heads", ((record.trial, record.heads) for record in records)),
+        "replay": _long_table("replay", ((record.trial, record.replay) for record in records)),
+        "steps": _long_table("steps", ((record.trial, steps.get(record.trial, ())) for record in records)),
+    }
+    for name, table in tables.items():
+        with replacing(table_path(directory, name)) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+
+def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = None) -> pa.Table:
+    """The `trials` table of some records, one row each, in their order."""
+    rows = [_trial_row(record, split) for record in records]
+    flats = [flat_config(record.config) for record in records]
+    for row, flat in zip(rows, flats, strict=True):
+        row.update({CONFIG_PREFIX + path: value for path, value in flat.items()})
+    return pa.Table.from_pylist(rows, schema=_versioned({**_COLUMNS["trials"], **_config_columns(flats)}))
+
+
+def read_table(directory: Path, name: TableName) -> pa.Table:
+    """One table of a study's ledger.
+
+    Raises:
+        StudyError: there is no ledger, the file is damaged, or it has another schema version.
+    """
+    path = table_path(directory, name)
+    try:
+        table = pq.ParquetFile(path).read()
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such table; {directory} holds no results yet, or is not a study") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{path}: is damaged ({reason}); resume the study to write its ledger again") from None
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise StudyError(
+            f"{path}: has schema version {version}, but this package reads version {SCHEMA_VERSION}; "
+            "use the package version that wrote it, or resume the study to write its ledger again"
+        )
+    return table
+
+
+def read_trials(directory: Path) -> pa.Table:
+    """The `trials` table of a study's ledger; raises as `read_table` does."""
+    return read_table(directory, "trials")
+
+
+def table_path(directory: Path, name: TableName) -> Path:
+    """Where a table lies in a study's directory."""
+    return directory / "ledger" / f"{name}.parquet"
+
+
+def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]:
+    own = record.model_dump(include=set(_COLUMNS["trials"]) - {"tasks", "params", "config"})
+    return {
+        **own,
+        **asdict(measure(record, split)),
+        "tasks": list(record.tasks),
+        "params": json.dumps(record.params),
+        "config": json.dumps(record.config),
+    }
+
+
+def _config_columns(flats: Sequence[Mapping[str, Scalar]]) -> dict[str, pa.DataType]:
+    """Every field of the schema, then what some trial has besides (a task's metric, a resource of a worker)."""
+    others = sorted({path for flat in flats for path, value in flat.items() if value is not None} - {*known_kinds()})
+    return {CONFIG_PREFIX + path: _KIND_TYPES[kind_of(path)] for path in (*known_kinds(), *others)}
+
+
+def _long_table(name: TableName, rows_by_trial: Iterable[tuple[str, Sequence[Any]]]) -> pa.Table:
+    columns = _COLUMNS[name]
+    values: dict[str, list[Any]] = {column: [] for column in columns}
+    for trial, rows in rows_by_trial:
+        for row in rows:
+            for column, cells in values.items():
+                cells.append(trial if column == "trial" else getattr(row, column))
+    return pa.table(values, schema=_versioned(columns))
+
+
+def _versioned(columns: Mapping[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(list(columns.items()), metadata={_VERSION_KEY: str(SCHEMA_VERSION)})

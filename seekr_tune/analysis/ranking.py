@@ -1,0 +1,263 @@
+"""Which configurations are worth their replay: rank, Pareto front, gains against the bounds, study-level numbers.
+
+Rows are the `trials` table's rows as dicts, widened by the columns that compare trials with each other. Formulas are
+in `measures.FORMULAS`. Only finished trials are ranked; the bounds (`role` "bound") are references, never ranked.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+
+from seekr_tune.analysis.measures import quotient
+from seekr_tune.errors import StudyError
+from seekr_tune.stream.metrics import normalised_gain
+
+TrialRow = dict[str, Any]
+"""One trial: a value for each column of the `trials` table and, once ranked, of `COMPARED`."""
+
+DEFAULT_COLUMN = "op_per_replayed_sample"
+TARGET_SHARES = (0.60, 0.75, 0.90)
+"""Shares of the gap between the bounds whose price in samples is told."""
+
+COMPARED = ("rank", "pareto", "normalised_gain", "gain_per_replayed_sample", "beats_seqft")
+"""Columns that `rank` adds to each row."""
+
+_MORE_IS_BETTER = frozenset(
+    {
+        "op",
+        "bwt",
+        "bwt_official",
+        "fwt",
+        "tasks_done",
+        "op_per_replayed_sample",
+        "op_per_presentation",
+        "op_per_replayed_token",
+        "op_per_replayed_byte",
+        "normalised_gain",
+        "gain_per_replayed_sample",
+    }
+)
+_COMPARED_NUMBERS = ("normalised_gain", "gain_per_replayed_sample")
+_STATUS_ORDER = {"finished": 0, "running": 1, "pruned": 2, "failed": 3}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Trials in order, best first.
+
+    Attributes:
+        by: column that ordered them.
+        rows: finished trials with `rank` 1, 2, ..., then the others without rank.
+        bounds: the reference runs, by method and trial key.
+    """
+
+    by: str
+    rows: tuple[TrialRow, ...]
+    bounds: tuple[TrialRow, ...]
+
+
+class Outcome(NamedTuple):
+    """A finished trial as a point: what it reached and what it kept."""
+
+    op: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class StudyMeasures:
+    """Numbers of a whole study; null where the bounds or finished trials that they need are missing.
+
+    Attributes:
+        hypervolume: percent times decades, above the mean OP of the seqft bounds; null without such a bound.
+        sample_range: the range of distinct replayed samples that the hypervolume covers.
+        samples_to_target: by share of the gap: fewest distinct samples that reached it, null where none did.
+    """
+
+    hypervolume: float | None
+    sample_range: tuple[float, float]
+    samples_to_target: Mapping[float, int | None]
+
+
+def rank(trials: pa.Table, by: str = DEFAULT_COLUMN) -> Ranking:
+    """Order trials by a numeric column, the better first.
+
+    Finished trials without a value come after those with one. Ties go to the higher OP, then to the smaller trial
+    key. Trials that are running, pruned or failed come last and get no rank.
+
+    Args:
+        trials: the `trials` table.
+        by: a numeric column of `trials`, or `normalised_gain` or `gain_per_replayed_sample`. Scores and gains are
+            better when higher; everything else (costs, forgetting, settings) is listed from low to high.
+
+    Raises:
+        StudyError: there is no such column, or it is not numeric.
+    """
+    _require_numeric(trials.schema, by)
+    every: list[TrialRow] = trials.to_pylist()
+    bounds = [row for row in every if row["role"] == "bound"]
+    rows = [row for row in every if row["role"] != "bound"]
+    references = _references(bounds)
+    for row in every:
+        _add_gains(row, references.get(_setting(row), {}))
+    _mark_front(rows)
+    ordered = sorted(rows, key=lambda row: _order(row, by))
+    for place, row in enumerate(ordered, start=1):
+        row["rank"] = place if row["status"] == "finished" else None
+    for row in bounds:
+        row.update(rank=None, pareto=None)
+    return Ranking(by, tuple(ordered), tuple(sorted(bounds, key=lambda row: (row["method"], row["trial"]))))
+
+
+def study_measures(ranking: Ranking, sample_range: tuple[float, float]) -> StudyMeasures:
+    """The numbers of a whole study.
+
+    Args:
+        ranking: its ranked trials and bounds.
+        sample_range: lowest and highest number of distinct replayed samples that the hypervolume covers.
+    """
+    outcomes = _outcomes(ranking.rows)
+    seqft = [row["op"] for row in ranking.bounds if row["method"] == "seqft" and _is_point(row)]
+    gains = [
+        (row["normalised_gain"], row["distinct_replayed_samples"])
+        for row in ranking.rows
+        if _is_point(row) and row["normalised_gain"] is not None
+    ]
+    return StudyMeasures(
+        hypervolume=hypervolume(outcomes, sample_range, fmean(seqft)) if seqft and outcomes else None,
+        sample_range=sample_range,
+        samples_to_target={share: samples_to_target(gains, share) for share in TARGET_SHARES},
+    )
+
+
+def pareto_front(outcomes: Sequence[Outcome]) -> list[bool]:
+    """Whether each outcome is on the front over OP (more is better) and samples (fewer is better); equals share it."""
+    return [not any(_dominates(other, one) for other in outcomes) for one in outcomes]
+
+
+def hypervolume(outcomes: Sequence[Outcome], sample_range: tuple[float, float], reference_op: float) -> float:
+    """Area between the front and the reference OP over log10(samples), in percent times decades.
+
+    At each x of the range the front's height is the best OP of the outcomes with at most 10^x samples. An outcome
+    below the range (0 samples too) counts from its start; one above the range does not count.
+
+    Args:
+        outcomes: OP in percent and distinct replayed samples of finished trials.
+        sample_range: lowest and highest number of samples, 0 < lowest < highest.
+        reference_op: OP in percent that is worth nothing, such as that of seqft.
+
+    Raises:
+        StudyError: the range is not one.
+    """
+    low, high = sample_range
+    if not 0 < low < high:
+        raise StudyError(f"sample range [{low}, {high}] must have 0 < lowest < highest; give another range")
+    area, best = 0.0, reference_op
+    inside = sorted(outcome for outcome in map(_by_samples, outcomes) if outcome[0] <= high)
+    edges = [math.log10(max(samples, low)) for samples, _ in inside] + [math.log10(high)]
+    for (_, op), (start, end) in zip(inside, pairwise(edges), strict=True):
+        best = max(best, op)
+        area += (best - reference_op) * (end - start)
+    return area
+
+
+def samples_to_target(gains: Sequence[tuple[float, int]], share: float) -> int | None:
+    """Fewest samples that closed at least `share` of the gap between the bounds; None where nothing did.
+
+    Args:
+        gains: normalised gain and distinct replayed samples of finished trials.
+        share: the target, 0.75 for 75 % of the gap.
+    """
+    return min((samples for gain, samples in gains if gain >= share), default=None)
+
+
+def _by_samples(outcome: Outcome) -> tuple[int, float]:
+    return outcome.samples, outcome.op
+
+
+def _dominates(one: Outcome, other: Outcome) -> bool:
+    return one.op >= other.op and one.samples <= other.samples and one != other
+
+
+def _require_numeric(schema: pa.Schema, by: str) -> None:
+    numeric = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    numeric += _COMPARED_NUMBERS
+    if by in numeric:
+        return
+    if by in schema.names:
+        raise StudyError(f"trials cannot be ranked by {by!r}, which is not a number; give one of {_listed(numeric)}")
+    close = difflib.get_close_matches(by, [*numeric, *schema.names], n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"give one of {_listed(numeric)}"
+    raise StudyError(f"trials have no column {by!r}; {hint}")
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(column for column in columns if not column.startswith("config.")) + ", config.<number>"
+
+
+def _setting(row: TrialRow) -> tuple[Any, ...]:
+    """What a trial and its bounds must share: tasks and their order, seed, and the split that was scored."""
+    return tuple(row["tasks"]), row["config.seed"], row["split"]
+
+
+def _references(bounds: Sequence[TrialRow]) -> dict[tuple[Any, ...], dict[str, float]]:
+    """By setting: OP of each bound's method; several runs of one bound in one setting are averaged."""
+    scores: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    for row in bounds:
+        if _is_point(row):
+            scores.setdefault(_setting(row), {}).setdefault(row["method"], []).append(row["op"])
+    return {key: {method: fmean(ops) for method, ops in methods.items()} for key, methods in scores.items()}
+
+
+def _is_point(row: TrialRow) -> bool:
+    return row["status"] == "finished" and row["op"] is not None
+
+
+def _add_gains(row: TrialRow, references: Mapping[str, float]) -> None:
+    seqft, joint = references.get("seqft"), references.get("joint")
+    known = _is_point(row)
+    row["normalised_gain"] = row["gain_per_replayed_sample"] = row["beats_seqft"] = None
+    if known and seqft is not None:
+        row["gain_per_replayed_sample"] = quotient(row["op"] - seqft, row["distinct_replayed_samples"])
+        row["beats_seqft"] = row["op"] > seqft
+        if joint is not None:
+            row["normalised_gain"] = normalised_gain(row["op"], seqft, joint)
+
+
+def _mark_front(rows: Sequence[TrialRow]) -> None:
+    """Flag the front; joint training gets no flag, for its 0 samples are no price: it sees all data at once."""
+    for row in rows:
+        row["pareto"] = None
+    points = [row for row in rows if _is_competitor(row)]
+    for row, on_front in zip(points, pareto_front(_outcomes(points)), strict=True):
+        row["pareto"] = on_front
+
+
+def _is_competitor(row: TrialRow) -> bool:
+    return _is_point(row) and row["method"] != "joint"
+
+
+def _outcomes(rows: Sequence[TrialRow]) -> list[Outcome]:
+    return [Outcome(row["op"], row["distinct_replayed_samples"]) for row in rows if _is_competitor(row)]
+
+
+def _order(row: TrialRow, by: str) -> tuple[Any, ...]:
+    sign: Literal[-1, 1] = -1 if by in _MORE_IS_BETTER else 1
+    return (
+        _STATUS_ORDER[row["status"]],
+        *_missing_last(row[by], sign),
+        *_missing_last(row["op"], -1),
+        row["trial"],
+    )
+
+
+def _missing_last(value: float | None, sign: Literal[-1, 1]) -> tuple[bool, float]:
+    missing = value is None or math.isnan(value)
+    return missing, 0.0 if value is None or missing else sign * value

@@ -1,0 +1,305 @@
+"""The result of one run, as typed rows: what a trial writes and the analysis reads.
+
+A trial rewrites its `result.json` (one `TrialRecord`) and its `steps.jsonl` after every finished task. Both are
+replaced as a whole, so a reader sees the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, ValidationError, model_validator
+
+from seekr_tune.analysis.files import read_bytes, write_atomically
+from seekr_tune.config import Section
+from seekr_tune.errors import StudyError
+
+SCHEMA_VERSION = 1
+"""Version of `TrialRecord` and of the ledger's tables; raised when a column changes its meaning."""
+
+Scores = NDArray[np.float64]
+ScoredSplit = Literal["eval", "test"]
+Role = Literal["trial", "bound", "run"]
+Status = Literal["running", "finished", "pruned", "failed"]
+
+
+class Row(Section):
+    """A frozen row that survives JSON unchanged; a diverged run's nan and inf are written as strings."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+
+class ScoreCell(Row):
+    """One entry of the score matrix."""
+
+    trained: str
+    """Task learned last when the score was taken; empty before any training."""
+    evaluated: str
+    """Task that was scored."""
+    trained_index: int = Field(ge=-1)
+    """Place of `trained` in the stream; -1 before any training."""
+    evaluated_index: int = Field(ge=0)
+    """Place of `evaluated` in the stream."""
+    split: ScoredSplit
+    """Split that was scored."""
+    score: FiniteFloat
+    """Score in percent."""
+
+
+class HeadRow(Row):
+    """One attention head, as it was judged when a task ended."""
+
+    task: str
+    """Task that ended."""
+    task_index: int = Field(ge=0)
+    """Its place in the stream."""
+    layer: int = Field(ge=0)
+    """Layer of the head."""
+    head: int = Field(ge=0)
+    """Head within the layer."""
+    sensitivity: float
+    """Share of the layer's task sensitivity."""
+    forgettability: float
+    """Mean squared change of the attention rows while the task was learned."""
+    importance: float
+    """Running sum over tasks of sensitivity times forgettability; what the selection ranks."""
+    selected: bool
+    """Whether the head is distilled for this task's samples."""
+
+
+class ReplayRow(Row):
+    """What replay cost around one task."""
+
+    task: str
+    """The task."""
+    task_index: int = Field(ge=0)
+    """Its place in the stream."""
+    stored_samples: int = Field(ge=0)
+    """Distinct samples of this task that were kept in the replay memory."""
+    presentations: int = Field(ge=0)
+    """Samples of earlier tasks that were shown again while this task was trained, repeats counted."""
+    replay_updates: int = Field(ge=0)
+    """Optimizer steps on replayed samples while this task was trained."""
+    tokens: int = Field(ge=0)
+    """Tokens of those presentations, pads not counted."""
+    bytes: int = Field(ge=0)
+    """Memory that this task's samples take, teacher tensors included."""
+
+
+class StepRow(Row):
+    """One training step."""
+
+    task_index: int = Field(ge=0)
+    """Place of the task in training; of the last task, where all are learned at once."""
+    step: int = Field(ge=0)
+    """Number of the step within its task, from 0."""
+    kind: Literal["new", "replay"]
+    """Whether the step saw samples of the new task or of the replay memory."""
+    loss: float
+    """The loss that was minimised."""
+    cross_entropy: float
+    """Cross-entropy on the labels."""
+    logit_distillation: float | None = None
+    """Logit distillation, unweighted; null on steps without it."""
+    attention_distillation: float | None = None
+    """Attention distillation, unweighted; null on steps without it."""
+    grad_norm: float | None = None
+    """Global gradient norm before clipping; null where gradients only accumulated."""
+    learning_rate: float
+    """Learning rate of the step."""
+    samples: int = Field(ge=0)
+    """Samples of the step, over all workers."""
+    tokens: int = Field(ge=0)
+    """Tokens of the step, over all workers, pads not counted."""
+    seconds: float
+    """Duration of the step in seconds."""
+
+
+class TrialRecord(Row):
+    """Everything that one run tells the analysis, except its steps."""
+
+    schema_version: int = SCHEMA_VERSION
+    """Version of this layout."""
+    trial: str
+    """Key of the trial: its directory's name."""
+    role: Role
+    """`trial` was proposed by the search, `bound` is a reference beside it, `run` stands alone."""
+    status: Status
+    """How far it came; only `finished` trials are ranked."""
+    method: str
+    """`method.name` of the config."""
+    semantics: str
+    """`method.semantics` of the config."""
+    config: dict[str, JsonValue]
+    """The resolved experiment, nested, as `Config.model_dump(mode="json")` gives it."""
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the search chose, by config path."""
+    tasks: tuple[str, ...]
+    """Tasks in learning order."""
+    scores: tuple[ScoreCell, ...] = ()
+    """The score matrix, without the cells that were not evaluated."""
+    heads: tuple[HeadRow, ...] = ()
+    """Head importance after each task; empty for methods that select no heads."""
+    replay: tuple[ReplayRow, ...] = ()
+    """Cost of replay, one row a finished task."""
+    tasks_done: int = Field(0, ge=0)
+    """Tasks that are finished."""
+    wall_seconds: float = Field(0.0, ge=0)
+    """Time that the run took, summed over resumes, in seconds."""
+    error: str | None = None
+    """Why it failed, in one line."""
+    optuna_number: int | None = None
+    """Number of the Optuna trial."""
+    ray_trial_id: str | None = None
+    """Id of the Ray Tune trial."""
+    num_layers: int | None = None
+    """Layers of the model; null until it was loaded."""
+    num_heads: int | None = None
+    """Attention heads of each layer; null until the model was loaded."""
+    code_version: str
+    """Version of this package that ran the trial."""
+
+    @model_validator(mode="after")
+    def _indices_name_tasks(self) -> Self:
+        count = len(self.tasks)
+        if self.tasks_done > count:
+            raise ValueError(f"tasks_done is {self.tasks_done}, but the stream has {count} tasks")
+        for cell in self.scores:
+            if cell.trained_index >= count or cell.evaluated_index >= count:
+                raise ValueError(f"score cell ({cell.trained_index}, {cell.evaluated_index}) is outside {count} tasks")
+        return self
+
+    def to_json(self) -> str:
+        """The record as one JSON object; `from_json` gives an equal record."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str | bytes, origin: str = "result") -> TrialRecord:
+        """Read what `to_json` wrote; `origin` names the text in errors.
+
+        Raises:
+            StudyError: not a record, or one of another schema version.
+        """
+        try:
+            version = _Versioned.model_validate_json(text).schema_version
+            if version != SCHEMA_VERSION:
+                raise StudyError(
+                    f"{origin}: has schema version {version}, but this package reads version {SCHEMA_VERSION}; "
+                    "use the package version that wrote it, or run the trial again"
+                )
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise StudyError(f"{origin}: {_one_line(error)}; restore the file or run the trial again") from None
+
+
+class _Versioned(Section):
+    """Reads the version alone, so that another version is named before its fields are refused."""
+
+    model_config = ConfigDict(extra="ignore")
+    schema_version: int
+
+
+def score_matrix(record: TrialRecord, split: ScoredSplit) -> Scores:
+    """Scores in percent, `[T, T]`: row = after training that task, column = evaluated task, nan = not evaluated."""
+    matrix = np.full((len(record.tasks), len(record.tasks)), np.nan)
+    for cell in record.scores:
+        if cell.split == split and cell.trained_index >= 0:
+            matrix[cell.trained_index, cell.evaluated_index] = cell.score
+    return matrix
+
+
+def initial_scores(record: TrialRecord, split: ScoredSplit) -> Scores:
+    """Scores before any training in percent, `[T]`; nan = not evaluated."""
+    initial = np.full(len(record.tasks), np.nan)
+    for cell in record.scores:
+        if cell.split == split and cell.trained_index == -1:
+            initial[cell.evaluated_index] = cell.score
+    return initial
+
+
+def tuning_split(record: TrialRecord) -> ScoredSplit | None:
+    """The split that trials are compared on: `eval` if it was scored, else `test`; None without any score."""
+    scored = {cell.split for cell in record.scores}
+    if "eval" in scored:
+        return "eval"
+    return "test" if scored else None
+
+
+def score_cells(
+    tasks: Sequence[str], scores: Mapping[str, Scores], initial: Mapping[str, Scores]
+) -> tuple[ScoreCell, ...]:
+    """The cells of score matrices; the inverse of `score_matrix` and `initial_scores`.
+
+    Args:
+        tasks: T task names in learning order.
+        scores: by split, `[T, T]` in percent, nan where nothing was evaluated.
+        initial: by split, `[T]` in percent before any training, nan where nothing was evaluated.
+    """
+    cells: list[ScoreCell] = []
+    for split in sorted({*scores, *initial}):
+        if split in initial:
+            cells.extend(_row_cells(tasks, split, -1, initial[split]))
+        for index, row in enumerate(scores.get(split, ())):
+            cells.extend(_row_cells(tasks, split, index, row))
+    return tuple(cells)
+
+
+def _row_cells(tasks: Sequence[str], split: str, trained: int, row: Scores) -> Iterator[ScoreCell]:
+    for evaluated, score in enumerate(row):
+        if not np.isnan(score):
+            cell = {
+                "trained": tasks[trained] if trained >= 0 else "",
+                "evaluated": tasks[evaluated],
+                "trained_index": trained,
+                "evaluated_index": evaluated,
+                "split": split,
+                "score": float(score),
+            }
+            yield ScoreCell.model_validate(cell)
+
+
+def write_record(path: Path, record: TrialRecord) -> None:
+    """Replace `path` by the record as JSON, atomically."""
+    write_atomically(path, record.to_json().encode())
+
+
+def read_record(path: Path) -> TrialRecord:
+    """The record that a trial wrote.
+
+    Raises:
+        StudyError: the file is missing, damaged, or of another schema version.
+    """
+    return TrialRecord.from_json(read_bytes(path), str(path))
+
+
+def write_steps(path: Path, steps: Sequence[StepRow]) -> None:
+    """Replace `path` by the steps of all finished tasks, one JSON object a line, atomically."""
+    write_atomically(path, "".join(f"{step.model_dump_json()}\n" for step in steps).encode())
+
+
+def read_steps(path: Path) -> tuple[StepRow, ...]:
+    """The steps that a trial wrote.
+
+    Raises:
+        StudyError: the file is missing, or a line of it is damaged.
+    """
+    steps = []
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
+        try:
+            steps.append(StepRow.model_validate_json(line))
+        except ValidationError as error:
+            raise StudyError(
+                f"{path}, line {number}: {_one_line(error)}; restore the file or run the trial again"
+            ) from None
+    return tuple(steps)
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = " ".join(first["msg"].removeprefix("Value error, ").split())
+    return f"{where}: {message}" if where else message

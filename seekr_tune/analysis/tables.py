@@ -1,0 +1,160 @@
+"""A ranking for people and programs: a terminal table, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from seekr_tune.analysis.measures import FORMULAS
+from seekr_tune.analysis.ranking import Ranking, TrialRow
+
+_FIRST = (
+    "rank",
+    "trial",
+    "role",
+    "status",
+    "method",
+    "semantics",
+    "op",
+    "bwt",
+    "distinct_replayed_samples",
+    "replay_presentations",
+    "op_per_replayed_sample",
+    "normalised_gain",
+    "gain_per_replayed_sample",
+    "beats_seqft",
+    "pareto",
+    "wall_seconds",
+)
+"""Columns that lead a row of JSON or CSV; the others follow in the ledger's order."""
+
+_JSON_COLUMNS = ("config", "params")
+"""Columns that the ledger holds as JSON text and that JSON rows hold as objects."""
+
+
+def terminal_table(ranking: Ranking) -> Table:
+    """The ranking for a terminal of 120 columns: bounds first, then the trials in order; `*` marks the Pareto front."""
+    table = Table(
+        title=f"Ranked by {ranking.by}",
+        caption=_caption(ranking.by),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in ("#", "trial", "op", "bwt", "samples", "shown", "op/sample", "gain", "P"):
+        table.add_column(heading, justify="left" if heading == "trial" else "right", no_wrap=True)
+    table.add_column("params", overflow="fold", ratio=1)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    extra = None if _is_shown(ranking.by) else ranking.by
+    for row in ranking.bounds:
+        table.add_row(*_cells(row, extra), style="dim")
+    table.add_section()
+    for row in ranking.rows:
+        table.add_row(*_cells(row, extra), style=None if row["rank"] else "dim")
+    return table
+
+
+def json_rows(ranking: Ranking) -> list[dict[str, Any]]:
+    """Bounds and trials as JSON values: the nested config instead of its flat columns, null instead of nan."""
+    return [_json_row(row) for row in (*ranking.rows, *ranking.bounds)]
+
+
+def to_json(ranking: Ranking) -> str:
+    """`json_rows` as text: a list with one object a trial, in order, the bounds last."""
+    return json.dumps(json_rows(ranking), indent=2, allow_nan=False)
+
+
+def to_csv(ranking: Ranking) -> str:
+    """Every column of the ledger as CSV with a heading, trials in order, the bounds last; null is an empty cell."""
+    rows = [_ordered(row) for row in (*ranking.rows, *ranking.bounds)]
+    columns = list(rows[0]) if rows else list(_FIRST)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_cell(row[column]) for column in columns] for row in rows)
+    return text.getvalue()
+
+
+def params_text(row: TrialRow) -> str:
+    """What the search chose, by the last part of each path: `replay_percent=3 selection=random`."""
+    params: Mapping[str, Any] = json.loads(row["params"])
+    return " ".join(f"{path.rsplit('.', 1)[-1]}={_value_text(value)}" for path, value in params.items())
+
+
+def _cells(row: TrialRow, extra: str | None) -> list[str]:
+    about = params_text(row) if row["role"] == "trial" else f"[{row['method']}]"
+    if extra is not None:
+        about = f"{extra.rsplit('.', 1)[-1]}: {_value_text(row[extra])} {about}"
+    return [
+        str(row["rank"] or "-"),
+        row["trial"],
+        _number(row["op"], "{:.2f}"),
+        _number(row["bwt"], "{:+.2f}"),
+        str(row["distinct_replayed_samples"]),
+        str(row["replay_presentations"]),
+        _number(row["op_per_replayed_sample"], "{:.4g}"),
+        _number(row["normalised_gain"], "{:.2f}"),
+        "*" if row["pareto"] else "",
+        about.replace("[", r"\["),
+        _number(row["wall_seconds"], "{:.1f}"),
+        row["status"],
+    ]
+
+
+def _is_shown(column: str) -> bool:
+    return column in {
+        "op",
+        "bwt",
+        "distinct_replayed_samples",
+        "replay_presentations",
+        "op_per_replayed_sample",
+        "normalised_gain",
+        "wall_seconds",
+    }
+
+
+def _caption(by: str) -> str:
+    shown = dict.fromkeys(("op_per_replayed_sample", "normalised_gain", by))
+    return "\n".join(f"{column} = {FORMULAS[column]}" for column in shown if column in FORMULAS)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None or math.isnan(value) else form.format(value)
+
+
+def _value_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _ordered(row: TrialRow) -> TrialRow:
+    return {column: row[column] for column in (*_FIRST, *(name for name in row if name not in _FIRST))}
+
+
+def _json_row(row: TrialRow) -> dict[str, Any]:
+    plain = {name: value for name, value in _ordered(row).items() if not name.startswith("config.")}
+    return {name: _finite(json.loads(value) if name in _JSON_COLUMNS else value) for name, value in plain.items()}
+
+
+def _finite(value: Any) -> Any:
+    """The value with null in place of nan and the infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return json.dumps(value)
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value

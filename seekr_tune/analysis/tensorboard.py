@@ -1,0 +1,143 @@
+"""TensorBoard curves of one trial, and its settings and results for the HParams tab.
+
+Curves of steps (x = training steps since the start of the stream, new and replay steps counted alike):
+
+    loss/new, loss/replay                 the minimised loss, by the kind of step
+    replay/cross_entropy, replay/logit_distillation, replay/attention_distillation    its terms, unweighted
+    train/grad_norm, train/learning_rate
+
+Curves of tasks (x = tasks done; 0 is before any training):
+
+    score/<task>    score of each task that was evaluated, in percent
+    op              mean score of the tasks learned so far, in percent; after the last task it is the trial's OP
+    bwt             mean over the tasks learned before the last one of (score now - score when it was learned)
+
+`op` and `bwt` have no point where the scores they need were not evaluated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from seekr_tune.analysis.flat import Kind, flat_config, known_kinds
+from seekr_tune.analysis.measures import measure
+from seekr_tune.analysis.record import StepRow, TrialRecord, initial_scores, score_matrix, tuning_split
+from seekr_tune.stream.metrics import backward_transfer, overall_performance
+
+HPARAM_SECTIONS = ("seed", "model", "recipe", "method", "training")
+"""Parts of the config that the HParams tab shows, besides what the search chose."""
+
+HPARAM_METRICS = (
+    "op",
+    "bwt",
+    "forgetting",
+    "distinct_replayed_samples",
+    "replay_presentations",
+    "memory_bytes",
+    "op_per_replayed_sample",
+    "wall_seconds",
+)
+"""Ledger columns that the HParams tab shows, as `hparam/<column>`."""
+
+_SAMPLE_OF_KIND: dict[Kind, float | bool | str] = {"number": 0.0, "flag": False, "text": ""}
+
+
+class TrialWriter:
+    """Writes the event files of one trial; to be used by one process at a time.
+
+    A trial that starts again does so after its last finished task. What an earlier process logged of the unfinished
+    task is purged (readers drop it), so that its steps appear once.
+
+    Args:
+        directory: the trial's directory of event files.
+        steps_done: training steps of the finished tasks; 0 for a trial that starts from the beginning.
+    """
+
+    def __init__(self, directory: Path, steps_done: int = 0) -> None:
+        self._step = steps_done
+        # Steps count from 1, so a finished task's point (x = tasks done <= steps done) is never purged with the steps.
+        purge_step = steps_done + 1 if steps_done else 0
+        self._writer = SummaryWriter(str(directory), purge_step=purge_step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def log_step(self, row: StepRow) -> None:
+        """Add one training step to the curves."""
+        self._step += 1
+        self._scalar(f"loss/{row.kind}", row.loss, self._step)
+        if row.kind == "replay":
+            self._scalar("replay/cross_entropy", row.cross_entropy, self._step)
+            self._scalar("replay/logit_distillation", row.logit_distillation, self._step)
+            self._scalar("replay/attention_distillation", row.attention_distillation, self._step)
+        self._scalar("train/grad_norm", row.grad_norm, self._step)
+        self._scalar("train/learning_rate", row.learning_rate, self._step)
+
+    def log_task(self, record: TrialRecord) -> None:
+        """Add the stage that was finished last; the first one brings the scores before any training with it."""
+        split, done = tuning_split(record), record.tasks_done
+        if split is not None:
+            scores = score_matrix(record, split)
+            if done == 1 or record.method == "joint":  # one stage learns all tasks
+                self._log_scores(record, initial_scores(record, split), 0)
+            self._log_scores(record, scores[done - 1], done)
+            self._scalar("op", overall_performance(scores[:done, :done]), done)
+            self._scalar("bwt", backward_transfer(scores[:done, :done]), done)
+        self._writer.flush()
+
+    def close(self, record: TrialRecord | None = None) -> None:
+        """Close the file; with the record of an ended trial, its settings and results are written first."""
+        if record is not None:
+            self._log_hparams(record)
+        self._writer.close()
+
+    def _log_scores(self, record: TrialRecord, row: np.ndarray[Any, np.dtype[np.float64]], step: int) -> None:
+        for task, score in zip(record.tasks, row, strict=True):
+            self._scalar(f"score/{task}", None if np.isnan(score) else float(score), step)
+
+    def _log_hparams(self, record: TrialRecord) -> None:
+        """What `SummaryWriter.add_hparams` writes, in this run's own file, with the same columns for every trial.
+
+        TensorBoard takes the list of columns from the first run of a study; `add_hparams` lists only what that one
+        run has a value for, so a setting that is off there would be missing for all.
+        """
+        values = hparam_values(record)
+        columns = {path: _SAMPLE_OF_KIND[kind] for path, kind in known_kinds().items() if _is_main(path)}
+        metrics = {f"hparam/{name}": 0.0 for name in HPARAM_METRICS}
+        experiment, _, _ = hparams({**values, **columns}, metrics)  # type: ignore[no-untyped-call]
+        _, start, end = hparams(values, {})  # type: ignore[no-untyped-call]
+        for summary in (experiment, start, end):
+            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        results = {**asdict(measure(record)), "wall_seconds": record.wall_seconds}
+        for name in HPARAM_METRICS:
+            self._scalar(f"hparam/{name}", results[name], record.tasks_done)
+
+    def _scalar(self, tag: str, value: float | None, step: int) -> None:
+        if value is not None:
+            self._writer.add_scalar(tag, value, step)
+
+
+def hparam_values(record: TrialRecord) -> dict[str, float | bool | str]:
+    """A trial's settings for the HParams tab, by config path; settings that are off (null) are left out."""
+    flat = {"status": record.status, **flat_config(record.config)}
+    return {path: value for path, value in flat.items() if value is not None and _is_shown(path, record)}
+
+
+def _is_shown(path: str, record: TrialRecord) -> bool:
+    return path == "status" or path in record.params or _is_main(path)
+
+
+def _is_main(path: str) -> bool:
+    return path.split(".", 1)[0] in HPARAM_SECTIONS

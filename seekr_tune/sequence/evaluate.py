@@ -1,0 +1,76 @@
+"""Greedy generation and scoring of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from seekr_tune.config import EvaluationConfig, Split
+from seekr_tune.sequence.model import LoadedModel
+from seekr_tune.sequence.schedule import batches
+from seekr_tune.sequence.workers import Workers
+from seekr_tune.stream.collate import Encoder, collate_prompts
+from seekr_tune.stream.scoring import score
+from seekr_tune.stream.task import Task
+
+
+def tasks_to_score(matrix: str, last: int, num_tasks: int) -> list[int]:
+    """Which tasks are scored after task `last` (-1: before any training).
+
+    `full` scores every task at every moment, `seen` those that were learned, `diagonal_and_last` the one just learned
+    and, at the end, all.
+    """
+    if matrix == "full":
+        return list(range(num_tasks))
+    if matrix == "seen" or last == num_tasks - 1:
+        return list(range(last + 1))
+    return [last] if last >= 0 else []
+
+
+def score_task(
+    loaded: LoadedModel,
+    encoder: Encoder,
+    task: Task,
+    split: Split,
+    config: EvaluationConfig,
+    max_new_tokens: int,
+    workers: Workers,
+) -> float:
+    """Generate answers to one split, sharded over workers, and score them; in percent."""
+    examples = task.splits[split]
+    prompts = encoder.encode_prompts([example.prompt for example in examples])
+    # Prompts of like length share a batch; ranks take every world_size-th, so that their work is alike.
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    own = by_length[workers.rank :: workers.world_size]
+    answers: dict[int, str] = {}
+    for chunk in batches(own, config.batch_size):
+        texts = generate(loaded, [prompts[index] for index in chunk], max_new_tokens)
+        answers.update(zip(chunk, texts, strict=True))
+    for gathered in workers.gather(answers):
+        answers.update(gathered)
+    predictions = [answers[index] for index in range(len(examples))]
+    return score(task.metric, predictions, [e.answer for e in examples], [e.prompt for e in examples])
+
+
+@torch.no_grad()
+def generate(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+    """Greedy continuations of a batch of prompts, each up to its EOS."""
+    model: Any = loaded.model
+    input_ids, attention_mask = collate_prompts(prompts, loaded.pad_token_id, pad_to_multiple_of=1)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    output = model.generate(
+        input_ids=input_ids.to(device),
+        attention_mask=attention_mask.to(device),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=loaded.pad_token_id,
+        eos_token_id=loaded.tokenizer.eos_token_id,
+    )
+    model.train(was_training)
+    new_tokens = output[:, input_ids.shape[1] :].tolist()
+    return [str(loaded.tokenizer.decode(ids, skip_special_tokens=True)) for ids in new_tokens]

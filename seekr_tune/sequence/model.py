@@ -1,0 +1,158 @@
+"""Loading a model and its tokenizer, and refusing what the tap cannot serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+
+from seekr_tune.config import Config, LoraConfig, ModelConfig
+from seekr_tune.errors import ConfigError, ModelError
+from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
+from seekr_tune.method.selection import resolve_budgets
+from seekr_tune.stream.builtin import builtin_model_directory
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model that runs through the tap, and its tokenizer.
+
+    Attributes:
+        model: the model, with adapters if the config asks for them.
+        tokenizer: a transformers tokenizer.
+        pad_token_id: id that fills batches; its value never matters, since it is masked.
+    """
+
+    model: Any
+    tokenizer: Any
+    pad_token_id: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers of the model, heads of a layer."""
+        return model_shape(self.model.config)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Parameters that are trained, by name."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+
+def load_model(config: ModelConfig, device: torch.device | None = None) -> LoadedModel:
+    """Load weights and tokenizer, add adapters, and check that every attention layer reaches the tap.
+
+    Raises:
+        ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it.
+    """
+    path = _location(config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(
+            path, attn_implementation=TAP_ATTENTION, dtype=getattr(torch, config.dtype)
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"model.path={config.path}: cannot be loaded ({_first_line(error)}); check the path") from None
+    pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if pad_token_id is None:
+        raise ModelError(f"model.path={config.path}: its tokenizer has no EOS token to end answers with; set eos_token")
+    model = nn.Module.to(model, device or torch.device("cpu"))
+    _require_tap(model, str(config.path))
+    if config.lora is not None:
+        model = _with_adapters(model, config.lora)
+    return LoadedModel(model, tokenizer, pad_token_id)
+
+
+def read_model_config(config: ModelConfig) -> PretrainedConfig | None:
+    """Shape and limits of a model without loading it; None for a hub name that is not on this machine.
+
+    Raises:
+        ModelError: a directory that holds no model.
+    """
+    path = _location(config)
+    if not Path(path).exists():
+        return None
+    try:
+        found: PretrainedConfig = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model.path={config.path}: holds no model ({_first_line(error)}); check the path") from None
+    return found
+
+
+def check_fit(config: Config, model: PretrainedConfig) -> None:
+    """Refuse budgets and lengths that this model does not have.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    layers, heads = model_shape(model)
+    resolve_budgets(config.method.head_budget, config.method.layer_ratio, layers, heads)
+    needed = config.recipe.max_prompt_tokens + config.recipe.max_answer_tokens
+    available = getattr(model, "max_position_embeddings", None)
+    if available is not None and needed > available:
+        raise ConfigError(
+            f"recipe.max_prompt_tokens + recipe.max_answer_tokens = {needed} exceeds the {available} positions of "
+            f"model.path={config.model.path}; lower one of them"
+        )
+
+
+def model_shape(model: PretrainedConfig) -> tuple[int, int]:
+    """Layers, and query heads of a layer."""
+    return int(model.num_hidden_layers), int(model.num_attention_heads)
+
+
+def _location(config: ModelConfig) -> str:
+    if config.path is None:
+        raise ModelError("model.path is not set; give a directory or hub name, such as --set model.path=models/mine")
+    if config.path == "builtin":
+        return str(builtin_model_directory())
+    is_local = Path(config.path).is_absolute() or config.path.startswith(".") or config.path.count("/") != 1
+    if is_local and not Path(config.path).is_dir():
+        raise ModelError(f"model.path={config.path}: no such directory; give a model directory, a hub name or builtin")
+    return config.path
+
+
+def _require_tap(model: Any, path: str) -> None:
+    """One tiny forward pass that taps every layer."""
+    layers, heads = model_shape(model.config)
+    device = next(model.parameters()).device
+    tap = AttentionTap(dict.fromkeys(range(layers), all_heads_request(heads, torch.tensor([[0, 1]], device=device))))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device), attention_tap=tap, use_cache=False)
+    except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+        reason = f"its forward pass fails with {_first_line(error)!r}"
+        raise ModelError(f"model.path={path}: {_unserved(model)}, {reason}") from None
+    finally:
+        model.train(was_training)
+    if tap.missing():
+        raise ModelError(f"model.path={path}: {_unserved(model)}, layers {tap.missing()} do not call it")
+
+
+def _unserved(model: Any) -> str:
+    return (
+        f"the attention tap cannot serve model type {model.config.model_type!r} "
+        "(served: llama, qwen2, qwen3, mistral, gpt2, gpt_neox and others that use transformers' attention interface)"
+    )
+
+
+def _with_adapters(model: Any, lora: LoraConfig) -> Any:
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import get_peft_model
+
+    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    settings = PeftLoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules, task_type="CAUSAL_LM"
+    )
+    try:
+        return get_peft_model(model, settings)
+    except ValueError as error:
+        raise ConfigError(f"model.lora.target_modules: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,135 @@
+"""The values that the loop hands on: what outlives a task, and what it yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from seekr_tune.method.importance import HeadScores
+from seekr_tune.method.memory import ReplayMemory
+
+Scores = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+InitialScores = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One training step, as logged; losses are means over the global batch.
+
+    Attributes:
+        task_index: index of the (last) task of the stage.
+        step: number of the step within the stage, from 0.
+        kind: new-task or replay step.
+        loss: the loss that was back-propagated.
+        cross_entropy: mean over label tokens.
+        logit_distillation, attention_distillation: terms before their weights; None where they are off.
+        grad_norm: before clipping; None where gradients only accumulated.
+        learning_rate: of the update.
+        samples, tokens: of the global batch, padding not counted.
+        seconds: wall time.
+    """
+
+    task_index: int
+    step: int
+    kind: Literal["new", "replay"]
+    loss: float
+    cross_entropy: float
+    logit_distillation: float | None
+    attention_distillation: float | None
+    grad_norm: float | None
+    learning_rate: float
+    samples: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TaskHistory:
+    """What the ledger keeps of one finished task.
+
+    Attributes:
+        task, index: name, and position in the stream.
+        scores: head scores of this task alone; None where no attention is distilled.
+        total: head scores summed over tasks so far.
+        selected: heads selected when the task ended, by layer.
+        stored_samples, memory_bytes: what the memory keeps of this task.
+        presentations, replay_updates, replay_tokens: replayed while this task was learned.
+        seconds: wall time of the task, evaluation included.
+    """
+
+    task: str
+    index: int
+    scores: HeadScores | None
+    total: HeadScores | None
+    selected: Mapping[int, tuple[int, ...]]
+    stored_samples: int
+    memory_bytes: int
+    presentations: int
+    replay_updates: int
+    replay_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """All that outlives a task, besides the weights and the optimizer; saved whole and restored whole.
+
+    Attributes:
+        tasks_done: tasks that are learned.
+        totals: head scores summed over tasks.
+        memory: the replay memory.
+        scores: by split, `[tasks, tasks]` in percent: row = after learning that task, column = evaluated task, NaN
+            where not evaluated.
+        initial: by split, scores before any training, `[tasks]`.
+        history: one entry a finished stage.
+    """
+
+    tasks_done: int
+    totals: HeadScores
+    memory: ReplayMemory
+    scores: Mapping[str, Scores]
+    initial: Mapping[str, InitialScores]
+    history: tuple[TaskHistory, ...]
+
+    @classmethod
+    def empty(cls, num_tasks: int, num_layers: int, num_heads: int, splits: tuple[str, ...]) -> StreamState:
+        """Before the first task."""
+        return cls(
+            tasks_done=0,
+            totals=HeadScores.zeros(num_layers, num_heads),
+            memory=ReplayMemory(),
+            scores={split: np.full((num_tasks, num_tasks), np.nan) for split in splits},
+            initial={split: np.full(num_tasks, np.nan) for split in splits},
+            history=(),
+        )
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the model."""
+        return int(self.totals.importance.shape[0])
+
+    @property
+    def num_heads(self) -> int:
+        """Heads of one layer."""
+        return int(self.totals.importance.shape[1])
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """What the loop yields when a stage ends.
+
+    Attributes:
+        index, task: the (last) task that was learned.
+        state: everything known now.
+        steps: the steps of this stage.
+        seconds: wall time of this stage.
+    """
+
+    index: int
+    task: str
+    state: StreamState
+    steps: tuple[StepRecord, ...]
+    seconds: float

@@ -1,0 +1,103 @@
+"""Synthetic trials: score matrices and costs made by hand, no model and no data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from seekr_tune.analysis.record import HeadRow, ReplayRow, StepRow, TrialRecord, score_cells
+from seekr_tune.config import Config
+
+TASKS = ("flags", "rivers", "birds")
+NAN = float("nan")
+FULL = [[90.0, 20.0, 10.0], [70.0, 80.0, 15.0], [60.0, 70.0, 95.0]]
+"""Rows: after training; columns: evaluated. OP 75, BWT ((60-90)+(70-80))/2 = -20."""
+
+
+class RecordFactory:
+    """Builds records; every keyword of `TrialRecord` may be overridden."""
+
+    def config(self, **sections: Any) -> dict[str, Any]:
+        """A resolved experiment, nested, with the given sections overridden."""
+        return Config.model_validate({"stream": {"tasks": TASKS}, **sections}).model_dump(mode="json")
+
+    def matrix(self, op: float) -> list[list[float]]:
+        """A score matrix whose last row has mean `op`."""
+        return [[op, NAN, NAN], [op, op, NAN], [op, op, op]]
+
+    def replay(self, stored: Sequence[int], presentations: int = 10) -> tuple[ReplayRow, ...]:
+        """One row a task; tokens and bytes are 20 a presentation and 100 a sample."""
+        return tuple(
+            ReplayRow(
+                task=TASKS[index],
+                task_index=index,
+                stored_samples=samples,
+                presentations=presentations if index else 0,
+                replay_updates=2 if index else 0,
+                tokens=20 * presentations if index else 0,
+                bytes=100 * samples,
+            )
+            for index, samples in enumerate(stored)
+        )
+
+    def heads(self, layers: int = 2, heads: int = 2) -> tuple[HeadRow, ...]:
+        """Every head after every task; the first head of each layer is selected."""
+        return tuple(
+            HeadRow(
+                task=task,
+                task_index=index,
+                layer=layer,
+                head=head,
+                sensitivity=1.0 / heads,
+                forgettability=0.125,
+                importance=0.0625 * (index + 1),
+                selected=head == 0,
+            )
+            for index, task in enumerate(TASKS)
+            for layer in range(layers)
+            for head in range(heads)
+        )
+
+    def steps(self, task_index: int, count: int, first: int = 1) -> tuple[StepRow, ...]:
+        """`count` steps of a task; every second one replays, except in the first task."""
+        return tuple(
+            StepRow(
+                task_index=task_index,
+                step=step,
+                kind="replay" if task_index and step % 2 == 0 else "new",
+                loss=1.0 / step,
+                cross_entropy=0.5,
+                logit_distillation=0.25 if task_index and step % 2 == 0 else None,
+                attention_distillation=0.125 if task_index and step % 2 == 0 else None,
+                grad_norm=1.5,
+                learning_rate=1e-3,
+                samples=4,
+                tokens=64,
+                seconds=0.5,
+            )
+            for step in range(first, first + count)
+        )
+
+    def __call__(self, trial: str = "0000", **fields: Any) -> TrialRecord:
+        """A finished seekr trial with the matrix `FULL` and 6 stored samples, unless said otherwise."""
+        scores = fields.pop("matrix", FULL)
+        initial = fields.pop("initial", [10.0, 20.0, 5.0])
+        split = fields.pop("split", "eval")
+        defaults: dict[str, Any] = {
+            "role": "trial",
+            "status": "finished",
+            "method": "seekr",
+            "semantics": "corrected",
+            "config": self.config(),
+            "tasks": TASKS,
+            "scores": score_cells(TASKS, {split: np.array(scores)}, {split: np.array(initial)}),
+            "replay": self.replay((2, 2, 2)),
+            "tasks_done": 3,
+            "wall_seconds": 12.5,
+            "num_layers": 2,
+            "num_heads": 2,
+            "code_version": "0.1.0",
+        }
+        return TrialRecord(trial=trial, **{**defaults, **fields})

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from synthetic import NAN, TASKS, RecordFactory
+
+from seekr_tune.analysis import ledger
+from seekr_tune.analysis.flat import flat_value, known_kinds
+from seekr_tune.analysis.ledger import read_table, read_trials, table_path, trials_table, write_ledger
+from seekr_tune.errors import StudyError
+
+NAMES: tuple[ledger.TableName, ...] = ("trials", "scores", "heads", "replay", "steps")
+
+
+def test_the_trials_table_holds_what_the_matrix_and_the_costs_say(make_record: RecordFactory, tmp_path: Path) -> None:
+    write_ledger(tmp_path, [make_record("0003", optuna_number=3, ray_trial_id="abc_3")], {})
+    (row,) = read_trials(tmp_path).to_pylist()
+    assert row["op"] == (60 + 70 + 95) / 3
+    assert row["bwt"] == ((60 - 90) + (70 - 80)) / 2
+    assert row["bwt_official"] == pytest.approx(((60 - 90) + (70 - 80)) / 3)
+    assert row["forgetting"] == ((90 - 60) + (80 - 70)) / 2
+    assert row["distinct_replayed_samples"] == 6 and row["memory_bytes"] == 600
+    assert row["replay_presentations"] == 20 and row["replay_tokens"] == 400 and row["replay_updates"] == 4
+    assert row["op_per_replayed_sample"] == 75 / 6 and row["op_per_presentation"] == 75 / 20
+    assert row["op_per_replayed_token"] == 75 / 400 and row["op_per_replayed_byte"] == 75 / 600
+    assert row["trial"] == "0003" and row["optuna_number"] == 3 and row["ray_trial_id"] == "abc_3"
+    assert row["tasks"] == list(TASKS) and row["split"] == "eval"
+
+
+def test_without_replay_there_is_no_quotient(make_record: RecordFactory) -> None:
+    (row,) = trials_table([make_record(replay=make_record.replay((0, 0, 0), presentations=0))]).to_pylist()
+    assert row["distinct_replayed_samples"] == 0 and row["op"] == 75
+    assert [row[name] for name in row if name.startswith("op_per_")] == [None] * 4
+
+
+def test_an_unfinished_trial_has_costs_but_no_performance(make_record: RecordFactory) -> None:
+    matrix = [[90.0, 20.0, 10.0], [70.0, 80.0, 15.0], [NAN, NAN, NAN]]
+    record = make_record(status="pruned", tasks_done=2, matrix=matrix, replay=make_record.replay((2, 2)))
+    (row,) = trials_table([record]).to_pylist()
+    assert row["op"] is None and row["op_per_replayed_sample"] is None
+    assert row["distinct_replayed_samples"] == 4 and row["tasks_done"] == 2
+
+
+def test_a_joint_run_has_a_last_row_only(make_record: RecordFactory) -> None:
+    matrix = [[NAN] * 3, [NAN] * 3, [60.0, 70.0, 80.0]]
+    (row,) = trials_table([make_record(method="joint", role="bound", matrix=matrix, replay=())]).to_pylist()
+    assert row["op"] == 70 and row["bwt"] is None and row["distinct_replayed_samples"] == 0
+
+
+def test_the_split_of_the_scores_is_named_and_may_be_chosen(make_record: RecordFactory) -> None:
+    cells = make_record(split="test").scores + make_record(matrix=make_record.matrix(50.0)).scores
+    record = make_record(scores=cells)
+    assert trials_table([record]).select(["split", "op"]).to_pylist() == [{"split": "eval", "op": 50.0}]
+    assert trials_table([record], "test").select(["split", "op"]).to_pylist() == [{"split": "test", "op": 75.0}]
+
+
+def test_the_config_is_exact_as_json_and_typed_as_columns(make_record: RecordFactory, tmp_path: Path) -> None:
+    gpu = {"resources_per_worker": {"GPU": 1}}
+    first = make_record.config(method={"head_budget": 1, "replay_percent": 3}, training=gpu)
+    second = make_record.config(method={"head_budget": 1.0, "query_budget": None}, recipe={"epochs": [1, 2, 3]})
+    records = [make_record("a", config=first), make_record("b", config=second)]
+    write_ledger(tmp_path, records, {})
+    table = read_trials(tmp_path)
+    one, two = table.to_pylist()
+    assert json.loads(one["config"]) == first and json.loads(two["config"]) == second
+    assert '"head_budget": 1,' in one["config"] and '"head_budget": 1.0,' in two["config"]
+    assert (one["config.method.replay_percent"], two["config.method.query_budget"]) == (3.0, None)
+    assert (one["config.recipe.epochs"], two["config.recipe.epochs"]) == ("1", "[1, 2, 3]")
+    assert one["config.stream.tasks"] == json.dumps(list(TASKS)) and one["config.model.path"] == "builtin"
+    assert [row["config.training.resources_per_worker.GPU"] for row in (one, two)] == [1.0, None]
+    assert table.schema.field("config.recipe.micro_batch_size").type == pa.float64()
+    assert table.schema.field("config.recipe.reset_optimizer").type == pa.bool_()
+
+
+def test_every_config_field_is_a_column_whose_type_does_not_depend_on_the_trials(make_record: RecordFactory) -> None:
+    empty, one = trials_table([]).schema, trials_table([make_record()]).schema
+    assert all(one.field(name).type == empty.field(name).type for name in empty.names)
+    assert {f"config.{path}" for path in known_kinds()} <= set(empty.names)
+    assert {"model.lora.rank", "method.query_budget", "seed"} <= set(known_kinds())
+
+
+def test_settings_of_adapters_are_columns_where_there_are_adapters(make_record: RecordFactory) -> None:
+    records = [make_record(config=make_record.config(model={"lora": lora})) for lora in (None, {"rank": 4})]
+    table = trials_table(records)
+    assert table["config.model.lora.rank"].to_pylist() == [None, 4.0] and "config.model.lora" not in table.column_names
+
+
+def test_a_value_of_another_kind_is_refused() -> None:
+    with pytest.raises(StudyError, match="config field seed='one' is not a number"):
+        flat_value("seed", "one")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_tables_keep_their_columns_and_types(
+    name: ledger.TableName, make_record: RecordFactory, tmp_path: Path
+) -> None:
+    write_ledger(tmp_path / "none", [], {})
+    write_ledger(tmp_path / "one", [make_record(heads=make_record.heads())], {"0000": make_record.steps(0, 2)})
+    none, one = read_table(tmp_path / "none", name), read_table(tmp_path / "one", name)
+    assert none.num_rows == 0 and one.num_rows > 0
+    assert all(one.schema.field(field.name).type == field.type for field in none.schema)
+    assert pa.null() not in one.schema.types
+
+
+def test_the_long_tables_hold_every_row(make_record: RecordFactory, tmp_path: Path) -> None:
+    records = [make_record("a", heads=make_record.heads()), make_record("b")]
+    steps = {"a": make_record.steps(0, 2) + make_record.steps(1, 2, first=3), "b": make_record.steps(0, 1)}
+    write_ledger(tmp_path, records, steps)
+    rows = {name: read_table(tmp_path, name).to_pylist() for name in NAMES}
+    assert rows["scores"][3] == {"trial": "a", **records[0].scores[3].model_dump()}
+    assert len(rows["scores"]) == 2 * (9 + 3)
+    assert rows["heads"] == [{"trial": "a", **row.model_dump()} for row in records[0].heads]
+    assert rows["replay"] == [{"trial": r.trial, **row.model_dump()} for r in records for row in r.replay]
+    assert rows["steps"] == [{"trial": trial, **row.model_dump()} for trial in steps for row in steps[trial]]
+
+
+def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: RecordFactory, tmp_path: Path) -> None:
+    for _ in range(2):
+        write_ledger(tmp_path, [make_record()], {})
+    assert sorted(path.name for path in (tmp_path / "ledger").iterdir()) == sorted(f"{name}.parquet" for name in NAMES)
+    metadata = pq.read_metadata(table_path(tmp_path, "trials"))
+    assert metadata.row_group(0).column(0).compression == "ZSTD"
+    assert metadata.metadata[b"seekr_tune.schema_version"] == b"1"
+
+
+def test_missing_damaged_and_foreign_tables_are_refused_in_one_line(make_record: RecordFactory, tmp_path: Path) -> None:
+    path = table_path(tmp_path, "trials")
+    with pytest.raises(StudyError, match=r"trials.parquet: no such table"):
+        read_trials(tmp_path)
+    write_ledger(tmp_path, [make_record()], {})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(StudyError, match=r"trials.parquet: is damaged \(.*\); resume") as caught:
+        read_trials(tmp_path)
+    assert "\n" not in str(caught.value)
+    pq.write_table(pa.table({"trial": ["a"]}), path)
+    with pytest.raises(StudyError, match="has schema version none, but this package reads version 1"):
+        read_trials(tmp_path)
+
+
+def test_reading_and_ranking_need_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys; import seekr_tune.analysis.ledger, seekr_tune.analysis.ranking, seekr_tune.analysis.tables; "
+        "print(sorted({'torch', 'ray', 'transformers', 'optuna'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

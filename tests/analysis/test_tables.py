@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+from synthetic import RecordFactory
+
+from seekr_tune.analysis.ledger import trials_table
+from seekr_tune.analysis.ranking import Ranking, rank
+from seekr_tune.analysis.tables import params_text, terminal_table, to_csv, to_json
+
+PROMISED = (
+    "trial status method op bwt distinct_replayed_samples replay_presentations op_per_replayed_sample wall_seconds "
+    "config semantics"
+).split()
+
+
+@pytest.fixture
+def ranking(make_record: RecordFactory) -> Ranking:
+    params = {
+        "method.replay_percent": 3.0,
+        "method.head_budget": 0.125,
+        "method.attention_weight": 1234.56789,
+        "method.selection": "forgettability",
+        "recipe.replay_batch_size": 16,
+    }
+    config = make_record.config(method={"replay_percent": 3.0, "head_budget": 0.125})
+    return rank(
+        trials_table(
+            [
+                make_record("0000-published", params=params, config=config),
+                make_record("0001", params=params, replay=make_record.replay((100_000, 100_000, 0), 5_000_000)),
+                make_record("0002", params=params, status="pruned", tasks_done=1, scores=()),
+                make_record("bound-seqft", role="bound", method="seqft", replay=(), matrix=make_record.matrix(50.0)),
+                make_record("bound-joint", role="bound", method="joint", replay=(), matrix=make_record.matrix(100.0)),
+            ]
+        )
+    )
+
+
+def rendered(table: Any, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_terminal_table_fits_120_columns_and_cuts_no_number(ranking: Ranking) -> None:
+    text = rendered(terminal_table(ranking), 120)
+    assert max(map(len, text.splitlines())) <= 120
+    assert "…" not in text
+    for shown in "0000-published 75.00 -20.00 200000 10000000 12.5 0.50 0.000375 pruned [seqft]".split():
+        assert shown in text
+    first, second = (next(line for line in text.splitlines() if key in line) for key in ("0000-", "0001"))
+    assert first.count("*") == 1 and second.count("*") == 0
+    assert text.index("0000-published") < text.index("0001") < text.index("0002")
+
+
+def test_the_terminal_table_shows_the_formula_and_the_column_that_ranks(
+    ranking: Ranking, make_record: RecordFactory
+) -> None:
+    text = " ".join(rendered(terminal_table(ranking), 200).split())
+    assert "op_per_replayed_sample = op / distinct_replayed_samples" in text
+    by_memory = rank(trials_table([make_record()]), "memory_bytes")
+    assert "memory_bytes: 600" in rendered(terminal_table(by_memory), 120)
+
+
+def test_json_rows_hold_what_is_promised(ranking: Ranking) -> None:
+    rows = json.loads(to_json(ranking), parse_constant=pytest.fail)
+    assert [row["trial"] for row in rows] == ["0000-published", "0001", "0002", "bound-joint", "bound-seqft"]
+    assert all(set(PROMISED) <= set(row) for row in rows)
+    assert rows[0]["config"]["method"]["replay_percent"] == 3.0
+    assert rows[0]["params"]["method.selection"] == "forgettability"
+    assert rows[0]["op"] == 75 and rows[0]["pareto"] is True and rows[0]["normalised_gain"] == 0.5
+    assert rows[2]["op"] is None and rows[2]["rank"] is None
+    assert not any(name.startswith("config.") for name in rows[0])
+
+
+def test_nan_is_null_in_json(ranking: Ranking) -> None:
+    ranking.rows[0]["fwt"] = float("nan")
+    assert json.loads(to_json(ranking), parse_constant=pytest.fail)[0]["fwt"] is None
+
+
+def test_csv_holds_every_column_of_every_trial(ranking: Ranking) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(ranking))))
+    assert len(rows) == 5 and set(rows[0]) == set(ranking.rows[0])
+    assert list(rows[0])[:2] == ["rank", "trial"]
+    assert rows[0]["op"] == "75.0" and rows[0]["config.method.replay_percent"] == "3.0" and rows[2]["op"] == ""
+    assert json.loads(rows[0]["tasks"]) == ranking.rows[0]["tasks"]
+
+
+def test_an_empty_study_has_an_empty_table() -> None:
+    empty = rank(trials_table([]))
+    assert json.loads(to_json(empty)) == []
+    assert to_csv(empty).count("\n") == 1
+    assert "Ranked by" in rendered(terminal_table(empty), 120)
+
+
+def test_searched_params_are_named_by_their_last_part(ranking: Ranking) -> None:
+    assert params_text(ranking.rows[0]).startswith("replay_percent=3 head_budget=0.125 attention_weight=1235")
