@@ -65,6 +65,9 @@ class Learner:
         self._method = config.method.in_effect()
         self._semantics = semantics
         self._workers = workers
+        if config.training.activation_checkpointing:
+            # Never the reentrant kind: it drops the gradient of everything the tap recorded, silently.
+            loaded.model.activation_checkpointing_enable()
         self._wrapped = workers.wrap(loaded.model)
         self._updates_after = accumulation_steps(config, semantics)
         self.optimizer = self._new_optimizer()
