@@ -1,0 +1,185 @@
+"""Text to tensors: prompt and answer -> token ids, and examples -> left-padded batches.
+
+Two styles, one for each semantics (docs/method.md):
+
+- `separate` (corrected): prompt and answer are tokenised apart. The prompt is cut on the left to a fixed limit that
+  does not depend on its own answer: a cut that makes room for the answer leaks the answer through the prompt's
+  length. BOS is put back in front and counts inside the limit. The answer is cut to its limit and keeps its EOS; the
+  labels are exactly answer + EOS.
+- `joint` (official): as the authors' release does it, quirks included, see `Encoder.encode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from seekr_tune.errors import DataError, ModelError
+from seekr_tune.stream.task import Example
+
+Style = Literal["separate", "joint"]
+IGNORED_LABEL = -100
+"""Label of the positions that no loss is computed for (PyTorch's default)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedExample:
+    """One sample as tokens, without padding.
+
+    Attributes:
+        input_ids: BOS + prompt + answer + EOS (what the style and the limits leave of it).
+        num_labels: how many tokens at the end are labels.
+    """
+
+    input_ids: tuple[int, ...]
+    num_labels: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A left-padded batch; every tensor is int64, [batch, length].
+
+    Attributes:
+        input_ids: token ids; pads on the left.
+        attention_mask: 1 on real tokens, 0 on pads.
+        labels: the token ids of answer + EOS, -100 elsewhere.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+
+
+class Encoder:
+    """Turns examples into token ids.
+
+    Args:
+        tokenizer: a transformers tokenizer; without a BOS token (GPT-2) none is put in front.
+        max_prompt_tokens: longest prompt, BOS included.
+        max_answer_tokens: longest answer, EOS included.
+        style: `separate` (corrected) or `joint` (official).
+
+    Raises:
+        ModelError: the tokenizer has no EOS token.
+    """
+
+    def __init__(self, tokenizer: Any, max_prompt_tokens: int, max_answer_tokens: int, style: Style) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError("the tokenizer has no EOS token, so the end of an answer cannot be learned; set eos_token")
+        self._tokenizer = tokenizer
+        self._max_prompt_tokens = max_prompt_tokens
+        self._max_answer_tokens = max_answer_tokens
+        self._style = style
+        self._bos: tuple[int, ...] = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
+        self._eos: tuple[int, ...] = (tokenizer.eos_token_id,)
+
+    def encode(self, example: Example) -> EncodedExample:
+        """One example; see `encode_all`."""
+        return self.encode_all([example])[0]
+
+    def encode_all(self, examples: Sequence[Example]) -> list[EncodedExample]:
+        """Encode examples for training, tokenising them as one batch.
+
+        `joint` follows the release: prompt and answer are tokenised as one text and cut on the left to
+        max_prompt_tokens + max_answer_tokens; EOS is appended if the row is then shorter than the limit, and BOS put
+        in front if it is still shorter. As many labels are taken from the end as the answer ALONE has tokens (cut to
+        the same limit), plus one for EOS if the answer is shorter than the limit. So a row that was cut has no EOS and
+        one label too many.
+
+        Raises:
+            DataError: `joint` only: the answer alone has more tokens than its row.
+
+        Source: official `data/data_collator.py`, `DataCollator.decoder_call`.
+        """
+        if not examples:
+            return []
+        answers = self._tokens([example.answer for example in examples])
+        if self._style == "separate":
+            prompts = self.encode_prompts([example.prompt for example in examples])
+            return [self._separate(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        rows = self._tokens([example.prompt + example.answer for example in examples])
+        return [self._joint(*item) for item in zip(examples, rows, answers, strict=True)]
+
+    def encode_prompt(self, prompt: str) -> tuple[int, ...]:
+        """One prompt; see `encode_prompts`."""
+        return self.encode_prompts([prompt])[0]
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Encode prompts alone, as generation starts from them.
+
+        `separate`: the same ids that `encode` puts before the answer. `joint`: cut on the left to max_prompt_tokens,
+        with BOS in front only if there is room for it.
+        """
+        if not prompts:
+            return []
+        limit = self._max_prompt_tokens
+        if self._style == "separate":
+            limit -= len(self._bos)
+        encoded = []
+        for ids in self._tokens(prompts):
+            kept = _last(ids, limit)
+            room = self._style == "separate" or len(kept) < limit
+            encoded.append((*self._bos, *kept) if room else kept)
+        return encoded
+
+    def _separate(self, prompt: tuple[int, ...], answer: tuple[int, ...]) -> EncodedExample:
+        labels = (*answer[: self._max_answer_tokens - 1], *self._eos)
+        return EncodedExample((*prompt, *labels), len(labels))
+
+    def _joint(self, example: Example, row: tuple[int, ...], answer: tuple[int, ...]) -> EncodedExample:
+        limit = self._max_prompt_tokens + self._max_answer_tokens
+        ids = _last(row, limit)
+        if len(ids) < limit:
+            ids = (*ids, *self._eos)
+        if len(ids) < limit:
+            ids = (*self._bos, *ids)
+        num_labels = min(len(answer) + 1, limit)
+        if num_labels > len(ids):
+            raise DataError(
+                f"answer {example.answer[:40]!r}: with EOS it has {num_labels} tokens alone, but prompt and answer "
+                f"together only {len(ids)}, which the official semantics cannot label; use method.semantics=corrected"
+            )
+        return EncodedExample(ids, num_labels)
+
+    def _tokens(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Token ids of each text, without special tokens and without any cut."""
+        # verbose=False: the tokenizer would warn of texts beyond the model's length, which are cut afterwards
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, truncation=False, padding=False, verbose=False)
+        return [tuple(ids) for ids in encoded["input_ids"]]
+
+
+def collate(examples: Sequence[EncodedExample], pad_token_id: int, pad_to_multiple_of: int) -> Batch:
+    """Pad examples on the left to the longest one, rounded up to a multiple.
+
+    Args:
+        examples: at least one.
+        pad_token_id: id on pad positions.
+        pad_to_multiple_of: the length of the batch is a multiple of this.
+    """
+    input_ids, attention_mask = collate_prompts(
+        [example.input_ids for example in examples], pad_token_id, pad_to_multiple_of
+    )
+    length = input_ids.shape[1]
+    num_labels = torch.tensor([example.num_labels for example in examples])
+    is_label = torch.arange(length) >= length - num_labels[:, None]
+    return Batch(input_ids, attention_mask, input_ids.masked_fill(~is_label, IGNORED_LABEL))
+
+
+def collate_prompts(
+    prompts: Sequence[Sequence[int]], pad_token_id: int, pad_to_multiple_of: int
+) -> tuple[Tensor, Tensor]:
+    """Pad prompts on the left; `input_ids` and `attention_mask`, int64, [batch, length]."""
+    longest = max(len(ids) for ids in prompts)
+    length = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
+    input_ids = torch.tensor([[pad_token_id] * (length - len(ids)) + list(ids) for ids in prompts], dtype=torch.int64)
+    attention_mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts], dtype=torch.int64)
+    return input_ids, attention_mask
+
+
+def _last(ids: tuple[int, ...], limit: int) -> tuple[int, ...]:
+    """The last `limit` ids (none for a limit of 0)."""
+    return ids[max(0, len(ids) - limit) :]

@@ -1,0 +1,31 @@
+"""Fixtures that every part of the tests uses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that would download must fail at once
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as the command line does; read when it is imported
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)  # the models are tiny: a second thread costs more than it gives
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the source tree."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def data_directory() -> Path:
+    """Real tasks and tiny models for the tests that need them: the directory in `SEEKR_DATA_DIR`."""
+    directory = os.environ.get("SEEKR_DATA_DIR")
+    if not directory:
+        pytest.skip("needs real data: set SEEKR_DATA_DIR to a folder with superni/, trace/ and models/")
+    return Path(directory)

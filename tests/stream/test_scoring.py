@@ -1,0 +1,92 @@
+"""Scores of predictions on hand-made texts and against independent formulas."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seekr_tune.config import MetricName
+from seekr_tune.stream.scoring import edit_similarity, rouge_l, sari, score, score_examples
+
+words = st.lists(st.sampled_from(["a", "b", "the", "cat", "Cat", "sat", "x1"]), max_size=6).map(" ".join)
+
+
+def _score(metric: MetricName, predictions: list[str], answers: list[str]) -> float:
+    return score(metric, predictions, answers, ["a source"] * len(answers))
+
+
+def test_exact_match_ignores_outer_blanks_but_not_case() -> None:
+    assert score_examples("exact_match", [" A\n", "a", "A.", ""], ["A", "A", "A", "A"]) == [100.0, 0.0, 0.0, 0.0]
+
+
+def test_first_character_takes_the_choice_before_the_reason() -> None:
+    assert score_examples("first_character", [" B. hawkish", "A\nBecause", "", "b"], ["B", "A\nso", "A", "B"]) == [
+        *(100.0, 100.0, 0.0, 0.0)
+    ]
+
+
+def test_first_word_takes_the_label_before_more_words() -> None:
+    assert score_examples("first_word", ["yes it is", "yes, it is", "", "no"], ["yes", "yes", "yes", "no way"]) == [
+        *(100.0, 0.0, 0.0, 100.0)
+    ]
+
+
+def test_rouge_is_case_sensitive_and_counts_words_once() -> None:
+    assert rouge_l("the cat", "the cat") == pytest.approx(1.0, abs=1e-8)
+    assert rouge_l("The Cat", "the cat") == 0.0
+    assert rouge_l("a", "a a a a") == pytest.approx(1.0, abs=1e-8)
+    assert rouge_l("the dog", "the cat") == pytest.approx(0.5, abs=1e-8)
+
+
+@pytest.mark.parametrize("text", ["", " ", ".", "...", "\n"])
+def test_texts_without_words_score_zero(text: str) -> None:
+    for metric in ("rouge_l", "edit_similarity", "exact_match", "first_word", "first_character"):
+        assert _score(metric, [text], ["cat"]) == 0.0
+
+
+def test_edit_similarity_counts_kept_characters_in_whole_percents() -> None:
+    assert edit_similarity("kitten", "sitting") == round(200 * 4 / 13) / 100  # "ittn" stays
+    assert edit_similarity("", "a") == 0.0
+    assert _score("edit_similarity", ["x = 1"], ["x = 1"]) == 100.0
+
+
+def test_sari_of_the_published_example() -> None:
+    """From the example of the metric's card, with its second reference only."""
+    source, prediction = "About 95 species are currently accepted .", "About 95 you now get in ."
+    assert sari([source], [prediction], ["About 95 species are now accepted ."]) == pytest.approx(28.888888888888886)
+
+
+def test_sari_of_one_word_is_worked_out_by_hand() -> None:
+    # one word each: keep 0 (kept nothing, 'a' was to be dropped: 0/0 = 1), delete 1, add 1; longer n-grams are all 0/0
+    assert sari(["a"], ["b"], ["b"]) == pytest.approx(100.0)
+    # 'a' was wrongly kept, so 'b' was not added: keep F of 0 and 1, delete 0/0, add F of 0/0 = 1 and 0
+    assert sari(["a"], ["a"], ["b"]) == pytest.approx(100 * (0 + 3 + 4 + 0 + 3) / 12)
+
+
+@given(words)
+def test_sari_of_a_copy_that_was_wanted_is_full(text: str) -> None:
+    assert sari([text], [text], [text]) == pytest.approx(100.0)
+
+
+@given(st.sampled_from(get_args(MetricName)), st.lists(st.tuples(words, words), min_size=1, max_size=4))
+def test_scores_are_percents(metric: MetricName, pairs: list[tuple[str, str]]) -> None:
+    predictions, answers = map(list, zip(*pairs, strict=True))
+    assert 0.0 <= _score(metric, predictions, answers) <= 100.0 + 1e-9
+
+
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=4))
+def test_a_score_is_the_mean_over_examples(pairs: list[tuple[str, str]]) -> None:
+    predictions, answers = map(list, zip(*pairs, strict=True))
+    for metric in ("exact_match", "first_character", "first_word", "rouge_l", "edit_similarity"):
+        each = [score_examples(metric, [one], [other])[0] for one, other in pairs]
+        assert _score(metric, predictions, answers) == pytest.approx(sum(each) / len(each))
+
+
+def test_lists_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="must match"):
+        score("exact_match", ["a"], ["a", "b"], ["p", "q"])
+    with pytest.raises(ValueError, match="must match"):
+        score("exact_match", [], [], [])
