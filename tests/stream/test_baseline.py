@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seekr_tune.experiment import parse_config
+from seekr_tune.stream.baseline import constant_baseline
+from seekr_tune.stream.sources import load_stream
+from seekr_tune.stream.task import Example, Task
+
+
+def _examples(*answers: str) -> tuple[Example, ...]:
+    return tuple(Example(f"prompt {i}", answer) for i, answer in enumerate(answers))
+
+
+def test_exact_match_takes_the_most_frequent_train_answer_even_where_eval_has_another() -> None:
+    task = Task("t", "exact_match", {"train": _examples("B", "A", "B"), "eval": _examples("A", "A", "B", "A")})
+    baseline = constant_baseline(task, "eval")
+    assert (baseline.answer, baseline.score) == ("B", 25.0)
+
+
+def test_overlap_metrics_take_the_answer_that_overlaps_most_with_train() -> None:
+    task = Task("t", "rouge_l", {"train": _examples("x", "x", "a b", "a c", "a d", "a e"), "eval": _examples("a b", "x")})
+    assert constant_baseline(task, "eval").answer .startswith("a ")
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "expected"), [("trace/FOMC", "exact_match", 50), ("superni/task875", "exact_match", 20)]
+)
+def test_the_baselines_of_real_tasks_are_the_known_ones(
+    data_directory: Path, task: str, metric: str, expected: int
+) -> None:
+    stream = {"source": "trace_json", "root": str(data_directory), "tasks": [task], "metrics": {task: metric}}
+    loaded = load_stream(parse_config({"stream": stream}, "test"), ["train", "eval"])
+    assert constant_baseline(loaded[0], "eval").score == pytest.approx(expected, abs=0.5)
