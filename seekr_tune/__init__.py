@@ -1,1 +1,70 @@
-"""A hyperparameter-study framework for SEEKR continual learning."""
+"""A hyperparameter-study framework for SEEKR continual learning.
+
+    config = seekr_tune.load_experiment(Path("experiments/demo.yaml"), ["method.replay_percent=3"])
+    stream = seekr_tune.load_stream(config, ["train", "eval"])
+
+Names are imported when they are first used, so that `import seekr_tune` is quick and a part of the package that
+needs neither Ray nor Optuna (`seekr_tune.method`, `seekr_tune.sequence`) works where they are not installed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seekr_tune.analysis.ranking import rank
+    from seekr_tune.config import Config
+    from seekr_tune.errors import SeekrTuneError, UserError
+    from seekr_tune.experiment import dump_config, load_experiment, with_values
+    from seekr_tune.sequence.loop import run_stream
+    from seekr_tune.stream.sources import load_stream
+    from seekr_tune.study.study import resume_study, start_study, study_status
+    from seekr_tune.study.trial import run_experiment
+    from seekr_tune.validation import validate
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "config",
+    "SeekrTuneError": "errors",
+    "UserError": "errors",
+    "dump_config": "experiment",
+    "load_experiment": "experiment",
+    "load_stream": "stream.sources",
+    "rank": "analysis.ranking",
+    "resume_study": "study.study",
+    "run_experiment": "study.trial",
+    "run_stream": "sequence.loop",
+    "start_study": "study.study",
+    "study_status": "study.study",
+    "validate": "validation",
+    "with_values": "experiment",
+}
+
+__all__ = [
+    "Config",
+    "SeekrTuneError",
+    "UserError",
+    "dump_config",
+    "load_experiment",
+    "load_stream",
+    "rank",
+    "resume_study",
+    "run_experiment",
+    "run_stream",
+    "start_study",
+    "study_status",
+    "validate",
+    "with_values",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -37,6 +37,8 @@ from seekr_tune.sequence.state import StreamState, TaskHistory
 SCHEMA_VERSION = 1
 KEPT = 2
 """Checkpoints that are kept: the newest, and one to fall back on."""
+_CONTENT = ("weights.safetensors", "learner.safetensors", "memory.safetensors", "heads.safetensors", "state.json")
+"""The files that a manifest must name."""
 
 _logger = logging.getLogger(__name__)
 
@@ -127,7 +129,7 @@ def _flush(path: Path) -> None:
 def _verify(path: Path) -> None:
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        damaged = [name for name, expected in manifest.items() if _fingerprint(path / name) != expected]
+        damaged = [name for name in _CONTENT if manifest.get(name) != _fingerprint(path / name)]
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"damaged ({error})") from None
     if damaged:
@@ -202,7 +204,10 @@ def _head_tensors(state: StreamState) -> dict[str, Tensor]:
     for entry in state.history:
         if entry.scores is not None and entry.total is not None:
             named |= {f"task/{entry.index}": entry.scores, f"total/{entry.index}": entry.total}
-    return {f"{name}/{field}": tensor for name, scores in named.items() for field, tensor in vars(scores).items()}
+    # The newest task's totals are the stream's: the same tensors, which safetensors would refuse to write twice.
+    return {
+        f"{name}/{field}": tensor.clone() for name, scores in named.items() for field, tensor in vars(scores).items()
+    }
 
 
 def _head_scores(tensors: Mapping[str, Tensor], name: str) -> HeadScores | None:

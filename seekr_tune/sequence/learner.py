@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +107,7 @@ class Learner:
             samples = [memory[i] for i in step.samples] if step.kind == "replay" else None
             batch = [_as_example(s) for s in samples] if samples else [examples[i] for i in step.samples]
             terms = self._backward(batch, samples)
+            learning_rate = float(self.optimizer.param_groups[0]["lr"])
             grad_norm = self._update(schedule)
             record = StepRecord(
                 task_index=stage.last,
@@ -116,7 +118,7 @@ class Learner:
                 logit_distillation=terms[2] if samples and self._method.logit_weight > 0 else None,
                 attention_distillation=terms[3] if samples and self._method.attention_weight > 0 else None,
                 grad_norm=grad_norm,
-                learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+                learning_rate=learning_rate,
                 samples=len(batch),
                 tokens=sum(len(example.input_ids) for example in batch),
                 seconds=time.perf_counter() - started,
@@ -150,7 +152,10 @@ class Learner:
                 parameters[rest].grad = tensor.to(parameters[rest])
             else:
                 entry, _, name = rest.partition("/")
-                self.optimizer.state[parameters[name]][entry] = tensor
+                # AdamW counts its steps on the CPU, wherever the parameter is.
+                self.optimizer.state[parameters[name]][entry] = (
+                    tensor if entry == "step" else tensor.to(parameters[name].device)
+                )
         self.pending_steps = pending_steps
 
     def _backward(self, batch: Sequence[EncodedExample], samples: Sequence[ReplaySample] | None) -> list[float]:
@@ -161,18 +166,20 @@ class Learner:
         step_rows = count_rows(samples or [])
         # DDP averages gradients over ranks; a sum over the global batch must come out.
         scale = float(self._workers.world_size) if within_step else 1 / self._updates_after
+        own_samples = sum(micro.weight * len(micro.items) for micro in micro_batches) or 1.0
         logged = torch.zeros(4)
         for number, micro in enumerate(micro_batches, start=1):
             tokens = self._tokens([batch[i] for i in micro.items])
             own = None if samples is None else [samples[i] for i in micro.items]
-            terms = self._terms(tokens, own, global_labels if within_step else None, step_rows)
-            loss = terms.total * (scale * micro.weight)
-            if number == len(micro_batches):
+            # Terms are parts of a sum over the global batch, or (across steps) means over this micro-batch.
+            weight = micro.weight if within_step else micro.weight * len(micro.items) / own_samples
+            is_last = number == len(micro_batches)
+            # The forward pass belongs inside: DDP decides there whether the backward pass will reduce gradients.
+            with nullcontext() if is_last else self._workers.accumulate(self._wrapped):
+                terms = self._terms(tokens, own, global_labels if within_step else None, step_rows)
+                loss = terms.total * (scale * weight)
                 loss.backward()  # type: ignore[no-untyped-call]
-            else:
-                with self._workers.accumulate(self._wrapped):
-                    loss.backward()  # type: ignore[no-untyped-call]
-            logged += micro.weight * torch.tensor([float(term.detach()) for term in _logged(terms)])
+            logged += weight * torch.tensor([float(term.detach()) for term in _logged(terms)])
         if self._workers.world_size > 1:
             logged = self._workers.sum(logged.to(self._workers.device)).cpu()
         return [float(term) for term in (logged if within_step else logged / self._workers.world_size)]

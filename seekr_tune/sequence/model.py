@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PretrainedConfig
 
 from seekr_tune.config import Config, LoraConfig, ModelConfig
 from seekr_tune.errors import ConfigError, ModelError
@@ -53,8 +54,12 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
         model = AutoModelForCausalLM.from_pretrained(
             path, attn_implementation=TAP_ATTENTION, dtype=getattr(torch, config.dtype)
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, KeyError) and error.args == (TAP_ATTENTION,):  # its own table of attention classes
+            raise ModelError(f"model.path={config.path}: {_unserved()}") from None
         raise ModelError(f"model.path={config.path}: cannot be loaded ({_first_line(error)}); check the path") from None
+    # Chat models ship penalties and limits that would bend greedy answers too; scores must not depend on them.
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad_token_id is None:
         raise ModelError(f"model.path={config.path}: its tokenizer has no EOS token to end answers with; set eos_token")
@@ -99,8 +104,15 @@ def check_fit(config: Config, model: PretrainedConfig) -> None:
 
 
 def model_shape(model: PretrainedConfig) -> tuple[int, int]:
-    """Layers, and query heads of a layer."""
-    return int(model.num_hidden_layers), int(model.num_attention_heads)
+    """Layers, and query heads of a layer.
+
+    Raises:
+        ModelError: a model without attention heads.
+    """
+    try:
+        return int(model.num_hidden_layers), int(model.num_attention_heads)
+    except AttributeError as error:
+        raise ModelError(f"model.path: {_unserved(model)}; {_first_line(error)}") from None
 
 
 def _location(config: ModelConfig) -> str:
@@ -126,17 +138,18 @@ def _require_tap(model: Any, path: str) -> None:
             model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device), attention_tap=tap, use_cache=False)
     except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
         reason = f"its forward pass fails with {_first_line(error)!r}"
-        raise ModelError(f"model.path={path}: {_unserved(model)}, {reason}") from None
+        raise ModelError(f"model.path={path}: {_unserved(model.config)}; {reason}") from None
     finally:
         model.train(was_training)
     if tap.missing():
-        raise ModelError(f"model.path={path}: {_unserved(model)}, layers {tap.missing()} do not call it")
+        raise ModelError(f"model.path={path}: {_unserved(model.config)}; layers {tap.missing()} do not call it")
 
 
-def _unserved(model: Any) -> str:
+def _unserved(model: PretrainedConfig | None = None) -> str:
+    model_type = "this model type" if model is None else f"model type {model.model_type!r}"
     return (
-        f"the attention tap cannot serve model type {model.config.model_type!r} "
-        "(served: llama, qwen2, qwen3, mistral, gpt2, gpt_neox and others that use transformers' attention interface)"
+        f"the attention tap cannot serve {model_type}; choose llama, qwen2, qwen3, mistral, gpt2, gpt_neox or another "
+        "that uses transformers' attention interface"
     )
 
 

@@ -36,7 +36,7 @@ class Workers(Protocol):
         """The model as it is called in training; its parameters are those of `model`."""
 
     def accumulate(self, model: nn.Module) -> AbstractContextManager[object]:
-        """Backward passes inside do not reduce gradients over ranks."""
+        """Forward and backward passes inside do not reduce gradients over ranks."""
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Element-wise sum over ranks, on every rank."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from seekr_tune.config import Config, Split, StreamConfig
 from seekr_tune.errors import DataError
-from seekr_tune.stream.builtin import QUESTIONS, builtin_examples, check_builtin_names
+from seekr_tune.stream.builtin import builtin_examples, check_builtin_names
 from seekr_tune.stream.task import Example, Task, TaskStream
 
 _SUFFIXES = {"trace_json": "json", "jsonl": "jsonl", "parquet": "parquet"}
@@ -83,18 +83,16 @@ def _check_no_leak(task: str, examples: Mapping[Split, Sequence[Example]]) -> No
 
 
 def _check_metric_names(stream: StreamConfig) -> None:
-    """Refuse a metric of a task that does not exist: its real owner would silently be scored by the default."""
+    """Refuse a metric whose task is misspelt: the task that was meant would silently be scored by the default.
+
+    Metrics of tasks that are not in this stream are welcome: an experiment may list them all, and a run take a few.
+    """
+    without_metric = [task for task in stream.tasks if task not in stream.metrics]
     for name in stream.metrics:
-        if name in stream.tasks:
-            continue
-        if stream.source == "builtin":
-            known = name in QUESTIONS
-        elif _is_hub_name(stream):  # its configurations are not listed: ask for a likeness to a listed task
-            known = not difflib.get_close_matches(name, stream.tasks, n=1, cutoff=0.8)
-        else:
-            known = os.path.isdir(_root(stream) / name)
-        if not known:
-            raise DataError(f"stream.metrics: there is no task {name!r}; {_hint(name, stream.tasks)}")
+        meant = difflib.get_close_matches(name, without_metric, n=1, cutoff=0.8)
+        exists = stream.root is not None and os.path.isdir(Path(stream.root) / name)
+        if name not in stream.tasks and meant and not exists:
+            raise DataError(f"stream.metrics: there is no task {name!r}; did you mean {meant[0]!r}?")
 
 
 def _read_split(config: Config, task: str, split: Split) -> tuple[Example, ...]:

@@ -1,0 +1,80 @@
+# `make sweep` and `make test` work on a fresh clone: the first call installs the pinned packages into .venv.
+#   make sweep EXPERIMENT=experiments/superni.yaml TRIALS=12 SET="stream.root=DATA model.path=MODEL"
+
+PYTHON ?= python3
+EXPERIMENT ?= experiments/demo.yaml
+OUT ?= runs/$(basename $(notdir $(EXPERIMENT)))
+TRIALS ?=
+SET ?=
+BY ?= op_per_replayed_sample
+FORMAT ?= table
+PORT ?= 6006
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SETS := $(foreach assignment,$(SET),--set '$(assignment)')
+TOTAL := $(if $(TRIALS),--trials $(TRIALS))
+
+.PHONY: help setup sweep resume rank status tensorboard run test test-slow test-golden lint base-model docs bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
+
+setup: $(READY)  ## install the pinned packages into .venv (other targets do it by themselves)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "error: '$(PYTHON)' is not Python 3.11 or newer; install one and name it: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "Installing the pinned packages into $(VENV) (once; this takes minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --no-compile -r requirements.lock
+	@$(BIN)/python -m pip install -qq --no-compile --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+sweep: $(READY)  ## run the study of EXPERIMENT in OUT and rank it
+	@$(BIN)/seekr-tune sweep $(EXPERIMENT) $(SETS) $(TOTAL) --out $(OUT)
+
+resume: $(READY)  ## go on with the study in OUT (TRIALS=N raises its total)
+	@$(BIN)/seekr-tune resume $(OUT) $(TOTAL)
+
+rank: $(READY)  ## rank the trials in OUT (BY=column FORMAT=table|json|csv)
+	@$(BIN)/seekr-tune rank $(OUT) --by $(BY) --format $(FORMAT)
+
+status: $(READY)  ## how far the study in OUT is
+	@$(BIN)/seekr-tune status $(OUT)
+
+tensorboard: $(READY)  ## open the curves and the HPARAMS tab of OUT on PORT
+	@test -d $(OUT) || { echo "error: $(OUT): no such directory; run 'make sweep' first, or name one with OUT=" >&2; exit 2; }
+	@$(BIN)/tensorboard --logdir $(OUT) --port $(PORT)
+
+run: $(READY)  ## learn the stream of EXPERIMENT once, with the settings in its file
+	@$(BIN)/seekr-tune run $(EXPERIMENT) $(SETS)
+
+test: $(READY)  ## every test but the slow ones
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)  ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow
+
+test-golden: $(READY)  ## the golden vectors only (SEEKR_GOLDEN_DIR=directory takes them from there)
+	@$(BIN)/python -m pytest tests/golden
+
+lint: $(READY)  ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+base-model: $(READY)  ## train the built-in base model again
+	@$(BIN)/python scripts/make_base_model.py
+
+docs: $(READY)  ## write the field reference in docs/experiment-file.md again
+	@$(BIN)/seekr-tune validate --fields >$(VENV)/fields.md
+	@sed -i.bak -e '/^<!-- below/q' docs/experiment-file.md && rm docs/experiment-file.md.bak
+	@cat $(VENV)/fields.md >>docs/experiment-file.md
+
+bench: $(READY)  ## time and memory of a replay step against a plain one
+	@$(BIN)/python benchmarks/replay_step.py
+
+clean:  ## remove .venv and caches; runs/ stays
+	@rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,117 @@
+"""Progress of runs on the console: a line for each finished task and trial, and a bar where there is a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from textwrap import shorten
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from seekr_tune.analysis.measures import measure
+from seekr_tune.analysis.record import TrialRecord, score_matrix, tuning_split
+from seekr_tune.stream.metrics import overall_performance
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """A run that has finished a task.
+
+    Attributes:
+        trial: key of the run.
+        task: the task that was finished.
+        tasks_done, num_tasks: how far it is.
+        op: mean score of the tasks learned so far, in percent; None if they were not evaluated.
+        wall_seconds: time that the run took so far.
+    """
+
+    trial: str
+    task: str
+    tasks_done: int
+    num_tasks: int
+    op: float | None
+    wall_seconds: float
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> TaskProgress:
+        """How far a run is that has finished at least one task."""
+        done, split = record.tasks_done, tuning_split(record)
+        op = overall_performance(score_matrix(record, split)[:done, :done]) if split else None
+        return cls(record.trial, record.tasks[done - 1], done, len(record.tasks), op, record.wall_seconds)
+
+    def as_metrics(self) -> dict[str, Any]:
+        """As Ray reports it."""
+        return asdict(self)
+
+
+class ProgressConsole:
+    """Shows runs as they go on.
+
+    Args:
+        console: where to print; None prints nothing.
+        total: runs in all.
+        done: runs that are finished before this launch.
+    """
+
+    def __init__(self, console: Console | None, total: int, done: int = 0) -> None:
+        self._console = console or Console(quiet=True)
+        self._total, self._done = total, done
+        self._bar = Progress(
+            TextColumn("runs"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("runs", total=total, completed=done)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def task_finished(self, progress: TaskProgress) -> None:
+        """One line for a finished task."""
+        self._print(
+            f"{progress.trial}  task {progress.tasks_done}/{progress.num_tasks} {progress.task}  "
+            f"op {_percent(progress.op)}  {progress.wall_seconds:.1f} s"
+        )
+
+    def run_finished(self, record: TrialRecord) -> None:
+        """One line for a finished or failed run."""
+        self._done += 1
+        self._bar.update(self._task, completed=self._done)
+        where = f"{record.trial}  {record.status} ({self._done}/{self._total})"
+        if record.status == "failed":
+            self._print(f"{where}  {shorten(record.error or '', 200)}")
+            return
+        measures = measure(record)
+        settings = ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in record.params.items())
+        self._print(
+            f"{where}  op {_percent(measures.op)}  {measures.distinct_replayed_samples} replayed samples"
+            f"  {record.wall_seconds:.1f} s  {settings or record.method}"
+        )
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

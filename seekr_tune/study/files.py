@@ -1,0 +1,110 @@
+"""The files of one run: settings, results, steps and curves, held by one process at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from seekr_tune.analysis.files import write_atomically
+from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, write_record
+from seekr_tune.analysis.tensorboard import TrialWriter
+from seekr_tune.config import Config
+from seekr_tune.errors import StudyError
+from seekr_tune.experiment import dump_config, flatten, load_experiment
+from seekr_tune.sequence.state import StepRecord
+from seekr_tune.study.outcome import step_rows
+from seekr_tune.study.steplog import StepLog
+
+LOCK_SECONDS = 60.0
+"""Workers of a killed driver were seen to go on for a few seconds; longer means that somebody else runs the trial."""
+
+_MAY_CHANGE = ("study.", "training.")
+"""What may differ when a run goes on: how many and where, never what is learned."""
+
+
+class TrialFiles:
+    """What rank 0 writes into a run's directory.
+
+    Args:
+        directory: the run's own directory, absolute.
+        config: the experiment as the run sees it.
+    """
+
+    def __init__(self, directory: Path, config: Config) -> None:
+        self._directory, self._config = directory, config
+        self._lock = FileLock(directory / ".lock", timeout=LOCK_SECONDS)
+        self._steps: StepLog | None = None
+        self._board: TrialWriter | None = None
+
+    def open(self) -> TrialRecord | None:
+        """Take the directory; returns what was recorded there.
+
+        Raises:
+            StudyError: another process runs it, or it belongs to other settings.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise StudyError(
+                f"{self._directory}: another process has been running this trial for {self._lock.timeout:.0f} s; "
+                "wait for it, or end it"
+            ) from None
+        _require_same_settings(self._directory, self._config)
+        path = self._directory / "result.json"
+        return read_record(path) if path.is_file() else None
+
+    def start(self, record: TrialRecord) -> Callable[[StepRecord], None]:
+        """Bring the files to the tasks that are finished; returns what logs a step."""
+        self._steps = StepLog(self._directory, record.tasks_done)
+        self._board = TrialWriter(self._directory / "events", steps_done=self._steps.num_steps)
+        if record.status == "finished":  # killed between the last checkpoint and its record
+            self._board.log_task(record)
+            self._finish(record)
+        write_record(self._directory / "result.json", record)
+        return self._log_step
+
+    def finish_task(self, record: TrialRecord, steps: list[StepRow]) -> None:
+        """Steps, curves, and last the record: it vouches for the others."""
+        assert self._steps is not None and self._board is not None
+        self._steps.finish_task(steps)
+        self._board.log_task(record)
+        if record.status == "finished":
+            self._finish(record)
+        write_record(self._directory / "result.json", record)
+
+    def close(self) -> None:
+        """Give the directory back."""
+        if self._steps is not None:
+            self._steps.close()
+        if self._board is not None:
+            self._board.close()
+        self._lock.release()
+
+    def _finish(self, record: TrialRecord) -> None:
+        assert self._board is not None
+        self._board.close(record)
+        self._board = None
+
+    def _log_step(self, step: StepRecord) -> None:
+        assert self._steps is not None and self._board is not None
+        (row,) = step_rows([step])
+        self._steps.append(row)
+        self._board.log_step(row)
+
+
+def _require_same_settings(directory: Path, config: Config) -> None:
+    path = directory / "config.yaml"
+    if not path.is_file():
+        write_atomically(path, dump_config(config).encode())
+        return
+    begun, now = flatten(load_experiment(path)), flatten(config)
+    changed = [key for key in sorted({*begun, *now}) if begun.get(key) != now.get(key)]
+    changed = [key for key in changed if not key.startswith(_MAY_CHANGE)]
+    if changed:
+        raise StudyError(
+            f"{directory}: was begun with other settings ({', '.join(changed)} differ); "
+            "go on with the same ones, or choose another directory"
+        )

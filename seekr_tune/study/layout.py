@@ -1,0 +1,65 @@
+"""Where things lie in the directory of a study and of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def experiment_path(directory: Path) -> Path:
+    """The resolved experiment of a study: the file that marks a directory as one."""
+    return directory / "experiment.yaml"
+
+
+def space_path(directory: Path) -> Path:
+    """The study's own copy of its search space."""
+    return directory / "space.yaml"
+
+
+def journal_path(directory: Path) -> Path:
+    """The Optuna journal of a study."""
+    return directory / "study" / "journal.log"
+
+
+def driver_path(directory: Path) -> Path:
+    """Process that runs a study now."""
+    return directory / "study" / "driver.json"
+
+
+def ray_path(directory: Path) -> Path:
+    """What Ray writes; disposable."""
+    return directory / "ray"
+
+
+def trials_path(directory: Path) -> Path:
+    """The runs of a study, one directory each."""
+    return directory / "trials"
+
+
+def trial_path(directory: Path, key: str) -> Path:
+    """One run of a study."""
+    return trials_path(directory) / key
+
+
+def result_path(directory: Path, key: str) -> Path:
+    """The record of one run of a study."""
+    return trial_path(directory, key) / "result.json"
+
+
+def trial_key(number: int) -> str:
+    """Name of the run that the Optuna trial `number` proposed."""
+    return f"trial-{number:04d}"
+
+
+def bound_key(method: str) -> str:
+    """Name of a reference run."""
+    return f"bound-{method}"
+
+
+def is_study(directory: Path) -> bool:
+    """Whether a directory holds a study."""
+    return experiment_path(directory).is_file()
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a directory holds a single run."""
+    return (directory / "config.yaml").is_file()

@@ -1,0 +1,29 @@
+"""What a study optimises: columns of the ledger."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+
+from seekr_tune.analysis.measures import Measures, measure
+from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.config import Direction
+
+OBJECTIVES = (*(name for name in Measures.__dataclass_fields__ if name != "split"), "wall_seconds")
+"""Columns that a study can optimise."""
+
+
+def objective_value(record: TrialRecord, name: str) -> float | None:
+    """One objective of a run; None if its scores do not give it, or if it is not finite."""
+    columns = {**asdict(measure(record)), "wall_seconds": record.wall_seconds}
+    value: float | None = columns[name]
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def objective_values(record: TrialRecord, objectives: dict[str, Direction]) -> list[float] | None:
+    """All objectives of a finished run in the order of the config; None if it failed or one has no value."""
+    if record.status != "finished":
+        return None
+    values = [objective_value(record, name) for name in objectives]
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None

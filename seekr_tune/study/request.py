@@ -1,0 +1,37 @@
+"""One run that is to be started, or continued: what the search hands to whoever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from seekr_tune.analysis.record import Role
+from seekr_tune.config import Config
+from seekr_tune.experiment import with_values
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """One run.
+
+    Attributes:
+        key: its name, and that of its directory in a study.
+        role: `trial` was proposed by the search, `bound` is a reference beside it, `run` stands alone.
+        values: config paths in which it differs from the experiment.
+        number: number of the Optuna trial; None unless the role is `trial`.
+    """
+
+    key: str
+    role: Role
+    values: Mapping[str, Any] = field(default_factory=dict)
+    number: int | None = None
+
+    def config(self, experiment: Config) -> Config:
+        """The experiment as this run sees it."""
+        return with_values(experiment, self.values, origin=self.key)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the search chose."""
+        return dict(self.values) if self.role == "trial" else {}

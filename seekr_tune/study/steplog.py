@@ -1,0 +1,59 @@
+"""The steps of a run on disk: `steps.jsonl` holds those of finished tasks, `steps.partial.jsonl` those since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seekr_tune.analysis.record import StepRow, read_steps, write_steps
+
+
+class StepLog:
+    """Keeps `steps.jsonl` equal to the finished tasks, wherever the process is killed.
+
+    A task counts as finished when its checkpoint is written, a moment before `finish_task` can be called. The partial
+    file covers that moment: its steps are taken over if the checkpoint is there, and dropped if it is not.
+
+    Args:
+        directory: the run's directory.
+        tasks_done: tasks whose checkpoint is there.
+    """
+
+    def __init__(self, directory: Path, tasks_done: int) -> None:
+        self._finished_path = directory / "steps.jsonl"
+        self._partial_path = directory / "steps.partial.jsonl"
+        rows = read_steps(self._finished_path) if self._finished_path.is_file() else ()
+        self._finished = [row for row in rows if row.task_index < tasks_done]
+        known = {row.task_index for row in self._finished}
+        late = [row for row in self._read_partial() if row.task_index < tasks_done]
+        self._finished += [row for row in late if row.task_index not in known]
+        write_steps(self._finished_path, self._finished)
+        self._partial = self._partial_path.open("w", encoding="utf-8")
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the finished tasks."""
+        return len(self._finished)
+
+    def append(self, row: StepRow) -> None:
+        """Log a step of the task that is being learned."""
+        self._partial.write(f"{row.model_dump_json()}\n")
+        self._partial.flush()
+
+    def finish_task(self, rows: list[StepRow]) -> None:
+        """Move a task's steps to the finished ones."""
+        self._finished += rows
+        write_steps(self._finished_path, self._finished)
+        self._partial.seek(0)
+        self._partial.truncate()
+
+    def close(self) -> None:
+        """Close the partial file; one without steps is removed."""
+        self._partial.close()
+        if self._partial_path.stat().st_size == 0:
+            self._partial_path.unlink()
+
+    def _read_partial(self) -> list[StepRow]:
+        if not self._partial_path.is_file():
+            return []
+        whole, _, _ = self._partial_path.read_text(encoding="utf-8").rpartition("\n")  # the last line may be cut
+        return [StepRow.model_validate_json(line) for line in whole.splitlines()]

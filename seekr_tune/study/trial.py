@@ -1,0 +1,200 @@
+"""One run: a stream learned in order, its results on disk after every task.
+
+The run's directory is the truth. Calling `run_trial` again on it, in whatever process, goes on behind the last
+finished task.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from rich.console import Console
+from transformers.utils import logging as transformers_logging
+
+from seekr_tune.analysis.ledger import write_ledger
+from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
+from seekr_tune.config import Config, Split
+from seekr_tune.errors import StudyError, UserError
+from seekr_tune.sequence.checkpoint import restored_state
+from seekr_tune.sequence.loop import run_stream
+from seekr_tune.sequence.model import LoadedModel, load_model
+from seekr_tune.sequence.workers import SingleProcess, Workers
+from seekr_tune.stream.sources import load_stream
+from seekr_tune.stream.task import TaskStream
+from seekr_tune.study.console import ProgressConsole, TaskProgress
+from seekr_tune.study.files import TrialFiles
+from seekr_tune.study.layout import is_study, ray_path
+from seekr_tune.study.outcome import new_record, run_failed, step_rows, with_state
+from seekr_tune.study.request import TrialRequest
+from seekr_tune.study.watch import watched
+from seekr_tune.training.strategy import local_workers
+
+OnTask = Callable[[TrialRecord], None]
+T = TypeVar("T")
+
+
+def run_trial(
+    config: Config,
+    directory: Path,
+    request: TrialRequest,
+    *,
+    workers: Workers | None = None,
+    ray_trial_id: str | None = None,
+    on_task: OnTask | None = None,
+) -> TrialRecord:
+    """Learn the stream of `config` from where `directory` stands; every rank of `workers` calls this.
+
+    Args:
+        config: the experiment as this run sees it.
+        directory: the run's own directory, absolute; made if need be.
+        request: what the run is called, and why it is run.
+        workers: the processes that share the run.
+        ray_trial_id: id of the Ray Tune trial, for the ledger.
+        on_task: called on every rank with the record after every finished task.
+
+    Raises:
+        StudyError: another process runs it, or the directory belongs to other settings.
+        UserError: the data, the model or the settings cannot be used.
+    """
+    workers = workers or SingleProcess()
+    files = TrialFiles(directory, config)
+    with _opened(files, workers) as earlier:
+        if earlier is not None and earlier.status == "finished":
+            return earlier
+        clock = _Clock(earlier.wall_seconds if earlier else 0.0)
+        record = new_record(config, request, ray_trial_id)
+        stream, loaded = _on_every_rank(workers, lambda: _load(config, workers))
+        state = restored_state(directory) if earlier else None
+        if state is not None:
+            record = with_state(record, state, clock.seconds())
+        on_step = files.start(record) if workers.rank == 0 else None
+        for outcome in run_stream(config, stream, loaded, directory=directory, workers=workers, on_step=on_step):
+            record = with_state(record, outcome.state, clock.seconds())
+            if workers.rank == 0:
+                files.finish_task(record, list(step_rows(outcome.steps)))
+            if on_task:
+                on_task(record)
+        return record
+
+
+def run_experiment(config: Config, directory: Path | str, *, console: Console | None = None) -> TrialRecord:
+    """One run of an experiment, without a search; called again on the same directory it goes on.
+
+    With `training.workers: 0` it runs in this process, without Ray.
+
+    Args:
+        config: the experiment.
+        directory: the run's directory; gets a ledger of its own.
+        console: where to show progress.
+
+    Raises:
+        StudyError: the directory holds a study or a run of other settings, or the machine is too small.
+        UserError: the data, the model or the settings cannot be used.
+    """
+    directory = Path(directory).absolute()
+    if is_study(directory):
+        raise StudyError(f"{directory}: holds a study; go on with `seekr-tune resume {directory}`, or choose another")
+    request = TrialRequest(key=directory.name, role="run")
+    with ProgressConsole(console, total=1) as progress:
+        try:
+            record = _run(config, directory, request, progress)
+        except UserError:
+            raise
+        except Exception as error:
+            run_failed(directory, config, request, error)
+            raise
+        progress.run_finished(record)
+    write_ledger(directory, [record], {record.trial: read_steps(directory / "steps.jsonl")})
+    return record
+
+
+@dataclass
+class _Clock:
+    """Time that a run took, over all of its launches."""
+
+    earlier: float
+
+    def __post_init__(self) -> None:
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        return self.earlier + time.monotonic() - self._started
+
+
+@contextmanager
+def _opened(files: TrialFiles, workers: Workers) -> Iterator[TrialRecord | None]:
+    """Hold the run's directory on rank 0; every rank gets what was recorded there."""
+    try:
+        yield workers.broadcast(files.open)
+    finally:
+        files.close()
+
+
+def _load(config: Config, workers: Workers) -> tuple[TaskStream, LoadedModel]:
+    splits: tuple[Split, ...] = ("train", *config.evaluation.splits)
+    stream = load_stream(config, splits)
+    # One bar for every model that is loaded would tear the lines of ours.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    torch.manual_seed(config.seed)  # adapters start from random weights, also in a process that ran a trial before
+    return stream, load_model(config.model, workers.device)
+
+
+def _on_every_rank(workers: Workers, make: Callable[[], T]) -> T:
+    """`make()`, refused on every rank if one rank refuses: the others would wait for it in the first collective."""
+    refusal: UserError | None = None
+    try:
+        made = make()
+    except UserError as error:
+        refusal = error
+    for refused in workers.gather(refusal):
+        if refused is not None:
+            raise refused
+    return made
+
+
+def _run(config: Config, directory: Path, request: TrialRequest, progress: ProgressConsole) -> TrialRecord:
+    def show(record: TrialRecord) -> None:
+        progress.task_finished(TaskProgress.of(record))
+
+    if config.training.workers == 0:
+        return run_trial(config, directory, request, workers=local_workers(config.training), on_task=show)
+    with _opened(TrialFiles(directory, config), SingleProcess()) as earlier:  # before Ray is started for nothing
+        if earlier is not None and earlier.status == "finished":
+            return earlier
+    from seekr_tune.training.session import ray_session, trials_at_once
+    from seekr_tune.training.trainer import run_in_workers
+
+    shutil.rmtree(ray_path(directory), ignore_errors=True)  # of earlier launches; nobody reads it
+    with ray_session(), watched(directory / "result.json", show):
+        trials_at_once(config.training)
+        work = partial(run_as_rank, config=config, directory=directory, request=request)
+        run_in_workers(work, config.training, ray_path(directory), request.key)
+    return read_record(directory / "result.json")
+
+
+def run_as_rank(
+    workers: Workers,
+    report: Callable[[Mapping[str, Any]], None],
+    *,
+    config: Config,
+    directory: Path,
+    request: TrialRequest,
+    ray_trial_id: str | None = None,
+) -> None:
+    """`run_trial` as one rank of a worker group, reporting each finished task."""
+    run_trial(
+        config,
+        directory,
+        request,
+        workers=workers,
+        ray_trial_id=ray_trial_id,
+        on_task=lambda record: report(TaskProgress.of(record).as_metrics()),
+    )

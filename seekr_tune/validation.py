@@ -1,0 +1,155 @@
+"""Check an experiment without training: its search space, its data, its model and whether they fit together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from seekr_tune.config import Config, Split
+from seekr_tune.errors import ConfigError
+from seekr_tune.experiment import with_values
+
+_TO_BE_GIVEN = "{0} is still to be given: --set {0}={1}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: the part of the experiment.
+        text: what was found, in one line.
+        checked: False where something could not be checked yet.
+    """
+
+    subject: str
+    text: str
+    checked: bool = True
+
+
+def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
+    """Check an experiment as far as its data and model are at hand.
+
+    Args:
+        config: the experiment.
+        experiment: its file; the search space is found relative to it.
+
+    Raises:
+        UserError: the first thing that `run` or `sweep` would refuse.
+    """
+    return (
+        Finding("schema", f"{experiment}: every field is known and in range"),
+        _space(config, experiment),
+        *_stream(config),
+        *_model(config),
+    )
+
+
+def require_ready(config: Config, experiment: Path, search: bool) -> Config:
+    """Refuse at once what a run or a study would stumble over later; `test` stays closed unless it is scored.
+
+    Args:
+        config: the experiment.
+        experiment: its file.
+        search: whether its search space is needed.
+
+    Returns:
+        The experiment with absolute paths of its data and model: its trials run in processes that stand elsewhere, and
+        it may be resumed from anywhere.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    from seekr_tune.sequence.model import check_fit, read_model_config
+    from seekr_tune.stream.sources import load_stream
+    from seekr_tune.study.space import space_of
+
+    wanted = ["stream.root=DATA"] * _root_missing(config) + ["model.path=MODEL"] * _path_missing(config)
+    if wanted:
+        names = " and ".join(text.partition("=")[0] for text in wanted)
+        raise ConfigError(f"{experiment}: {names} still to be given; add --set {' '.join(wanted)}")
+    _require_objectives(config)
+    if search:
+        space_of(config, experiment)
+    load_stream(config, ("train", *config.evaluation.splits))
+    model = read_model_config(config.model)
+    if model is not None:
+        check_fit(config, model)
+    paths = {"stream.root": config.stream.root, "model.path": config.model.path}
+    given = {key: Path(path) for key, path in paths.items() if path is not None and path != "builtin"}
+    return with_values(config, {key: str(path.absolute()) for key, path in given.items() if path.exists()})
+
+
+def _require_objectives(config: Config) -> None:
+    from seekr_tune.study.objectives import OBJECTIVES
+
+    for name in config.study.objectives:
+        if name not in OBJECTIVES:
+            close = difflib.get_close_matches(name, OBJECTIVES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(OBJECTIVES)}"
+            raise ConfigError(f"study.objectives: there is no column {name!r}; {hint}")
+
+
+def _space(config: Config, experiment: Path) -> Finding:
+    from seekr_tune.study.space import space_of
+
+    _require_objectives(config)
+    if config.study.space is None:
+        return Finding("space", "study.space is null: this experiment can be run, but not swept")
+    space = space_of(config, experiment)
+    return Finding("space", f"{config.study.space}: searches {', '.join(space.dimensions)}")
+
+
+def _stream(config: Config) -> Iterator[Finding]:
+    from seekr_tune.stream.baseline import constant_baseline
+    from seekr_tune.stream.sources import count_rows, load_stream
+
+    if _root_missing(config):
+        yield Finding("stream", _TO_BE_GIVEN.format("stream.root", "DATA"), checked=False)
+        return
+    splits: tuple[Split, ...] = ("train", *config.evaluation.splits)
+    stream = load_stream(config, tuple(dict.fromkeys((*splits, *_sealed_test(config)))))
+    rows = count_rows(stream)
+    for task in stream:
+        counts = ", ".join(f"{number} {split}" for split, number in rows[task.name].items())
+        split = config.evaluation.splits[0]
+        constant = f"the best constant answer scores {constant_baseline(task, split).score:.1f} on {split}"
+        yield Finding("stream", f"{task.name}: {counts}; {task.metric}; {constant}")
+    yield Finding("stream", "no scored prompt occurs in the train split of its task")
+
+
+def _sealed_test(config: Config) -> tuple[Split, ...]:
+    """`test` where every task has it: opened here, and only here, to compare its prompts with those of `train`."""
+    suffix = {"trace_json": "json", "jsonl": "jsonl", "parquet": "parquet"}.get(config.stream.source)
+    if config.stream.source == "builtin":
+        return ("test",)
+    if suffix is None or config.stream.root is None:
+        return ()
+    files = [Path(config.stream.root) / task / f"test.{suffix}" for task in config.stream.tasks]
+    return ("test",) if all(file.is_file() for file in files) else ()
+
+
+def _model(config: Config) -> Iterator[Finding]:
+    from seekr_tune.sequence.model import check_fit, model_shape, read_model_config
+
+    if _path_missing(config):
+        yield Finding("model", _TO_BE_GIVEN.format("model.path", "MODEL"), checked=False)
+        return
+    model = read_model_config(config.model)
+    if model is None:
+        yield Finding("model", f"{config.model.path}: a hub name; its weights and the budgets were not checked", False)
+        return
+    check_fit(config, model)
+    layers, heads = model_shape(model)
+    shape = f"{model.model_type}, {layers} layers of {heads} heads"
+    yield Finding("model", f"{config.model.path}: {shape}; budgets and lengths fit")
+
+
+def _root_missing(config: Config) -> bool:
+    return config.stream.source != "builtin" and config.stream.root is None
+
+
+def _path_missing(config: Config) -> bool:
+    return config.model.path is None

@@ -1,0 +1,144 @@
+"""One run in plain Python: its files, going on after a kill, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+import seekr_tune.study.files
+import seekr_tune.study.trial as trial_module
+from seekr_tune.analysis.ledger import read_trials
+from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix
+from seekr_tune.config import Config
+from seekr_tune.errors import StudyError
+from seekr_tune.experiment import dump_config, load_experiment, with_values
+from seekr_tune.sequence.loop import run_stream
+from seekr_tune.sequence.state import TaskOutcome
+from seekr_tune.study.request import TrialRequest
+from seekr_tune.study.trial import run_experiment, run_trial
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+@contextmanager
+def killed_after(tasks: int) -> Iterator[None]:
+    """A run in this block dies when its n-th task has a checkpoint, before anything else is written."""
+
+    def dying(*args: Any, **kwargs: Any) -> Iterator[TaskOutcome]:
+        for number, outcome in enumerate(run_stream(*args, **kwargs), start=1):
+            if number == tasks:
+                raise Killed
+            yield outcome
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(trial_module, "run_stream", dying)
+        yield
+
+
+def comparable(record: TrialRecord) -> dict[str, Any]:
+    return record.model_dump(exclude={"wall_seconds", "trial"})
+
+
+def steps_without_time(directory: Path) -> list[dict[str, Any]]:
+    return [row.model_dump(exclude={"seconds"}) for row in read_steps(directory / "steps.jsonl")]
+
+
+def test_a_run_leaves_its_settings_results_steps_and_curves(config: Config, tmp_path: Path) -> None:
+    record = run_experiment(config, tmp_path / "run")
+    directory = tmp_path / "run"
+    assert load_experiment(directory / "config.yaml") == config
+    assert read_record(directory / "result.json") == record
+    assert (record.role, record.status, record.tasks_done) == ("run", "finished", 3)
+    assert record.wall_seconds > 0 and record.num_heads and record.num_layers
+    assert len(record.heads) == 3 * record.num_layers * record.num_heads
+    assert [row.stored_samples for row in record.replay] == [2, 2, 2]
+    assert score_matrix(record, "eval").shape == (3, 3)
+    assert {row.task_index for row in read_steps(directory / "steps.jsonl")} == {0, 1, 2}
+    assert list((directory / "events").iterdir())
+    assert read_trials(directory).num_rows == 1
+    assert not (directory / "steps.partial.jsonl").exists()
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3])
+def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(config: Config, tmp_path: Path, tasks: int) -> None:
+    with killed_after(tasks):
+        run_experiment(config, tmp_path / "killed")
+    begun = read_record(tmp_path / "killed" / "result.json")
+    assert (begun.status, begun.tasks_done) == ("running", tasks - 1)
+
+    resumed = run_experiment(config, tmp_path / "killed")
+    whole = run_experiment(config, tmp_path / "whole")
+    assert comparable(resumed) == comparable(whole)
+    assert steps_without_time(tmp_path / "killed") == steps_without_time(tmp_path / "whole")
+    assert resumed.wall_seconds > begun.wall_seconds
+
+
+def test_a_finished_run_is_not_run_again(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = run_experiment(config, tmp_path / "run")
+    monkeypatch.setattr(trial_module, "run_stream", None)
+    assert run_experiment(config, tmp_path / "run") == record
+
+
+def test_other_settings_are_refused_by_name(config: Config, tmp_path: Path) -> None:
+    run_experiment(config, tmp_path / "run")
+    other = with_values(config, {"recipe.learning_rate": 1e-3, "seed": 1, "training.max_failures": 9})
+    with pytest.raises(StudyError, match=r"recipe\.learning_rate, seed differ"):
+        run_experiment(other, tmp_path / "run")
+
+
+def test_the_directory_of_a_study_is_refused(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "experiment.yaml").write_text(dump_config(config))
+    with pytest.raises(StudyError, match="holds a study; go on with `seekr-tune resume"):
+        run_experiment(config, tmp_path)
+
+
+def test_a_run_that_another_process_holds_is_refused(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seekr_tune.study.files, "LOCK_SECONDS", 0.1)
+    with FileLock(tmp_path / ".lock"), pytest.raises(StudyError, match="another process has been running this trial"):
+        run_trial(config, tmp_path, TrialRequest("trial-0000", "trial"))
+
+
+def test_a_fault_is_recorded_with_its_traceback_and_the_run_can_be_tried_again(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("first line\nsecond line")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_module, "run_stream", faulty)
+        with pytest.raises(RuntimeError):
+            run_experiment(config, tmp_path / "run")
+    failed = read_record(tmp_path / "run" / "result.json")
+    assert (failed.status, failed.error) == ("failed", "RuntimeError: first line second line")
+    assert "in faulty" in (tmp_path / "run" / "error.txt").read_text()
+    assert run_experiment(config, tmp_path / "run").status == "finished"
+
+
+def test_joint_training_is_one_stage(config: Config, tmp_path: Path) -> None:
+    record = run_experiment(with_values(config, {"method.name": "joint"}), tmp_path / "run")
+    assert (record.status, record.tasks_done) == ("finished", 3)
+    assert not record.heads
+
+
+def test_a_plain_run_does_not_import_ray(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_config(config))
+    script = (
+        "import json, sys, pathlib\n"
+        "from seekr_tune import load_experiment, run_experiment\n"
+        f"run_experiment(load_experiment(pathlib.Path({str(tmp_path / 'tiny.yaml')!r})), {str(tmp_path / 'run')!r})\n"
+        "print(json.dumps([name for name in ('ray', 'optuna') if name in sys.modules]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []

@@ -1,0 +1,117 @@
+"""The searcher between Ray Tune and the queue: what Tune reports becomes what the journal says. No Ray is started."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from seekr_tune.analysis.record import read_record, write_record
+from seekr_tune.config import Config
+from seekr_tune.errors import DataError
+from seekr_tune.experiment import with_values
+from seekr_tune.study.console import ProgressConsole, TaskProgress
+from seekr_tune.study.layout import result_path
+from seekr_tune.study.outcome import new_record
+from seekr_tune.study.request import TrialRequest
+from seekr_tune.study.search import TrialQueue, open_study
+from seekr_tune.study.space import Space
+from seekr_tune.study.tuner import QueueSearcher
+from tests.study.conftest import Finish
+
+
+class Bench:
+    """A searcher over a study of three trials, two at a time."""
+
+    def __init__(self, directory: Path, config: Config, space: Space) -> None:
+        self.directory, self.config = directory, with_values(config, {"study.trials": 3})
+        self.console = Console(record=True, width=200)
+        self.queue = TrialQueue(open_study(directory, self.config, space), space, self.config, directory)
+        self.ledgers = 0
+        progress = ProgressConsole(self.console, total=3)
+        self.searcher = QueueSearcher(self.queue, 2, progress, self._count)
+
+    def ask(self, ray_id: str) -> TrialRequest:
+        return TrialRequest(**json.loads(self.searcher.suggest(ray_id)["request"]))
+
+    def begin(self, request: TrialRequest) -> None:
+        write_record(result_path(self.directory, request.key), new_record(self.config, request))
+
+    def states(self) -> list[str]:
+        return [trial.state.name for trial in self.queue.study.trials]
+
+    def _count(self) -> None:
+        self.ledgers += 1
+
+
+@pytest.fixture
+def bench(tmp_path: Path, config: Config, space: Space) -> Bench:
+    return Bench(tmp_path / "study", config, space)
+
+
+def test_no_more_runs_than_the_machine_holds_are_handed_out(bench: Bench, finish: Finish) -> None:
+    first = bench.ask("a")
+    bench.ask("b")
+    assert bench.searcher.suggest("c") is None
+    finish(bench.config, first)
+    bench.searcher.on_trial_complete("a", {})
+    assert bench.ask("c").key == "trial-0002"
+    assert bench.searcher.suggest("d") is None
+    assert bench.states() == ["COMPLETE", "RUNNING", "RUNNING"]
+
+
+def test_the_searcher_says_when_all_is_handed_out(bench: Bench, finish: Finish) -> None:
+    for ray_id in ("a", "b", "c"):
+        finish(bench.config, bench.ask(ray_id))
+        bench.searcher.on_trial_complete(ray_id, {})
+    assert bench.searcher.suggest("d") == QueueSearcher.FINISHED
+    assert bench.ledgers == 3 and not bench.searcher.interrupted
+
+
+def test_a_finished_task_and_a_finished_run_are_shown(bench: Bench, finish: Finish) -> None:
+    record = finish(bench.config, bench.ask("a"), op=62.5)
+    bench.searcher.on_trial_result("a", {**TaskProgress.of(record).as_metrics(), "time_total_s": 1.0})
+    bench.searcher.on_trial_result("a", {"ended": True})
+    bench.searcher.on_trial_complete("a", {})
+    shown = bench.console.export_text().splitlines()
+    assert shown[0].startswith("trial-0000  task 3/3 paren  op 62.5 %")
+    assert shown[1].startswith("trial-0000  finished (1/3)  op 62.5 %  4 replayed samples")
+    assert "attention_weight=1000" in shown[1] and len(shown) == 2
+
+
+def test_a_run_whose_process_is_lost_for_good_has_failed(bench: Bench) -> None:
+    request = bench.ask("a")
+    bench.begin(request)
+    bench.searcher.on_trial_complete("a", None, error=True)
+    record = read_record(result_path(bench.directory, request.key))
+    assert record.status == "failed" and record.error is not None and "training.max_failures" in record.error
+    assert bench.states() == ["FAIL"]
+
+
+def test_a_run_that_is_lost_before_it_wrote_anything_has_failed_too(bench: Bench) -> None:
+    request = bench.ask("a")
+    bench.searcher.on_trial_complete("a", None, error=True)
+    assert read_record(result_path(bench.directory, request.key)).status == "failed"
+
+
+def test_a_run_that_is_ended_early_stays_unfinished(bench: Bench) -> None:
+    request = bench.ask("a")
+    bench.begin(request)
+    bench.searcher.on_trial_complete("a", {"tasks_done": 1})
+    assert bench.searcher.interrupted and bench.states() == ["RUNNING"]
+
+
+def test_data_that_cannot_be_used_ends_the_study_and_fails_no_trial(bench: Bench) -> None:
+    bench.ask("a")
+    bench.searcher.on_trial_result("a", {"refusal": "DataError", "message": "no folder 'star'"})
+    assert isinstance(bench.searcher.refusal, DataError) and str(bench.searcher.refusal) == "no folder 'star'"
+    assert bench.searcher.suggest("b") is None
+    bench.searcher.on_trial_complete("a", {})
+    assert bench.states() == ["RUNNING"]
+
+
+def test_tune_may_pickle_the_searcher(bench: Bench) -> None:
+    assert isinstance(pickle.loads(pickle.dumps(bench.searcher)), QueueSearcher)

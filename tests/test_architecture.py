@@ -1,0 +1,148 @@
+"""The direction of imports, read from the source: who may import whom, and who may import Ray and Optuna."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "seekr_tune"
+
+# Rooms by name, each with the rooms below it. A room may import itself and what stands here, nothing else.
+BELOW: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "experiment": {"errors", "config"},
+    "stream": {"errors", "config"},
+    "method": {"errors", "config"},
+    "sequence": {"errors", "config", "experiment", "stream", "method"},
+    "training": {"errors", "config", "experiment", "stream", "method", "sequence"},
+    "analysis": {"errors", "config", "experiment", "stream.metrics"},
+    "study": {"errors", "config", "experiment", "stream", "method", "sequence", "training", "analysis"},
+    "catalogue": {"errors", "config", "experiment", "study.layout"},
+    "validation": {"errors", "config", "experiment", "stream", "method", "sequence", "study"},
+}
+MAY_IMPORT = {"ray": {"training", "study", "cli"}, "optuna": {"study", "analysis"}}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """`seekr_tune/method/losses.py` is in room `method`; `seekr_tune/cli.py` is room `cli`."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that the file imports, inside functions and for type checking too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_below(target: str, allowed: set[str]) -> bool:
+    return any(target == room or target.startswith(f"{room}.") for room in allowed)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path) -> None:
+    room = room_of(path)
+    if room in {"cli", "__init__"}:  # the top of the house: they may see everything
+        return
+    for name in imports_of(path):
+        _, _, target = name.partition("seekr_tune.")
+        if name.startswith("seekr_tune.") and (target in BELOW or "." in target):
+            # `from seekr_tune.stream.metrics import f` also yields `stream.metrics.f`, which is below `stream.metrics`
+            assert is_below(target, BELOW[room] | {room}), f"{path.relative_to(ROOT)} must not import {name}"
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room_of(path) for path in FILES} - {"cli", "__init__"} <= set(BELOW)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_named_rooms_import_ray_and_optuna(path: Path) -> None:
+    for name in imports_of(path):
+        library = name.partition(".")[0]
+        if library in MAY_IMPORT:
+            assert room_of(path) in MAY_IMPORT[library], f"{path.relative_to(ROOT)} must not import {name}"
+
+
+def test_no_import_cycle_between_modules() -> None:
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    edges = {name: {other for other in imports_of(path) if other in modules} for name, path in modules.items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"import cycle: {' -> '.join((*trail, name))}"
+        if name not in done:
+            for other in edges[name]:
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+
+def test_the_method_works_where_ray_and_optuna_are_absent() -> None:
+    done = run_python(
+        """
+        import importlib, pkgutil, sys
+        for name in ("ray", "optuna"):
+            sys.modules[name] = None          # importing it raises ImportError
+        import seekr_tune, seekr_tune.method
+        for module in pkgutil.iter_modules(seekr_tune.method.__path__):
+            importlib.import_module(f"seekr_tune.method.{module.name}")
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    done = run_python(
+        """
+        import sys
+        import seekr_tune, seekr_tune.method
+        heavy = {"torch", "transformers", "ray", "optuna", "pandas", "pyarrow", "datasets"} & set(sys.modules)
+        assert not heavy, heavy
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_loads_no_heavy_library() -> None:
+    done = run_python(
+        """
+        import sys
+        from seekr_tune.cli import main
+        assert main(["--help"]) == 0
+        heavy = {"torch", "transformers", "ray", "optuna", "pyarrow", "datasets"} & set(sys.modules)
+        assert not heavy, heavy
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_public_names_exist() -> None:
+    import seekr_tune
+
+    assert sorted(dir(seekr_tune)) == sorted(seekr_tune.__all__)
+    for name in seekr_tune.__all__:
+        assert getattr(seekr_tune, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = seekr_tune.nothing

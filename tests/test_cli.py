@@ -1,0 +1,201 @@
+"""The command line as a user meets it: what it prints, where it writes, how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seekr_tune.cli import default_run_directory, default_study_directory, main, one_flag_per_assignment
+from seekr_tune.experiment import load_experiment, with_values
+from seekr_tune.validation import require_ready
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "experiments" / "demo.yaml"
+COMMANDS = ("run", "sweep", "resume", "status", "validate", "ls", "rank")
+SMALL = (
+    *("--set", "stream.tasks=[star, last]", "stream.metrics={}", "stream.limits.train=32", "stream.limits.eval=8"),
+    *("recipe.epochs=1", "method.replay_percent=10"),
+)
+CONTRACT = {
+    *("trial", "status", "method", "op", "bwt", "distinct_replayed_samples", "replay_presentations"),
+    *("op_per_replayed_sample", "wall_seconds", "config"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"seekr-tune {command}" in capsys.readouterr().out
+
+
+def test_without_arguments_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("given", "expanded"),
+    [
+        (["run", "e.yaml", "--set", "a=1", "b=2"], ["run", "e.yaml", "--set", "a=1", "--set", "b=2"]),
+        (["run", "--set", "a=1", "--set", "b=2", "c=3"], ["run", "--set", "a=1", "--set", "b=2", "--set", "c=3"]),
+        (["run", "--set", "a=1", "e.yaml", "b=2"], ["run", "--set", "a=1", "e.yaml", "b=2"]),
+        (["sweep", "e.yaml", "--set", "a=1", "--out", "x=y"], ["sweep", "e.yaml", "--set", "a=1", "--out", "x=y"]),
+        (["run", "e.yaml", "--set"], ["run", "e.yaml", "--set"]),
+    ],
+)
+def test_set_takes_several_assignments(given: list[str], expanded: list[str]) -> None:
+    assert one_flag_per_assignment(given) == expanded
+
+
+def test_output_directories_follow_the_name_and_the_settings() -> None:
+    config = load_experiment(DEMO)
+    assert default_study_directory(config) == Path("runs/demo")
+    run = default_run_directory(config)
+    assert run.parent == Path("runs") and run.name.startswith("demo-")
+    assert default_run_directory(load_experiment(DEMO)) == run
+    assert default_run_directory(with_values(config, {"method.replay_percent": 7.0})) != run
+    assert default_run_directory(with_values(config, {"study.trials": 99, "training.workers": 2})) == run
+
+
+def test_validate_tells_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(DEMO)]) == 0
+    out = capsys.readouterr().out
+    assert "star: 400 train, 100 eval, 100 test; exact_match; the best constant answer scores" in out
+    assert "3 layers of 4 heads" in out and "method.replay_percent" in out
+
+
+@pytest.mark.parametrize("name", ["superni", "trace", "trace_llama2_7b", "superni_llama2_7b"])
+def test_validate_accepts_what_is_still_to_be_given(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(ROOT / "experiments" / f"{name}.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert "note  stream  stream.root is still to be given: --set stream.root=DATA" in out
+    assert "note  model " in out
+
+
+def test_paths_that_were_given_are_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run in processes with another working directory, and a study may be resumed from anywhere."""
+    for split, word in (("train", "a"), ("eval", "b")):
+        path = tmp_path / "data" / "words" / f"{split}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([{"prompt": f"say {word}", "answer": word}]))
+    monkeypatch.chdir(tmp_path)
+    source = {"stream.source": "trace_json", "stream.root": "data", "stream.tasks": ["words"], "stream.metrics": {}}
+    config = with_values(load_experiment(DEMO), source)
+    ready = require_ready(config, DEMO, search=False)
+    assert ready.stream.root == str(tmp_path / "data") and ready.model.path == "builtin"
+    assert with_values(ready, {"stream.root": "data"}) == config
+
+
+@pytest.mark.parametrize("name", ["superni", "trace"])
+def test_the_small_experiments_fit_real_data(
+    name: str, data_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (f"stream.root={data_directory / name}", f"model.path={data_directory / 'models' / 'stories260K'}")
+    assert main(["validate", str(ROOT / "experiments" / f"{name}.yaml"), "--set", *given]) == 0
+    out = capsys.readouterr().out
+    assert "note" not in out and "5 layers of 8 heads; budgets and lengths fit" in out
+
+
+def test_ls_lists_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["ls"]) == 0
+    out = capsys.readouterr().out
+    assert "experiments/demo.yaml  seekr, 5 tasks, data: built-in, model: builtin" in out
+    assert "search_spaces/seekr.yaml" in out
+
+
+def test_ls_in_an_empty_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["ls"]) == 0
+    assert "nothing here" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "small"
+    assert main(["run", str(DEMO), *SMALL, "--out", str(directory)]) == 0
+    return directory
+
+
+def test_a_run_is_ranked_as_one_row(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", str(finished_run), "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert set(row) >= CONTRACT
+    assert row["status"] == "finished" and row["method"] == "seekr" and row["semantics"] == "corrected"
+    assert row["distinct_replayed_samples"] > 0
+    assert row["config"]["method"]["replay_percent"] == 10.0
+    assert row["op_per_replayed_sample"] == pytest.approx(row["op"] / row["distinct_replayed_samples"])
+
+
+def test_csv_and_table_show_the_same_run(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", str(finished_run), "--format", "csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["status"] == "finished"
+    assert main(["rank", str(finished_run), "--by", "op"]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_run_again(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (finished_run / "result.json").read_bytes()
+    assert main(["run", str(DEMO), *SMALL, "--out", str(finished_run)]) == 0
+    assert (finished_run / "result.json").read_bytes() == before
+
+
+def test_a_run_directory_refuses_other_settings(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(DEMO), *SMALL, "--set", "seed=1", "--out", str(finished_run)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and "seed" in err and len(err.splitlines()) == 1
+
+
+def test_an_unknown_column_is_answered_with_the_nearest(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", str(finished_run), "--by", "opp"]) == 2
+    assert "did you mean 'op'?" in capsys.readouterr().err
+    assert main(["rank", str(finished_run), "--by", "method"]) == 2
+    assert "not a number" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_ends_with_a_traceback_and_1() -> None:
+    code = (
+        "import sys, seekr_tune.catalogue, seekr_tune.cli\n"
+        "def broken(): raise RuntimeError('a fault')\n"
+        "seekr_tune.catalogue.catalogue = broken\n"
+        "sys.exit(seekr_tune.cli.main(['ls']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "a fault" in done.stderr
+
+
+@pytest.mark.ray
+def test_a_study_from_start_to_ranking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "study"
+    sweep = ["sweep", str(DEMO), *SMALL, "study.bounds=[seqft]", "--trials", "2", "--out", str(study)]
+    assert main(sweep) == 0
+    assert "trial-0000" in capsys.readouterr().out
+
+    assert main(sweep) == 2  # nothing is overwritten by accident
+    err = capsys.readouterr().err
+    assert f"seekr-tune resume {study}" in err and len(err.splitlines()) == 1
+
+    assert main(["run", str(DEMO), *SMALL, "--out", str(study)]) == 2
+    assert "study" in capsys.readouterr().err
+
+    assert main(["resume", str(study), "--trials", "3"]) == 0
+    capsys.readouterr()
+    assert main(["status", str(study)]) == 0
+    assert "3" in capsys.readouterr().out
+
+    assert main(["rank", str(study), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert all(set(row) >= CONTRACT for row in rows)
+    assert [row["role"] for row in rows].count("trial") == 3 and [row["role"] for row in rows].count("bound") == 1
+    values = [row["op_per_replayed_sample"] for row in rows if row["role"] == "trial"]
+    assert values == sorted(values, reverse=True)

@@ -1,0 +1,95 @@
+"""The schema refuses what cannot be meant, and says so by the path that the user wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from seekr_tune.config import Config
+from seekr_tune.errors import ConfigError
+from seekr_tune.experiment import parse_config
+
+
+def parse(**sections: Any) -> Config:
+    return parse_config({"stream": {"tasks": ["a", "b", "c"]}, **sections}, "test.yaml")
+
+
+def test_the_defaults_are_the_published_settings() -> None:
+    method = parse().method
+    assert (method.name, method.semantics, method.replay_percent) == ("seekr", "corrected", 1.0)
+    assert (method.layer_ratio, method.query_budget, method.logit_weight, method.attention_weight) == (
+        24 / 32,
+        100,
+        0.5,
+        1e3,
+    )
+    assert method.head_budget == 128 / 1024
+
+
+@pytest.mark.parametrize(("budget", "kind"), [(1, int), (8, int), (1.0, float), (0.125, float)])
+def test_a_whole_number_is_a_count_and_a_decimal_is_a_fraction(budget: float, kind: type) -> None:
+    assert type(parse(method={"head_budget": budget}).method.head_budget) is kind
+
+
+@pytest.mark.parametrize("budget", [0, -1, 0.0, 1.5, "half", None, True])
+def test_a_head_budget_that_is_neither_is_refused(budget: object) -> None:
+    with pytest.raises(ConfigError, match=r"method\.head_budget.*count of heads.*fraction"):
+        parse(method={"head_budget": budget})
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("method", "replay_percent", 101.0),
+        ("method", "replay_percent", -1.0),
+        ("method", "layer_ratio", 0.0),
+        ("method", "layer_ratio", 1.5),
+        ("method", "logit_weight", 1.1),
+        ("method", "attention_weight", -1.0),
+        ("method", "query_budget", 0),
+        ("method", "name", "sekr"),
+        ("recipe", "learning_rate", 0.0),
+        ("recipe", "batch_size", 0),
+        ("study", "trials", 0),
+        ("study", "objectives", {}),
+        ("stream", "tasks", []),
+        ("evaluation", "splits", ["train"]),
+    ],
+)
+def test_a_value_out_of_range_is_named_by_its_path(section: str, field: str, value: object) -> None:
+    sections: dict[str, Any] = {section: {field: value}}
+    if section == "stream":
+        sections = {"stream": {field: value}}
+    with pytest.raises(ConfigError) as caught:
+        parse(**sections)
+    message = str(caught.value)
+    assert message.startswith(f"test.yaml: {section}.{field}") and "\n" not in message
+
+
+def test_an_unknown_field_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match=r"'method\.replay_percnt'; did you mean 'method\.replay_percent'"):
+        parse(method={"replay_percnt": 1})
+
+
+def test_a_task_listed_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'a' is listed twice"):
+        parse(stream={"tasks": ["a", "b", "a"]})
+
+
+def test_epochs_are_one_number_or_one_for_each_task() -> None:
+    assert [parse(recipe={"epochs": [3, 1, 2]}).recipe.epochs_of(index) for index in range(3)] == [3, 1, 2]
+    assert parse(recipe={"epochs": 4}).recipe.epochs_of(2) == 4
+    with pytest.raises(ConfigError, match=r"recipe\.epochs lists 2 numbers for 3 tasks"):
+        parse(recipe={"epochs": [3, 1]})
+
+
+@pytest.mark.parametrize(("strategy", "workers"), [("single", 2), ("ddp", 1), ("ddp", 0)])
+def test_strategy_and_workers_must_agree(strategy: str, workers: int) -> None:
+    with pytest.raises(ConfigError, match=r"strategy .* worker"):
+        parse(training={"strategy": strategy, "workers": workers})
+
+
+def test_a_task_without_a_metric_is_scored_by_exact_match() -> None:
+    stream = parse(stream={"tasks": ["a", "b"], "metrics": {"a": "rouge_l"}}).stream
+    assert (stream.metric_of("a"), stream.metric_of("b")) == ("rouge_l", "exact_match")
