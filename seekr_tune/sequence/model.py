@@ -51,13 +51,16 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
     path = _location(config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(
-            path, attn_implementation=TAP_ATTENTION, dtype=getattr(torch, config.dtype)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, attn_implementation=TAP_ATTENTION, dtype=getattr(torch, config.dtype), output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, KeyError) and error.args == (TAP_ATTENTION,):  # its own table of attention classes
             raise ModelError(f"model.path={config.path}: {_unserved()}") from None
         raise ModelError(f"model.path={config.path}: cannot be loaded ({_first_line(error)}); check the path") from None
+    if report["missing_keys"]:  # transformers would go on with random weights
+        missing = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelError(f"model.path={config.path}: its weights lack {missing}; give a complete model")
     # Chat models ship penalties and limits that would bend greedy answers too; scores must not depend on them.
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -93,7 +96,9 @@ def check_fit(config: Config, model: PretrainedConfig) -> None:
         ConfigError: naming the field.
     """
     layers, heads = model_shape(model)
-    resolve_budgets(config.method.head_budget, config.method.layer_ratio, layers, heads)
+    method = config.method.in_effect()
+    if method.attention_weight > 0 and method.selection != "all":  # else nothing reads the budgets
+        resolve_budgets(method.head_budget, method.layer_ratio, layers, heads)
     needed = config.recipe.max_prompt_tokens + config.recipe.max_answer_tokens
     available = getattr(model, "max_position_embeddings", None)
     if available is not None and needed > available:

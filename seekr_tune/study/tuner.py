@@ -156,7 +156,11 @@ class QueueSearcher(Searcher):
         self._queue, self._limit, self._progress, self._on_finished = queue, limit, progress, on_finished
         self._live: dict[str, TrialRequest] = {}
         self.refusal: UserError | None = None
-        self.interrupted = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a run that was handed out has not ended."""
+        return bool(self._live)
 
     def suggest(self, trial_id: str) -> Any:
         if len(self._live) >= self._limit or self.refusal:
@@ -175,15 +179,15 @@ class QueueSearcher(Searcher):
             self._progress.task_finished(TaskProgress(**{name: result[name] for name in _PROGRESS}))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        request = self._live.pop(trial_id)
+        request = self._live[trial_id]
         record = self._queue.record(request.key)
         if error and not _has_ended(record):
             lost = "its process was lost more often than training.max_failures allows"
             directory = trial_path(self._queue.directory, request.key)
             record = run_failed(directory, request.config(self._queue.config), request, lost)
         if record is None or not _has_ended(record):  # the launch ends before the run: it is handed out again
-            self.interrupted = True
             return
+        del self._live[trial_id]
         self._queue.finish(request)
         self._progress.run_finished(record)
         self._on_finished()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from seekr_tune.config import Config, LoraConfig, ModelConfig
@@ -139,6 +140,23 @@ def test_a_head_budget_above_the_kept_layers_is_refused() -> None:
     check_fit(tiny_config(**{"method.head_budget": 4}, **values), model)
     with pytest.raises(ConfigError, match="method.head_budget=5 exceeds the 4 heads of the 1 layers") as error:
         check_fit(tiny_config(**{"method.head_budget": 5}, **values), model)
+    one_line(error)
+
+
+def test_a_budget_that_nothing_reads_is_not_checked() -> None:
+    model = AutoConfig.for_model("gpt2", **GPT2)
+    too_many = {"method.head_budget": 500, "recipe.max_prompt_tokens": 20}
+    for unread in ({"method.name": "seqft"}, {"method.name": "replay"}, {"method.selection": "all"}):
+        check_fit(tiny_config(**too_many, **unread), model)
+
+
+def test_weights_that_lack_a_layer_are_refused_rather_than_filled_at_random(tmp_path: Path) -> None:
+    saved_model(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lack model.layers.1.mlp.up_proj.weight") as error:
+        load_model(ModelConfig(path=str(tmp_path)))
     one_line(error)
 
 
