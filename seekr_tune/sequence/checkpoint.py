@@ -104,7 +104,7 @@ def load_newest(directory: Path) -> Checkpoint | None:
 
 
 def restored_state(directory: Path) -> StreamState | None:
-    """State of the newest intact checkpoint of a run directory, without its weights."""
+    """State of the newest intact checkpoint of a run directory, or None where there is none."""
     checkpoint = load_newest(directory / "checkpoints")
     return None if checkpoint is None else checkpoint.state
 

@@ -54,7 +54,7 @@ def desk(tmp_path: Path, config: Config, space: Space, finish: Finish) -> Desk:
 
 
 def drain(desk: Desk, queue: TrialQueue) -> list[TrialRequest]:
-    requests = []
+    requests: list[TrialRequest] = []
     while queue.num_left:
         requests.append(desk.run(queue, op=50.0 + len(requests)))
     assert queue.next() is None
