@@ -37,6 +37,8 @@ FORMULAS: dict[str, str] = {
     "null where joint training is not better than seqft",
     "gain_per_replayed_sample": "(op - op_seqft) / distinct_replayed_samples; null without replay",
     "beats_seqft": "op > op_seqft",
+    "op_seqft": "op of the bound without replay, in the same stream and with the same seed",
+    "op_joint": "op of the bound that learns all tasks at once",
     "pareto": "no finished trial has op at least as high with as few distinct_replayed_samples, and one of them better",
     "hypervolume": "integral over x = log10(samples), over the declared range, of max(0, best op of the trials with at "
     "most 10^x distinct_replayed_samples - reference op)",

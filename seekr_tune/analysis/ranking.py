@@ -27,7 +27,7 @@ DEFAULT_COLUMN = "op_per_replayed_sample"
 TARGET_SHARES = (0.60, 0.75, 0.90)
 """Shares of the gap between the bounds whose price in samples is told."""
 
-COMPARED = ("rank", "pareto", "normalised_gain", "gain_per_replayed_sample", "beats_seqft")
+COMPARED = ("rank", "pareto", "normalised_gain", "gain_per_replayed_sample", "beats_seqft", "op_seqft", "op_joint")
 """Columns that `rank` adds to each row."""
 
 _MORE_IS_BETTER = frozenset(
@@ -224,6 +224,7 @@ def _add_gains(row: TrialRow, references: Mapping[str, float]) -> None:
     seqft, joint = references.get("seqft"), references.get("joint")
     known = _is_point(row)
     row["normalised_gain"] = row["gain_per_replayed_sample"] = row["beats_seqft"] = None
+    row["op_seqft"], row["op_joint"] = seqft, joint
     if known and seqft is not None:
         row["gain_per_replayed_sample"] = quotient(row["op"] - seqft, row["distinct_replayed_samples"])
         row["beats_seqft"] = row["op"] > seqft

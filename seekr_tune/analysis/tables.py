@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from seekr_tune.analysis.measures import FORMULAS
@@ -30,6 +31,8 @@ _FIRST = (
     "normalised_gain",
     "gain_per_replayed_sample",
     "beats_seqft",
+    "op_seqft",
+    "op_joint",
     "pareto",
     "wall_seconds",
 )
@@ -40,7 +43,7 @@ _JSON_COLUMNS = ("config", "params")
 
 
 def terminal_table(ranking: Ranking) -> Table:
-    """The ranking for a terminal of 120 columns: bounds first, then the trials in order; `*` marks the Pareto front."""
+    """The ranking for a terminal of 120 columns: bounds first, then trials in order; `*` marks the Pareto front."""
     table = Table(
         title=f"Ranked by {ranking.by}",
         caption=_caption(ranking.by),
@@ -48,33 +51,36 @@ def terminal_table(ranking: Ranking) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for heading in ("#", "trial", "op", "bwt", "samples", "shown", "op/sample", "gain", "P"):
+    searched = _searched(ranking.rows)
+    extra = [] if _is_shown(ranking.by) else [ranking.by]
+    for heading in ("#", "trial", "op", "bwt", "samples", "shown", "op/\nsample", "gain", "P"):
         table.add_column(heading, justify="left" if heading == "trial" else "right", no_wrap=True)
-    table.add_column("params", overflow="fold", ratio=1)
+    for path in (*searched, *extra):
+        table.add_column(path.rsplit(".", 1)[-1].replace("_", "\n"), justify="right", overflow="fold")
     table.add_column("seconds", justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    extra = None if _is_shown(ranking.by) else ranking.by
-    for row in ranking.bounds:
-        table.add_row(*_cells(row, extra), style="dim")
-    table.add_section()
-    for row in ranking.rows:
-        table.add_row(*_cells(row, extra), style=None if row["rank"] else "dim")
+    every = (*ranking.bounds, *ranking.rows)
+    with_status = any(row["status"] != "finished" for row in every)  # else the settings need the room
+    if with_status:
+        table.add_column("status", no_wrap=True)
+    for row in every:
+        status = [row["status"]] if with_status else []
+        table.add_row(*_cells(row, searched, extra), *status, style=None if row["rank"] else "dim")
     return table
 
 
 def json_rows(ranking: Ranking) -> list[dict[str, Any]]:
-    """Bounds and trials as JSON values: the nested config instead of its flat columns, null instead of nan."""
-    return [_json_row(row) for row in (*ranking.rows, *ranking.bounds)]
+    """Trials as JSON values: the nested config instead of its flat columns, null instead of nan."""
+    return [_json_row(row) for row in ranking.rows]
 
 
 def to_json(ranking: Ranking) -> str:
-    """`json_rows` as text: a list with one object a trial, in order, the bounds last."""
+    """`json_rows` as text: a list with one object a trial, in order."""
     return json.dumps(json_rows(ranking), indent=2, allow_nan=False)
 
 
 def to_csv(ranking: Ranking) -> str:
-    """Every column of the ledger as CSV with a heading, trials in order, the bounds last; null is an empty cell."""
-    rows = [_ordered(row) for row in (*ranking.rows, *ranking.bounds)]
+    """Every column of the ledger as CSV with a heading, trials in order; null is an empty cell."""
+    rows = [_ordered(row) for row in ranking.rows]
     columns = list(rows[0]) if rows else list(_FIRST)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -83,16 +89,13 @@ def to_csv(ranking: Ranking) -> str:
     return text.getvalue()
 
 
-def params_text(row: TrialRow) -> str:
-    """What the search chose, by the last part of each path: `replay_percent=3 selection=random`."""
+def _searched(rows: Sequence[TrialRow]) -> list[str]:
+    """Paths that the search chose, in the order of the first trial that has them."""
+    return list(dict.fromkeys(path for row in rows for path in json.loads(row["params"])))
+
+
+def _cells(row: TrialRow, searched: Sequence[str], extra: Sequence[str]) -> list[str]:
     params: Mapping[str, Any] = json.loads(row["params"])
-    return " ".join(f"{path.rsplit('.', 1)[-1]}={_value_text(value)}" for path, value in params.items())
-
-
-def _cells(row: TrialRow, extra: str | None) -> list[str]:
-    about = params_text(row) if row["role"] == "trial" else f"[{row['method']}]"
-    if extra is not None:
-        about = f"{extra.rsplit('.', 1)[-1]}: {_value_text(row[extra])} {about}"
     return [
         str(row["rank"] or "-"),
         row["trial"],
@@ -103,9 +106,9 @@ def _cells(row: TrialRow, extra: str | None) -> list[str]:
         _number(row["op_per_replayed_sample"], "{:.4g}"),
         _number(row["normalised_gain"], "{:.2f}"),
         "*" if row["pareto"] else "",
-        about.replace("[", r"\["),
+        *(_value_text(params[path]) if path in params and row["role"] == "trial" else "" for path in searched),
+        *(_value_text(row[column]) for column in extra),
         _number(row["wall_seconds"], "{:.1f}"),
-        row["status"],
     ]
 
 
@@ -131,7 +134,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _value_text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
 def _ordered(row: TrialRow) -> TrialRow:

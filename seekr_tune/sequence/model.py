@@ -51,13 +51,14 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
     path = _location(config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, attn_implementation=TAP_ATTENTION, dtype=getattr(torch, config.dtype), output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, KeyError) and error.args == (TAP_ATTENTION,):  # its own table of attention classes
             raise ModelError(f"model.path={config.path}: {_unserved()}") from None
         raise ModelError(f"model.path={config.path}: cannot be loaded ({_first_line(error)}); check the path") from None
+    model, report = loaded
     if report["missing_keys"]:  # transformers would go on with random weights
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelError(f"model.path={config.path}: its weights lack {missing}; give a complete model")

@@ -21,8 +21,9 @@ def test_exact_match_takes_the_most_frequent_train_answer_even_where_eval_has_an
 
 
 def test_overlap_metrics_take_the_answer_that_overlaps_most_with_train() -> None:
-    task = Task("t", "rouge_l", {"train": _examples("x", "x", "a b", "a c", "a d", "a e"), "eval": _examples("a b", "x")})
-    assert constant_baseline(task, "eval").answer .startswith("a ")
+    train = _examples("x", "x", "a b", "a c", "a d", "a e")
+    task = Task("t", "rouge_l", {"train": train, "eval": _examples("a b", "x")})
+    assert constant_baseline(task, "eval").answer.startswith("a ")
 
 
 @pytest.mark.parametrize(
