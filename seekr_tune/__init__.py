@@ -1,7 +1,7 @@
 """A hyperparameter-study framework for SEEKR continual learning.
 
-    config = seekr_tune.load_experiment(Path("experiments/demo.yaml"), ["method.replay_percent=3"])
-    stream = seekr_tune.load_stream(config, ["train", "eval"])
+    config = seekr_tune.load_experiment("experiments/demo.yaml", ["method.replay_percent=3"])
+    record = seekr_tune.run_experiment(config, "runs/three-percent")
 
 Names are imported when they are first used, so that `import seekr_tune` is quick and a part of the package that
 needs neither Ray nor Optuna (`seekr_tune.method`, `seekr_tune.sequence`) works where they are not installed.

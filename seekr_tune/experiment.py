@@ -20,7 +20,7 @@ _FIELD_RULES = {  # where pydantic would speak of one branch of a union only
 }
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """Read an experiment file, apply `a.b=value` overrides, check everything.
 
     Args:
@@ -30,7 +30,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: with one line that names the file, the field and the mend.
     """
-    values = read_yaml_mapping(path)
+    values = read_yaml_mapping(Path(path))
     for override in overrides:
         key, value = _parse_override(override)
         _assign(values, key, value)

@@ -114,9 +114,11 @@ def _stream(config: Config) -> Iterator[Finding]:
     rows = count_rows(stream)
     for task in stream:
         counts = ", ".join(f"{number} {split}" for split, number in rows[task.name].items())
-        split = config.evaluation.splits[0]
-        constant = f"the best constant answer scores {constant_baseline(task, split).score:.1f} on {split}"
-        yield Finding("stream", f"{task.name}: {counts}; {task.metric}; {constant}")
+        constants = [
+            f"; the best constant answer scores {constant_baseline(task, split).score:.1f} on {split}"
+            for split in config.evaluation.splits
+        ]
+        yield Finding("stream", f"{task.name}: {counts}; {task.metric}{''.join(constants)}")
     yield Finding("stream", "no scored prompt occurs in the train split of its task")
 
 

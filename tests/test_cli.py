@@ -141,7 +141,8 @@ def test_csv_and_table_show_the_same_run(finished_run: Path, capsys: pytest.Capt
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert row["status"] == "finished"
     assert main(["rank", str(finished_run), "--by", "op"]) == 0
-    assert "finished" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert row["trial"] in shown and f"{float(row['op']):.2f}" in shown
 
 
 def test_a_finished_run_is_not_run_again(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from seekr_tune.study.status import read_records
 from seekr_tune.study.study import resume_study
 from seekr_tune.study.trial import run_trial
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 
 START = """
 import sys
