@@ -119,8 +119,10 @@ def _config(hyper: dict[str, Any], num_layers: int) -> Config:
 
 
 def _tokenizer(directory: Path) -> PreTrainedTokenizerFast:
-    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"), **special)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
+    pad, bos, eos = tokenizer.convert_ids_to_tokens([0, 1, 2])  # ids that the layout of the vectors fixes
+    tokenizer.add_special_tokens({"pad_token": pad, "bos_token": bos, "eos_token": eos})
+    return tokenizer
 
 
 def _run(directory: Path, tag: str) -> Trajectory:
