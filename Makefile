@@ -72,8 +72,9 @@ docs: $(READY)  ## write the field reference in docs/experiment-file.md again
 	@sed -i.bak -e '/^<!-- below/q' docs/experiment-file.md && rm docs/experiment-file.md.bak
 	@cat $(VENV)/fields.md >>docs/experiment-file.md
 
-bench: $(READY)  ## time and memory of a replay step against a plain one
+bench: $(READY)  ## time and memory of a replay step against a plain one, and of a trial in a study against a plain run
 	@$(BIN)/python benchmarks/replay_step.py
+	@$(BIN)/python benchmarks/study_overhead.py
 
 clean:  ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

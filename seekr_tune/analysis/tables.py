@@ -57,7 +57,7 @@ def terminal_table(ranking: Ranking) -> Table:
         table.add_column(heading, justify="left" if heading == "trial" else "right", no_wrap=True)
     for path in (*searched, *extra):
         table.add_column(path.rsplit(".", 1)[-1].replace("_", "\n"), justify="right", overflow="fold")
-    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("sec", justify="right", no_wrap=True)
     every = (*ranking.bounds, *ranking.rows)
     with_status = any(row["status"] != "finished" for row in every)  # else the settings need the room
     if with_status:
