@@ -167,7 +167,9 @@ def rank(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (`sys.argv` by default); returns the exit code."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of transformers too; read when they are imported
+    # Read when the libraries are imported: no progress bars (of transformers too), and an error is said once, by us.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     arguments = one_flag_per_assignment(sys.argv[1:] if argv is None else argv)
     try:
         code: Any = app(args=arguments or ["--help"], prog_name="seekr-tune", standalone_mode=False)

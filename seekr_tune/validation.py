@@ -74,9 +74,9 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     if search:
         space_of(config, experiment)
     load_stream(config, ("train", *config.evaluation.splits))
-    model = read_model_config(config.model)
-    if model is not None:
-        check_fit(config, model)
+    model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
+    assert model is not None
+    check_fit(config, model)
     paths = {"stream.root": config.stream.root, "model.path": config.model.path}
     given = {key: Path(path) for key, path in paths.items() if path is not None and path != "builtin"}
     return with_values(config, {key: str(path.absolute()) for key, path in given.items() if path.exists()})

@@ -212,6 +212,15 @@ def test_a_model_directory_that_does_not_exist(refused: Refused) -> None:
     assert "model.path=./nothing: no such directory" in refused("run", DEMO, "--set", "model.path=./nothing")
 
 
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_hub_name_that_cannot_be_had_is_refused_before_anything_is_written(
+    refused: Refused, tmp_path: Path, command: str
+) -> None:
+    line = refused(command, DEMO, "--set", "model.path=nobody/nothing", "--out", "mine")
+    assert "model.path=nobody/nothing" in line
+    assert not (tmp_path / "mine").exists()
+
+
 def test_a_directory_without_a_model(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "model.path=./empty" in refused("validate", DEMO, "--set", "model.path=./empty")

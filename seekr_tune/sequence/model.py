@@ -74,14 +74,18 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
     return LoadedModel(model, tokenizer, pad_token_id)
 
 
-def read_model_config(config: ModelConfig) -> PretrainedConfig | None:
-    """Shape and limits of a model without loading it; None for a hub name that is not on this machine.
+def read_model_config(config: ModelConfig, *, fetch: bool = False) -> PretrainedConfig | None:
+    """Shape and limits of a model without its weights; None for a hub name, unless it may be fetched.
+
+    Args:
+        config: where the model is.
+        fetch: ask the hub (a few kilobytes) where the path is no directory.
 
     Raises:
-        ModelError: a directory that holds no model.
+        ModelError: nothing is there, or no model.
     """
     path = _location(config)
-    if not Path(path).exists():
+    if not fetch and not Path(path).exists():
         return None
     try:
         found: PretrainedConfig = AutoConfig.from_pretrained(path)
