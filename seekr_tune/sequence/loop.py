@@ -17,7 +17,7 @@ from seekr_tune.sequence.checkpoint import Checkpoint, load_newest, save_checkpo
 from seekr_tune.sequence.draws import Draws, draws_of
 from seekr_tune.sequence.evaluate import score_task, tasks_to_score
 from seekr_tune.sequence.learner import Learner
-from seekr_tune.sequence.model import LoadedModel, check_fit
+from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions
 from seekr_tune.sequence.schedule import Stage, Step, plan_steps, stages_of, stored_samples
 from seekr_tune.sequence.state import Scores, StepRecord, StreamState, TaskHistory, TaskOutcome
 from seekr_tune.sequence.teacher import Candidate, Lesson, Teacher
@@ -58,7 +58,9 @@ def run_stream(
     workers = workers or SingleProcess()
     semantics = semantics or SEMANTICS[config.method.semantics]
     draws = draws or draws_of(semantics, config.seed)
-    check_fit(config, loaded.model.config)
+    check_budgets(config, loaded.model.config)
+    if config.evaluation.splits:  # generation may use every position that the limits allow, training what the data need
+        check_lengths(config, loaded.model.config)
     checkpoints = None if directory is None else directory / "checkpoints"
     run = _Run(config, stream, loaded, semantics, draws, workers)
     learner = Learner(loaded, config, semantics, workers)
@@ -110,7 +112,7 @@ class _Run:
         )
         self._encoded = [self._encoder.encode_all(task.train) for task in stream]
         for task, examples in zip(stream, self._encoded, strict=True):
-            _require_learnable(task.name, examples)
+            _require_learnable(task.name, examples, num_positions(loaded.model.config))
 
     def first_state(self) -> StreamState:
         """Nothing learned; scores before any training, if the experiment asks for them."""
@@ -173,10 +175,16 @@ class _Run:
         )
 
 
-def _require_learnable(task: str, examples: Sequence[EncodedExample]) -> None:
+def _require_learnable(task: str, examples: Sequence[EncodedExample], positions: int | None) -> None:
     for row, example in enumerate(examples):
-        if len(example.input_ids) < 2:
+        length = len(example.input_ids)
+        if length < 2:
             raise DataError(f"task {task!r}, train row {row}: has no token to predict an answer from; drop the row")
+        if positions is not None and length > positions:
+            raise DataError(
+                f"task {task!r}, train row {row}: has {length} tokens, the model {positions} positions; "
+                "lower recipe.max_prompt_tokens or recipe.max_answer_tokens"
+            )
 
 
 def _history(

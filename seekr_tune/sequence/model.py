@@ -100,17 +100,40 @@ def check_fit(config: Config, model: PretrainedConfig) -> None:
     Raises:
         ConfigError: naming the field.
     """
-    layers, heads = model_shape(model)
+    check_budgets(config, model)
+    check_lengths(config, model)
+
+
+def check_budgets(config: Config, model: PretrainedConfig) -> None:
+    """Refuse budgets above the model's layers and heads, where the method reads them.
+
+    Raises:
+        ConfigError: naming the field.
+    """
     method = config.method.in_effect()
-    if method.attention_weight > 0 and method.selection != "all":  # else nothing reads the budgets
-        resolve_budgets(method.head_budget, method.layer_ratio, layers, heads)
+    if method.attention_weight > 0 and method.selection != "all":
+        resolve_budgets(method.head_budget, method.layer_ratio, *model_shape(model))
+
+
+def check_lengths(config: Config, model: PretrainedConfig) -> None:
+    """Refuse limits that allow longer sequences than the model has positions for.
+
+    Raises:
+        ConfigError: naming the fields.
+    """
     needed = config.recipe.max_prompt_tokens + config.recipe.max_answer_tokens
-    available = getattr(model, "max_position_embeddings", None)
+    available = num_positions(model)
     if available is not None and needed > available:
         raise ConfigError(
             f"recipe.max_prompt_tokens + recipe.max_answer_tokens = {needed} exceeds the {available} positions of "
             f"model.path={config.model.path}; lower one of them"
         )
+
+
+def num_positions(model: PretrainedConfig) -> int | None:
+    """Positions that the model was made for; None where it does not say."""
+    positions: int | None = getattr(model, "max_position_embeddings", None)
+    return positions
 
 
 def model_shape(model: PretrainedConfig) -> tuple[int, int]:

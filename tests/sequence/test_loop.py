@@ -482,6 +482,19 @@ def test_a_row_without_anything_to_predict_from_is_refused_by_task_and_row() -> 
         list(run_stream(config, TaskStream((task,)), loaded))
 
 
+def test_without_scores_only_sequences_longer_than_the_model_s_positions_are_refused() -> None:
+    limits = {"recipe.max_prompt_tokens": 100, "recipe.max_answer_tokens": 100}  # of 64 positions; the data need few
+    with pytest.raises(ConfigError, match="exceeds the 64 positions"):
+        run(tiny_config(**limits))
+    assert len(run(tiny_config(**limits, **NO_SCORES)).outcomes) == 3
+    long = Example(" ".join(["w1"] * 80), "w1")
+    stream = TaskStream((Task("first", "exact_match", {"train": (long,)}),))
+    config = tiny_config(**limits, **{"stream.tasks": ("first",)}, **NO_SCORES)
+    with pytest.raises(DataError, match="task 'first', train row 0: has .* tokens, the model 64 positions"):
+        list(run_stream(config, stream, tiny_loaded()))
+
+
+
 # --- what is reported ------------------------------------------------------------------------------------------------
 
 
