@@ -16,7 +16,7 @@ from transformers import get_scheduler
 
 from seekr_tune.config import Config
 from seekr_tune.errors import TrainingError
-from seekr_tune.method.losses import answer_cross_entropy
+from seekr_tune.method.losses import IGNORED, answer_cross_entropy
 from seekr_tune.method.memory import ReplayMemory, ReplaySample
 from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
 from seekr_tune.method.semantics import Semantics
@@ -207,7 +207,7 @@ class Learner:
         total = (1 - method.logit_weight) * cross_entropy
         logit_term = None
         if sums.logits is not None:
-            rows = int((tokens.labels != -100).sum()) if global_labels is None else global_labels
+            rows = int((tokens.labels != IGNORED).sum()) if global_labels is None else global_labels
             logit_term = sums.logits / rows
             total = total + method.logit_weight * logit_term
         if sums.attention is not None:
