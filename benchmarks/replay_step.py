@@ -69,8 +69,8 @@ def build_batch(seed: int) -> tuple[Tokens, list[ReplaySample]]:
             future = torch.arange(length) > (queries + length)[:, None]
             rows[layer] = scores.masked_fill(future, float("-inf")).softmax(-1)
         logits = 3 * torch.randn(LABELS, VOCABULARY, generator=generator)
-        teacher = TeacherSignals(logits, queries, heads, rows)
-        samples.append(ReplaySample(0, row, ids[row, LENGTH - length :], LABELS, teacher))
+        teacher = TeacherSignals(logits, rows)
+        samples.append(ReplaySample(0, row, ids[row, LENGTH - length :], LABELS, queries, heads, teacher=teacher))
     positions = torch.arange(LENGTH)
     mask = (positions >= LENGTH - torch.tensor(lengths)[:, None]).long()
     labels = ids.masked_fill(positions < LENGTH - LABELS, -100)

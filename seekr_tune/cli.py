@@ -1,6 +1,7 @@
 """The command line: parse, call, print. What a command does is in the modules that it calls.
 
-Exit codes: 0 done; 2 the user can mend it (one line on stderr that says how); 1 a fault of ours (a traceback).
+Exit codes: 0 done; 2 the user can mend it (one line on stderr that says how); 3 the gate of `extend` refused an update;
+1 a fault of ours (a traceback).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from seekr_tune.config import Config
 
 USER_ERROR = 2
+REFUSED_BY_GATE = 3
 _PLAIN_WIDTH = 120  # columns where the output is not a terminal
 
 app = typer.Typer(
@@ -48,6 +50,10 @@ Assignments = Annotated[
     typer.Option("--set", metavar="a.b=c ...", help="Set fields of the experiment; values are YAML."),
 ]
 Trials = Annotated[int | None, typer.Option(min=1, help="Trials in total, instead of study.trials.")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT|auto", help="Ray cluster to use, by its head. [default: this machine only]"),
+]
 
 
 @app.command()
@@ -55,6 +61,7 @@ def run(
     experiment: Experiment,
     assignments: Assignments = None,
     out: Annotated[Path | None, typer.Option(help="Output directory. [default: runs/<name>-<fingerprint>]")] = None,
+    address: Address = None,
 ) -> None:
     """Learn one stream with the settings in its file.
 
@@ -64,7 +71,7 @@ def run(
     from seekr_tune.study.trial import run_experiment
 
     directory = _writable(out or default_run_directory(config))
-    run_experiment(config, directory, console=_console(stderr=True))
+    run_experiment(config, directory, address=address, console=_console(stderr=True))
     _print_ranking(directory, by=None)
     _say(f"results: {directory}")
 
@@ -75,6 +82,7 @@ def sweep(
     assignments: Assignments = None,
     trials: Trials = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the study. [default: runs/<name>]")] = None,
+    address: Address = None,
 ) -> None:
     """Run a study and rank its trials.
 
@@ -84,7 +92,7 @@ def sweep(
     from seekr_tune.study.study import start_study
 
     directory = _writable(out or default_study_directory(config))
-    start_study(config, experiment, directory, console=_console(stderr=True))
+    start_study(config, experiment, directory, address=address, console=_console(stderr=True))
     _finish_study(directory)
 
 
@@ -92,6 +100,7 @@ def sweep(
 def resume(
     directory: Directory,
     trials: Annotated[int | None, typer.Option(min=1, help="New total of trials.")] = None,
+    address: Address = None,
 ) -> None:
     """Go on with a study.
 
@@ -99,8 +108,36 @@ def resume(
     """
     from seekr_tune.study.study import resume_study
 
-    resume_study(directory, trials=trials, console=_console(stderr=True))
+    resume_study(directory, trials=trials, address=address, console=_console(stderr=True))
     _finish_study(directory)
+
+
+@app.command()
+def extend(
+    directory: Annotated[Path, typer.Argument(help="Directory of a finished run.", show_default=False)],
+    task: Annotated[str, typer.Option(help="The new task, named as in stream.tasks.", show_default=False)],
+    max_forgetting: Annotated[
+        float | None, typer.Option(help="Gate: most points that the score of an earlier task may fall.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the new task.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric of the new task.")] = None,
+) -> None:
+    """Learn one more task at the end of a finished run.
+
+    The run keeps its old model until the update is complete, and for good if the gate refuses it (exit code 3).
+    """
+    from seekr_tune.study.extend import extend_run
+
+    update = extend_run(
+        directory, task, max_forgetting=max_forgetting, epochs=epochs, metric=metric, console=_console(stderr=True)
+    )
+    _print_ranking(directory, by=None)
+    for name, points in update.forgetting.items():
+        _say(f"{name}: {-points:+.1f} points")
+    if not update.accepted:
+        _say(f"refused: an earlier task lost more than {max_forgetting:g} points; {directory} is as it was")
+        raise typer.Exit(REFUSED_BY_GATE)
+    _say(f"results: {directory}")
 
 
 @app.command()
@@ -222,13 +259,18 @@ def _with_trials(assignments: Sequence[str] | None, trials: int | None) -> list[
 
 
 def _writable(directory: Path) -> Path:
-    """The directory, made if need be, once a file could be written in it."""
+    """The directory, once it could be made and a file be written in it; nothing is left of that."""
     import tempfile
 
+    whole = directory.absolute()
     try:
+        missing = [path for path in (whole, *whole.parents) if not path.exists()]
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
-            return directory
+            pass
+        for path in missing:
+            path.rmdir()
+        return directory
     except OSError as error:
         raise StudyError(f"{directory}: cannot be written to ({error.strerror}); choose another --out") from None
 

@@ -98,9 +98,18 @@ class ModelConfig(Section):
     path: str | None = "builtin"
     """A directory, a hub name, or `builtin` for the model that ships with the package. Null: still to be given."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the weights."""
+    """Precision of the weights, of their gradients and of the optimizer's moments."""
+    compute_dtype: Literal["float32", "bfloat16"] | None = None
+    """Precision of forward and backward passes; null: that of the weights. `bfloat16` over float32 weights is the usual
+    mixed precision on GPUs."""
     lora: LoraConfig | None = None
     """Adapter settings; null trains all weights."""
+
+    @model_validator(mode="after")
+    def _compute_is_not_finer_than_the_weights(self) -> Self:
+        if self.dtype == "bfloat16" and self.compute_dtype == "float32":
+            raise ValueError("compute_dtype float32 needs float32 weights; set dtype to float32, or drop compute_dtype")
+        return self
 
 
 class RecipeConfig(Section):
@@ -185,25 +194,63 @@ class MethodConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Where a trial runs."""
+    """Where a trial runs, and how often it is saved; nothing here changes what is learned."""
 
     workers: int = Field(0, ge=0)
     """0: in the process of the trial itself; N: a Ray TorchTrainer of N workers."""
-    strategy: Literal["single", "ddp"] | None = None
-    """How workers share the model; null: `ddp` for two or more workers, else `single`."""
+    min_workers: Count | None = None
+    """Elastic: go on with as few workers as this while others cannot be had; null: exactly `workers`."""
+    strategy: Literal["single", "ddp", "fsdp"] | None = None
+    """How workers share the model: `ddp` copies it to each, `fsdp` splits it over them (FSDP2). Null: `ddp` for two or
+    more workers, else `single`."""
     resources_per_worker: dict[str, PositiveFloat] = Field(default_factory=lambda: {"CPU": 1.0})
     """Ray resources of one worker (of the trial's process where `workers` is 0), e.g. {CPU: 4, GPU: 1}."""
+    placement: Literal["pack", "spread"] = "pack"
+    """Workers on as few nodes of a cluster as possible, or over as many as possible."""
     max_failures: int = Field(2, ge=0)
     """Times that lost workers are started again from the newest checkpoint before the trial fails."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    checkpoint_steps: Count | None = None
+    """Save inside a task after this many steps, too; null: by time only."""
+    checkpoint_seconds: PositiveFloat | None = 600.0
+    """Save inside a task when this many seconds of steps have passed since the last time; null: never by time."""
+    checkpoints_kept: Count = 2
+    """Newest checkpoints that are kept, of finished tasks and (besides) of the task that is being learned."""
+    storage_path: str | None = None
+    """Directory or URI (s3://, gs://, hdfs://, file://) that all nodes reach, for checkpoints and results of running
+    trials; null: the output directory itself, which all nodes must then share."""
+
+    @property
+    def parallelism(self) -> Literal["single", "ddp", "fsdp"]:
+        """The strategy, chosen where it was left open."""
+        return self.strategy or ("ddp" if self.workers > 1 else "single")
 
     @model_validator(mode="after")
     def _strategy_fits_workers(self) -> Self:
         if self.strategy == "single" and self.workers > 1:
-            raise ValueError(f"strategy 'single' allows one worker, but workers is {self.workers}; set strategy to ddp")
-        if self.strategy == "ddp" and self.workers < 2:
-            raise ValueError(f"strategy 'ddp' needs 2 workers or more, but workers is {self.workers}; set it to single")
+            raise ValueError(
+                f"strategy 'single' allows one worker, but workers is {self.workers}; set strategy to ddp or fsdp"
+            )
+        if self.strategy in ("ddp", "fsdp") and self.workers < 2:
+            raise ValueError(
+                f"strategy {self.strategy!r} needs 2 workers or more, but workers is {self.workers}; set it to single"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _workers_are_a_range(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers is {self.min_workers}, above workers ({self.workers}); lower it")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_need_whole_gpus(self) -> Self:
+        if self.strategy == "fsdp" and 0 < self.resources_per_worker.get("GPU", 0) < 1:
+            raise ValueError(
+                "strategy 'fsdp' needs a whole GPU for each worker (its collectives run on NCCL, which refuses two "
+                "ranks on one); set resources_per_worker.GPU to 1, or strategy to ddp"
+            )
         return self
 
 
@@ -249,6 +296,24 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     study: StudyConfig = StudyConfig()
+
+    @model_validator(mode="after")
+    def _official_gradients_are_whole(self) -> Self:
+        if self.method.semantics == "official" and self.training.strategy == "fsdp":
+            raise ValueError(
+                "training.strategy 'fsdp' cannot run method.semantics 'official': the release lets gradients wait "
+                "from step to step, and fsdp keeps only reduced shards of them; set strategy to ddp"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_worker_has_samples(self) -> Self:
+        if self.recipe.batch_size < self.training.workers:
+            raise ValueError(
+                f"recipe.batch_size is {self.recipe.batch_size}, so some of the {self.training.workers} "
+                "training.workers would never have a sample; raise it, or take fewer workers"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_epoch_count_per_task(self) -> Self:

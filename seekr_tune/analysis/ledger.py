@@ -1,8 +1,8 @@
-"""The ledger of a study: five Parquet tables, their schema in this one place.
+"""The ledger of a study: six Parquet tables, their schema in this one place.
 
 `trials` has one row a trial: what it was, what came out, what it cost, its config as JSON (`config`, exact) and as
-flat columns (`config.<path>`, typed by the schema as `flat.py` says). `scores`, `heads`, `replay` and `steps` are the
-long tables behind it, joined by `trial`. Each file is replaced atomically and carries the schema version.
+flat columns (`config.<path>`, typed by the schema as `flat.py` says). `scores`, `heads`, `replay`, `timing` and `steps`
+are the long tables behind it, joined by `trial`. Each file is replaced atomically and carries the schema version.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import SCHEMA_VERSION, ScoredSplit, StepRow, TrialRecord
 from seekr_tune.errors import StudyError
 
-TableName = Literal["trials", "scores", "heads", "replay", "steps"]
+TableName = Literal["trials", "scores", "heads", "replay", "timing", "steps"]
 CONFIG_PREFIX = "config."
 _VERSION_KEY = b"seekr_tune.schema_version"
 _KIND_TYPES: dict[Kind, pa.DataType] = {"number": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
@@ -53,6 +53,9 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "op_per_replayed_token": _REAL,
         "op_per_replayed_byte": _REAL,
         "wall_seconds": _REAL,
+        "tokens_per_second": _REAL,
+        "peak_memory_bytes": _COUNT,
+        "flops_utilisation": _REAL,
         "error": _TEXT,
         "optuna_number": _COUNT,
         "ray_trial_id": _TEXT,
@@ -92,6 +95,22 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "tokens": _COUNT,
         "bytes": _COUNT,
     },
+    "timing": {
+        "trial": _TEXT,
+        "task": _TEXT,
+        "task_index": _COUNT,
+        "new_seconds": _REAL,
+        "replay_seconds": _REAL,
+        "distillation_seconds": _REAL,
+        "teacher_seconds": _REAL,
+        "evaluation_seconds": _REAL,
+        "checkpoint_seconds": _REAL,
+        "tokens": _COUNT,
+        "tokens_per_second": _REAL,
+        "peak_memory_bytes": _COUNT,
+        "model_flops": _REAL,
+        "flops_utilisation": _REAL,
+    },
     "steps": {
         "trial": _TEXT,
         "task_index": _COUNT,
@@ -106,6 +125,9 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "samples": _COUNT,
         "tokens": _COUNT,
         "seconds": _REAL,
+        "distillation_seconds": _REAL,
+        "batch": pa.list_(_COUNT),
+        "flops": _REAL,
     },
 }
 
@@ -116,7 +138,7 @@ def write_ledger(
     steps: Mapping[str, Sequence[StepRow]],
     split: ScoredSplit | None = None,
 ) -> None:
-    """Write `ledger/{trials,scores,heads,replay,steps}.parquet`, replacing each file atomically.
+    """Write `ledger/<table>.parquet` for every table, replacing each file atomically.
 
     Args:
         directory: the study's (or run's) directory.
@@ -129,6 +151,7 @@ def write_ledger(
         "scores": _long_table("scores", ((record.trial, record.scores) for record in records)),
         "heads": _long_table("heads", ((record.trial, record.heads) for record in records)),
         "replay": _long_table("replay", ((record.trial, record.replay) for record in records)),
+        "timing": _long_table("timing", ((record.trial, record.timing) for record in records)),
         "steps": _long_table("steps", ((record.trial, steps.get(record.trial, ())) for record in records)),
     }
     for name, table in tables.items():

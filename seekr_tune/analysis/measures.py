@@ -6,9 +6,10 @@ training. Numbers that need cells which were not evaluated are null, and so is a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seekr_tune.analysis.record import ScoredSplit, TrialRecord, initial_scores, score_matrix, tuning_split
+from seekr_tune.analysis.record import ScoredSplit, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.stream.metrics import (
     backward_transfer,
     backward_transfer_official,
@@ -33,6 +34,10 @@ FORMULAS: dict[str, str] = {
     "op_per_replayed_token": "op / replay_tokens; null without replay",
     "op_per_replayed_byte": "op / memory_bytes; null without replay",
     "wall_seconds": "time that the trial ran, summed over resumes",
+    "tokens_per_second": "tokens trained, new and replayed, in the time of the training steps; summed over tasks",
+    "peak_memory_bytes": "most bytes at once on the fullest worker: of device memory on a GPU, resident on a CPU",
+    "flops_utilisation": "operations of the forward and backward passes, by those that the devices could have done in "
+    "the time of the training steps; null where their peak is not known",
     "normalised_gain": "(op - op_seqft) / (op_joint - op_seqft): share of the gap between the bounds that is closed; "
     "null where joint training is not better than seqft",
     "gain_per_replayed_sample": "(op - op_seqft) / distinct_replayed_samples; null without replay",
@@ -66,6 +71,9 @@ class Measures:
     op_per_presentation: float | None
     op_per_replayed_token: float | None
     op_per_replayed_byte: float | None
+    tokens_per_second: float | None
+    peak_memory_bytes: int | None
+    flops_utilisation: float | None
 
 
 def measure(record: TrialRecord, split: ScoredSplit | None = None) -> Measures:
@@ -82,6 +90,7 @@ def measure(record: TrialRecord, split: ScoredSplit | None = None) -> Measures:
     presentations = sum(row.presentations for row in record.replay)
     tokens = sum(row.tokens for row in record.replay)
     memory_bytes = sum(row.bytes for row in record.replay)
+    trained = sum(row.tokens for row in record.timing)
     return Measures(
         split=split,
         op=op,
@@ -98,7 +107,16 @@ def measure(record: TrialRecord, split: ScoredSplit | None = None) -> Measures:
         op_per_presentation=quotient(op, presentations),
         op_per_replayed_token=quotient(op, tokens),
         op_per_replayed_byte=quotient(op, memory_bytes),
+        tokens_per_second=quotient(trained, sum(row.step_seconds for row in record.timing)),
+        peak_memory_bytes=max((row.peak_memory_bytes for row in record.timing), default=None),
+        flops_utilisation=_utilisation(record.timing),
     )
+
+
+def _utilisation(timing: Sequence[TimingRow]) -> float | None:
+    """Of several stages: all that was computed by all that could have been; None where that is not known of one."""
+    possible = [row.model_flops / row.flops_utilisation for row in timing if row.flops_utilisation]
+    return quotient(sum(row.model_flops for row in timing), sum(possible)) if len(possible) == len(timing) else None
 
 
 def quotient(value: float | None, divisor: float) -> float | None:

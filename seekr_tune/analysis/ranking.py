@@ -41,6 +41,8 @@ _MORE_IS_BETTER = frozenset(
         "op_per_presentation",
         "op_per_replayed_token",
         "op_per_replayed_byte",
+        "tokens_per_second",
+        "flops_utilisation",
         "normalised_gain",
         "gain_per_replayed_sample",
     }

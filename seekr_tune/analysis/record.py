@@ -18,7 +18,7 @@ from seekr_tune.analysis.files import read_bytes, write_atomically
 from seekr_tune.config import Section
 from seekr_tune.errors import StudyError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of `TrialRecord` and of the ledger's tables; raised when a column changes its meaning."""
 
 Scores = NDArray[np.float64]
@@ -90,6 +90,45 @@ class ReplayRow(Row):
     """Memory that this task's samples take, teacher tensors included."""
 
 
+class TimingRow(Row):
+    """Where the time of one stage went (a task, or all tasks learned at once), and what it took."""
+
+    task: str
+    """The task; the last one, where all are learned at once."""
+    task_index: int = Field(ge=0)
+    """Its place in the stream."""
+    new_seconds: float = Field(ge=0)
+    """Training steps on new samples."""
+    replay_seconds: float = Field(ge=0)
+    """Training steps on replayed samples."""
+    distillation_seconds: float = Field(ge=0)
+    """Part of `replay_seconds`: teacher signals, attention rows and distillation terms, forward."""
+    teacher_seconds: float = Field(ge=0)
+    """Reading the model before and after the stage."""
+    evaluation_seconds: float = Field(ge=0)
+    """Generating and scoring."""
+    checkpoint_seconds: float = Field(ge=0)
+    """Time that training waited for checkpoints inside the stage."""
+    tokens: int = Field(ge=0)
+    """Tokens trained, new and replayed, pads not counted."""
+    peak_memory_bytes: int = Field(ge=0)
+    """Most bytes at once on the fullest worker: of device memory on a GPU, of resident memory on a CPU."""
+    model_flops: float = Field(ge=0)
+    """Operations of the forward and backward passes of those tokens, over all workers."""
+    flops_utilisation: float | None = None
+    """Share of what the devices could have done in the steps' time; null where their peak is not known."""
+
+    @property
+    def step_seconds(self) -> float:
+        """Training steps of both kinds."""
+        return self.new_seconds + self.replay_seconds
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens in the time of the steps; None where it was not measured."""
+        return self.tokens / self.step_seconds if self.step_seconds > 0 else None
+
+
 class StepRow(Row):
     """One training step."""
 
@@ -117,6 +156,12 @@ class StepRow(Row):
     """Tokens of the step, over all workers, pads not counted."""
     seconds: float
     """Duration of the step in seconds."""
+    distillation_seconds: float | None = None
+    """Its part that prepared and computed distillation terms, forward; null on steps without them."""
+    batch: tuple[int, ...] = ()
+    """Indices of the samples, in the train samples of the stage or in the replay memory."""
+    flops: float | None = None
+    """Operations of the forward and backward passes, over all workers."""
 
 
 class TrialRecord(Row):
@@ -146,6 +191,8 @@ class TrialRecord(Row):
     """Head importance after each task; empty for methods that select no heads."""
     replay: tuple[ReplayRow, ...] = ()
     """Cost of replay, one row a finished task."""
+    timing: tuple[TimingRow, ...] = ()
+    """Time and memory, one row a finished stage."""
     tasks_done: int = Field(0, ge=0)
     """Tasks that are finished."""
     wall_seconds: float = Field(0.0, ge=0)

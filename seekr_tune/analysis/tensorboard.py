@@ -5,12 +5,15 @@ Curves of steps (x = training steps since the start of the stream, new and repla
     loss/new, loss/replay                 the minimised loss, by the kind of step
     replay/cross_entropy, replay/logit_distillation, replay/attention_distillation    its terms, unweighted
     train/grad_norm, train/learning_rate
+    throughput/tokens_per_second
 
 Curves of tasks (x = tasks done; 0 is before any training):
 
     score/<task>    score of each task that was evaluated, in percent
     op              mean score of the tasks learned so far, in percent; after the last task it is the trial's OP
     bwt             mean over the tasks learned before the last one of (score now - score when it was learned)
+    time/<part>     seconds of new and replay steps, distillation (part of replay), teacher, evaluation, checkpoint
+    memory/peak_bytes, throughput/flops_utilisation     of the fullest worker; share of the devices' peak
 
 `op` and `bwt` have no point where the scores they need were not evaluated.
 """
@@ -28,7 +31,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from seekr_tune.analysis.flat import Kind, flat_config, known_kinds
 from seekr_tune.analysis.measures import measure
-from seekr_tune.analysis.record import StepRow, TrialRecord, initial_scores, score_matrix, tuning_split
+from seekr_tune.analysis.record import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
 HPARAM_SECTIONS = ("seed", "model", "recipe", "method", "training")
@@ -84,6 +87,8 @@ class TrialWriter:
             self._scalar("replay/attention_distillation", row.attention_distillation, self._step)
         self._scalar("train/grad_norm", row.grad_norm, self._step)
         self._scalar("train/learning_rate", row.learning_rate, self._step)
+        if row.seconds > 0:
+            self._scalar("throughput/tokens_per_second", row.tokens / row.seconds, self._step)
 
     def log_task(self, record: TrialRecord) -> None:
         """Add the stage that was finished last; the first one brings the scores before any training with it."""
@@ -95,6 +100,8 @@ class TrialWriter:
             self._log_scores(record, scores[done - 1], done)
             self._scalar("op", overall_performance(scores[:done, :done]), done)
             self._scalar("bwt", backward_transfer(scores[:done, :done]), done)
+        if record.timing:
+            self._log_timing(record.timing[-1], done)
         self._writer.flush()
 
     def close(self, record: TrialRecord | None = None) -> None:
@@ -106,6 +113,14 @@ class TrialWriter:
     def _log_scores(self, record: TrialRecord, row: np.ndarray[Any, np.dtype[np.float64]], step: int) -> None:
         for task, score in zip(record.tasks, row, strict=True):
             self._scalar(f"score/{task}", None if np.isnan(score) else float(score), step)
+
+    def _log_timing(self, row: TimingRow, step: int) -> None:
+        for name, value in row.model_dump().items():
+            part, _, unit = name.rpartition("_")
+            if unit == "seconds":
+                self._scalar(f"time/{part}", value, step)
+        self._scalar("memory/peak_bytes", row.peak_memory_bytes, step)
+        self._scalar("throughput/flops_utilisation", row.flops_utilisation, step)
 
     def _log_hparams(self, record: TrialRecord) -> None:
         """What `SummaryWriter.add_hparams` writes, in this run's own file, with the same columns for every trial.

@@ -15,7 +15,8 @@ results are written by key and requests never change).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +54,18 @@ class AttentionTap:
     Args:
         rows: rows to compute, by layer.
         capture: layers whose per-head outputs and values are kept, with their graph.
-        num_layers: layers of the model; names what is missing in `require_complete`.
+        timed: the rows are computed inside of it; recomputed activations (checkpointing) compute them again.
     """
 
-    def __init__(self, rows: Mapping[int, RowRequest] | None = None, capture: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        rows: Mapping[int, RowRequest] | None = None,
+        capture: Collection[int] = (),
+        timed: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._requests = dict(rows or {})
         self._capture = frozenset(capture)
+        self._timed = timed
         self.rows: dict[int, Tensor] = {}
         """Log-probabilities by layer, float32 `[pairs, queries, keys]`; masked keys hold a huge negative number."""
         self.outputs: dict[int, Tensor] = {}
@@ -71,7 +78,8 @@ class AttentionTap:
     ) -> Tensor:
         """Called by the attention function of one layer; returns the output that the layer goes on with."""
         if layer in self._requests:
-            self.rows[layer] = attention_rows(query, key, mask, scaling, self._requests[layer])
+            with self._timed():
+                self.rows[layer] = attention_rows(query, key, mask, scaling, self._requests[layer])
         if layer in self._capture:
             # Everything below may be frozen (adapters in late layers only); a gradient at the output is still defined.
             output = output if output.requires_grad else output.detach().requires_grad_(True)

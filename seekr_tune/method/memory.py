@@ -8,7 +8,7 @@ so they hold whatever the padding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,19 +18,26 @@ from seekr_tune.method.attention import RowRequest
 
 @dataclass(frozen=True)
 class TeacherSignals:
-    """What the teacher said about one sample of `length` tokens.
+    """What the teacher said about one sample of `length` tokens: the bulk of a replay memory.
 
     Attributes:
         logits: rows for the label tokens, `[labels, vocabulary]`; None where logits are not distilled.
-        queries: chosen query rows, negative positions from the end, `[queries]`.
-        heads: selected heads by layer; the selection made when the task ended, frozen for this sample.
         rows: attention probabilities by layer, `[selected heads, queries, length]`.
     """
 
     logits: Tensor | None
-    queries: Tensor
-    heads: Mapping[int, tuple[int, ...]]
     rows: Mapping[int, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The signals under names: `logits`, `rows/<layer>`."""
+        named = {f"rows/{layer}": rows for layer, rows in self.rows.items()}
+        return named if self.logits is None else {"logits": self.logits, **named}
+
+    @classmethod
+    def from_tensors(cls, named: Mapping[str, Tensor]) -> TeacherSignals:
+        """The inverse of `tensors`."""
+        rows = {int(name.removeprefix("rows/")): tensor for name, tensor in named.items() if name != "logits"}
+        return cls(named.get("logits"), rows)
 
 
 @dataclass(frozen=True)
@@ -42,22 +49,26 @@ class ReplaySample:
         index: its index in the task's train split.
         input_ids: the whole sequence, unpadded, `[length]`.
         num_labels: how many of the last tokens are labels.
-        teacher: the teacher's signals; None where nothing is distilled.
+        queries: distilled query rows, negative positions from the end, `[queries]`.
+        heads: distilled heads by layer; the selection made when the task ended, frozen for this sample.
+        shard: rank that holds its signals, modulo the number of workers.
+        teacher: the teacher's signals; None where nothing is distilled, and on ranks that do not hold them.
     """
 
     task: int
     index: int
     input_ids: Tensor
     num_labels: int
-    teacher: TeacherSignals | None
+    queries: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    heads: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    shard: int = 0
+    teacher: TeacherSignals | None = None
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all tensors of this sample."""
-        tensors = [self.input_ids]
-        if self.teacher is not None:
-            tensors += [self.teacher.queries, *self.teacher.rows.values()]
-            tensors += [] if self.teacher.logits is None else [self.teacher.logits]
+        """Bytes of all tensors of this sample that are here."""
+        signals = {} if self.teacher is None else self.teacher.tensors()
+        tensors = [self.input_ids, self.queries, *signals.values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -106,7 +117,7 @@ def row_targets(samples: Sequence[ReplaySample], padded_length: int) -> dict[int
 
     Samples of different tasks have different heads and layers; a layer appears if any sample selected it.
     """
-    layers = sorted({layer for sample in samples for layer in _teacher(sample).heads})
+    layers = sorted({layer for sample in samples for layer in sample.heads})
     return {layer: _layer_targets(layer, samples, padded_length) for layer in layers}
 
 
@@ -118,21 +129,21 @@ def teacher_logits(samples: Sequence[ReplaySample]) -> Tensor:
 
 
 def _layer_targets(layer: int, samples: Sequence[ReplaySample], padded_length: int) -> RowTargets:
-    chosen = [(i, _teacher(sample)) for i, sample in enumerate(samples) if layer in _teacher(sample).heads]
-    num_queries = max(len(teacher.queries) for _, teacher in chosen)
-    num_pairs = sum(len(teacher.heads[layer]) for _, teacher in chosen)
+    chosen = [(i, sample) for i, sample in enumerate(samples) if layer in sample.heads]
+    num_queries = max(len(sample.queries) for _, sample in chosen)
+    num_pairs = sum(len(sample.heads[layer]) for _, sample in chosen)
     batch_index = torch.empty(num_pairs, dtype=torch.long)
     heads = torch.empty(num_pairs, dtype=torch.long)
     queries = torch.full((num_pairs, num_queries), padded_length - 1)
     valid = torch.zeros(num_pairs, num_queries, dtype=torch.bool)
     probabilities = torch.zeros(num_pairs, num_queries, padded_length)
     start = 0
-    for i, teacher in chosen:
-        rows = teacher.rows[layer]
+    for i, sample in chosen:
+        rows = _teacher(sample).rows[layer]
         pairs, own = slice(start, start + rows.shape[0]), slice(0, rows.shape[1])
         batch_index[pairs] = i
-        heads[pairs] = torch.tensor(teacher.heads[layer])
-        queries[pairs, own] = teacher.queries + padded_length
+        heads[pairs] = torch.tensor(sample.heads[layer])
+        queries[pairs, own] = sample.queries + padded_length
         valid[pairs, own] = True
         probabilities[pairs, own, padded_length - rows.shape[2] :] = rows
         start = pairs.stop

@@ -5,7 +5,8 @@ All take a model that was loaded with `TAP_ATTENTION` and batches that are padde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -115,7 +116,7 @@ class Observation:
     Attributes:
         rows: probabilities, `[layers, heads, queries, length]` on the CPU.
         logits: rows that logit distillation reads, `[labels, vocabulary]` on the CPU.
-        energy: mean square gradient at the attention map, summed over samples, `[layers, heads]` on the CPU.
+        energy: mean square gradient at the attention map, `[batch, layers, heads]` on the CPU.
         losses: cross-entropy of each sample alone, `[batch]`.
     """
 
@@ -148,9 +149,10 @@ def observe(
     gradients = _output_gradients(losses.sum() * loss_scale, tap, semantics)
     energy = torch.stack(
         [
-            semantics.gradient_energy(gradients[layer], tap.values[layer], tokens.attention_mask).sum(dim=0)
+            semantics.gradient_energy(gradients[layer], tap.values[layer], tokens.attention_mask)
             for layer in layers
-        ]
+        ],
+        dim=1,
     )
     return Observation(
         rows=_split_rows(tap, tokens, queries, shape),
@@ -184,34 +186,35 @@ def replay_losses(
     distil_logits: bool,
     distil_attention: bool,
     step_rows: int,
+    timed: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> ReplayLosses:
     """Cross-entropy and distillation terms of a batch of stored samples, in one forward pass.
 
     Args:
         samples: the stored samples, in the order of the rows of `tokens`.
         step_rows: attention rows of the whole step, over all its micro-batches and workers.
+        timed: entered wherever there is work for distillation alone.
     """
     device = tokens.input_ids.device
-    targets = row_targets(samples, tokens.input_ids.shape[1]) if distil_attention else {}
-    targets = {layer: target.to(device) for layer, target in targets.items()}
-    tap = AttentionTap(rows={layer: target.request for layer, target in targets.items()})
+    with timed():
+        targets = row_targets(samples, tokens.input_ids.shape[1]) if distil_attention else {}
+        targets = {layer: target.to(device) for layer, target in targets.items()}
+        tap = AttentionTap(rows={layer: target.request for layer, target in targets.items()}, timed=timed)
     logits = answer_logits(model, tokens, semantics, tap)
     logit_term = attention_term = None
-    if distil_logits:
-        student = label_rows(logits, tokens.labels, semantics.logit_shift)
-        logit_term = soft_cross_entropy(student, teacher_logits(samples).to(device))
-    if distil_attention:
-        weights = semantics.row_weights(targets, len(samples), step_rows)
-        attention_term = attention_distillation(tap.rows, targets, weights, semantics.student_epsilon)
+    with timed():
+        if distil_logits:
+            student = label_rows(logits, tokens.labels, semantics.logit_shift)
+            logit_term = soft_cross_entropy(student, teacher_logits(samples).to(device))
+        if distil_attention:
+            weights = semantics.row_weights(targets, len(samples), step_rows)
+            attention_term = attention_distillation(tap.rows, targets, weights, semantics.student_epsilon)
     return ReplayLosses(answer_cross_entropy(logits, tokens.labels), logit_term, attention_term)
 
 
 def count_rows(samples: Sequence[ReplaySample]) -> int:
     """Selected (layer, head, query) rows of stored samples."""
-    teachers = [sample.teacher for sample in samples]
-    return sum(
-        len(teacher.queries) * len(heads) for teacher in teachers if teacher for heads in teacher.heads.values()
-    )
+    return sum(len(sample.queries) * len(heads) for sample in samples for heads in sample.heads.values())
 
 
 def _every_layer(shape: tuple[int, int], tokens: Tokens, queries: Sequence[Tensor]) -> dict[int, RowRequest]:

@@ -1,15 +1,24 @@
-"""State on disk: safetensors and JSON, a manifest with checksums, an atomic rename.
+"""Checkpoints as directories: they appear whole or not at all, and damage is noticed.
 
     checkpoints/
-        task-0003/              after three finished tasks
-            weights.safetensors     trained parameters (adapters only, with LoRA)
-            learner.safetensors     moments and waiting gradients, where they outlive a task
-            memory.safetensors      replay samples and teacher signals
-            heads.safetensors       head scores
-            state.json              everything else
-            manifest.json           size and SHA-256 of each file; written last
+        task-0002/                  after two finished tasks
+            weights-00-of-01.safetensors    trained parameters (adapters only, with LoRA)
+            learner-00-of-01.safetensors    moments of the optimizer, where they outlive a task
+            gradients-00-of-02.safetensors  gradients that wait for an update, of each rank
+            memory-00-of-02.safetensors     teacher signals, of each rank
+            samples.safetensors             replay samples
+            heads.safetensors               head scores
+            state.json                      everything else
+            manifest.json                   size and SHA-256 of each file; written last
+        task-0002-step-000150/      inside the third task: what differs from task-0002
+            weights-.., learner-.., gradients-..
+            progress.json                   steps so far, and the SHA-256 of the manifest of task-0002
+            manifest.json
+        .writing-5f1c09ab/          of the launch that is running
+            task-0002-step-000300/          a checkpoint that is being written
 
-Nothing is pickled. A checkpoint whose files do not match its manifest is skipped, and the one before is used.
+Nothing is pickled. A checkpoint whose files do not match its manifest is skipped, and the one before is used. This
+module names, finds and verifies checkpoints; `writing` writes them, `keeper` knows what stands in them.
 """
 
 from __future__ import annotations
@@ -17,258 +26,159 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
 from seekr_tune.errors import CheckpointError
-from seekr_tune.method.importance import HeadScores
-from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
-from seekr_tune.sequence.state import StreamState, TaskHistory
 
-SCHEMA_VERSION = 1
-KEPT = 2
-"""Checkpoints that are kept: the newest, and one to fall back on."""
-_CONTENT = ("weights.safetensors", "learner.safetensors", "memory.safetensors", "heads.safetensors", "state.json")
-"""The files that a manifest must name."""
+SCHEMA_VERSION = 2
+MANIFEST = "manifest.json"
 
+Fingerprint = dict[str, str | int]
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Everything needed to go on behind a finished task.
+@dataclass(frozen=True, order=True)
+class Position:
+    """Where a run stands in a checkpoint.
 
     Attributes:
-        state: the stream's state.
-        weights: trained parameters by name.
-        learner: the learner's snapshot.
-        pending_steps: steps whose gradients wait for an update.
+        tasks_done: finished tasks.
+        steps: steps done of the next stage; 0 in the checkpoint that a stage starts from.
     """
 
-    state: StreamState
-    weights: Mapping[str, Tensor]
-    learner: Mapping[str, Tensor]
-    pending_steps: int
+    tasks_done: int
+    steps: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint's directory."""
+        return f"task-{self.tasks_done:04d}" + (f"-step-{self.steps:06d}" if self.steps else "")
+
+    @property
+    def document(self) -> str:
+        """Name of the JSON file in it."""
+        return "progress.json" if self.steps else "state.json"
+
+    @property
+    def single_files(self) -> tuple[str, ...]:
+        """Names of the files in it that rank 0 alone writes."""
+        return (self.document,) if self.steps else (self.document, "heads.safetensors", "samples.safetensors")
+
+    @classmethod
+    def of(cls, path: Path) -> Position | None:
+        """The inverse of `name`; None for a directory that is no checkpoint."""
+        match = re.fullmatch(r"task-(\d+)(?:-step-(\d+))?", path.name)
+        position = cls(int(match[1]), int(match[2] or 0)) if match else None
+        return position if position and position.name == path.name else None
 
 
-def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint beside the older ones; it appears whole or not at all.
+def part_names(kind: str, parts: int) -> list[str]:
+    """Names of the files over which tensors of one kind are spread, in rank order."""
+    return [f"{kind}-{rank:02d}-of-{parts:02d}.safetensors" for rank in range(parts)]
+
+
+def newest_intact(directory: Path) -> tuple[Path | None, Path | None]:
+    """The newest intact checkpoint of finished tasks, and the newest one inside the stage that starts from it.
+
+    Damaged ones are skipped, each with a warning that says what is used instead.
 
     Args:
-        directory: the run's `checkpoints` directory.
+        directory: the run's `checkpoints`; it need not exist.
     """
-    final = directory / f"task-{checkpoint.state.tasks_done:04d}"
-    writing = directory / f".writing-{final.name}-{os.getpid()}"
-    for leftover in directory.glob(".writing-*"):
-        shutil.rmtree(leftover)
-    writing.mkdir(parents=True)
-    for name, tensors in _tensor_files(checkpoint).items():
-        save_file({key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}, writing / name)
-    state = {"pending_steps": checkpoint.pending_steps, **_state_to_json(checkpoint.state)}
-    (writing / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    manifest = {path.name: _fingerprint(path) for path in sorted(writing.iterdir())}
-    (writing / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for path in writing.iterdir():
-        _flush(path)
-    if final.exists():
-        shutil.rmtree(final)
-    writing.rename(final)
-    _flush(directory)
-    for old in _newest_first(directory)[KEPT:]:
-        shutil.rmtree(old)
-    return final
+    paths = directory.iterdir() if directory.is_dir() else ()
+    found = {position: path for path in paths if (position := Position.of(path))}
+    newest_first = sorted(found, reverse=True)
+    stages = [found[position] for position in newest_first if not position.steps]
+    stage = _first_intact(stages, "nothing is left to use, the run begins anew")
+    if stage is None:
+        return None, None
+    base = Position.of(stage)
+    assert base is not None
+    steps = [found[position] for position in newest_first if position.steps and position.tasks_done == base.tasks_done]
+    return stage, _first_intact(steps, f"{stage.name} is used instead")
 
 
-def load_newest(directory: Path) -> Checkpoint | None:
-    """The newest checkpoint that is intact, or None where there is none.
-
-    Args:
-        directory: the run's `checkpoints` directory; it need not exist.
-    """
-    for path in _newest_first(directory):
-        try:
-            _verify(path)
-            return _load(path)
-        except CheckpointError as error:
-            _logger.warning("%s: %s; the checkpoint before it is used", path, error)
-    return None
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON file of a checkpoint."""
+    position = Position.of(path)
+    assert position is not None
+    return read_json(path / position.document)
 
 
-def restored_state(directory: Path) -> StreamState | None:
-    """State of the newest intact checkpoint of a run directory, or None where there is none."""
-    checkpoint = load_newest(directory / "checkpoints")
-    return None if checkpoint is None else checkpoint.state
-
-
-def _newest_first(directory: Path) -> list[Path]:
-    return sorted(directory.glob("task-*"), reverse=True)
-
-
-def _fingerprint(path: Path) -> dict[str, str | int]:
+def fingerprint(path: Path) -> Fingerprint:
+    """Size and SHA-256 of a file."""
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def verify(path: Path) -> None:
+    """Read every byte of a checkpoint.
+
+    Raises:
+        CheckpointError: files are missing or not as the manifest says, the checkpoint is of another schema version, or
+            (inside a stage) does not build on the stage checkpoint that is there now.
+    """
+    position = Position.of(path)
+    assert position is not None
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files = _manifest_files(path)
+        with ThreadPoolExecutor() as threads:
+            actual = threads.map(fingerprint, (path / name for name in files))
+            damaged = [name for name, found in zip(files, actual, strict=True) if files[name] != found]
+        if damaged:
+            raise CheckpointError(f"damaged ({', '.join(damaged)} not as the manifest says)")
+        document = read_document(path)
+        parts = [name for kind, count in document["parts"].items() for name in part_names(kind, count)]
+        missing = sorted({*position.single_files, *parts} - files.keys())
+        if missing:
+            raise CheckpointError(f"damaged ({', '.join(missing)} not in the manifest)")
+        if position.steps and document["base"] != base_digest(path.parent, position):
+            raise CheckpointError(f"builds on another {Position(position.tasks_done).name} than the one that is there")
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"damaged ({type(error).__name__}: {error})") from None
 
 
-def _verify(path: Path) -> None:
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        damaged = [name for name in _CONTENT if manifest.get(name) != _fingerprint(path / name)]
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"damaged ({error})") from None
-    if damaged:
-        raise CheckpointError(f"damaged ({', '.join(damaged)} not as the manifest says)")
+def base_digest(directory: Path, position: Position) -> str:
+    """SHA-256 of the manifest of the checkpoint from which the stage of `position` starts."""
+    return hashlib.sha256((directory / Position(position.tasks_done).name / MANIFEST).read_bytes()).hexdigest()
 
 
-def _load(path: Path) -> Checkpoint:
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    if state["schema_version"] != SCHEMA_VERSION:
-        raise CheckpointError(f"has schema version {state['schema_version']}, this version reads {SCHEMA_VERSION}")
-    memory = _memory_from(load_file(path / "memory.safetensors"), state["memory"])
-    return Checkpoint(
-        state=_state_from_json(state, memory, load_file(path / "heads.safetensors")),
-        weights=load_file(path / "weights.safetensors"),
-        learner=load_file(path / "learner.safetensors"),
-        pending_steps=state["pending_steps"],
-    )
+def _first_intact(paths: Iterable[Path], otherwise: str) -> Path | None:
+    chosen = None
+    damaged: list[tuple[Path, CheckpointError]] = []
+    for path in paths:
+        try:
+            verify(path)
+            chosen = path
+            break
+        except CheckpointError as error:
+            damaged.append((path, error))
+    for path, damage in damaged:
+        _logger.warning("%s: %s; %s", path, damage, f"{chosen.name} is used instead" if chosen else otherwise)
+    return chosen
 
 
-def _tensor_files(checkpoint: Checkpoint) -> dict[str, Mapping[str, Tensor]]:
-    return {
-        "weights.safetensors": checkpoint.weights,
-        "learner.safetensors": checkpoint.learner,
-        "memory.safetensors": _memory_tensors(checkpoint.state.memory),
-        "heads.safetensors": _head_tensors(checkpoint.state),
-    }
+def _manifest_files(path: Path) -> dict[str, Fingerprint]:
+    manifest = read_json(path / MANIFEST)
+    version = 1 if "state.json" in manifest else manifest["schema_version"]  # version 1 had nothing but files there
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(f"has schema version {version}, this version reads {SCHEMA_VERSION}")
+    files: dict[str, Fingerprint] = manifest["files"]
+    return files
 
 
-def _memory_tensors(memory: ReplayMemory) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for position, sample in enumerate(memory):
-        tensors[f"{position}/input_ids"] = sample.input_ids
-        if sample.teacher is not None:
-            tensors[f"{position}/queries"] = sample.teacher.queries
-            tensors.update({f"{position}/rows/{layer}": rows for layer, rows in sample.teacher.rows.items()})
-            if sample.teacher.logits is not None:
-                tensors[f"{position}/logits"] = sample.teacher.logits
-    return tensors
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
 
-
-def _memory_to_json(memory: ReplayMemory) -> list[dict[str, Any]]:
-    return [
-        {
-            "task": sample.task,
-            "index": sample.index,
-            "num_labels": sample.num_labels,
-            "heads": None if sample.teacher is None else _heads_to_json(sample.teacher.heads),
-        }
-        for sample in memory
-    ]
-
-
-def _memory_from(tensors: Mapping[str, Tensor], entries: list[dict[str, Any]]) -> ReplayMemory:
-    samples = []
-    for position, entry in enumerate(entries):
-        teacher = None
-        if entry["heads"] is not None:
-            heads = _heads_from_json(entry["heads"])
-            teacher = TeacherSignals(
-                logits=tensors.get(f"{position}/logits"),
-                queries=tensors[f"{position}/queries"],
-                heads=heads,
-                rows={layer: tensors[f"{position}/rows/{layer}"] for layer in heads},
-            )
-        ids = tensors[f"{position}/input_ids"]
-        samples.append(ReplaySample(entry["task"], entry["index"], ids, entry["num_labels"], teacher))
-    return ReplayMemory(tuple(samples))
-
-
-def _head_tensors(state: StreamState) -> dict[str, Tensor]:
-    named = {"totals": state.totals}
-    for entry in state.history:
-        if entry.scores is not None and entry.total is not None:
-            named |= {f"task/{entry.index}": entry.scores, f"total/{entry.index}": entry.total}
-    # The newest task's totals are the stream's: the same tensors, which safetensors would refuse to write twice.
-    return {
-        f"{name}/{field}": tensor.clone() for name, scores in named.items() for field, tensor in vars(scores).items()
-    }
-
-
-def _head_scores(tensors: Mapping[str, Tensor], name: str) -> HeadScores | None:
-    fields = ("sensitivity", "forgettability", "importance")
-    if f"{name}/{fields[0]}" not in tensors:
-        return None
-    return HeadScores(*(tensors[f"{name}/{field}"] for field in fields))
-
-
-def _state_to_json(state: StreamState) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "tasks_done": state.tasks_done,
-        "scores": {split: _array_to_json(scores) for split, scores in state.scores.items()},
-        "initial": {split: _array_to_json(scores) for split, scores in state.initial.items()},
-        "memory": _memory_to_json(state.memory),
-        "history": [_history_to_json(entry) for entry in state.history],
-    }
-
-
-def _state_from_json(state: dict[str, Any], memory: ReplayMemory, heads: Mapping[str, Tensor]) -> StreamState:
-    totals = _head_scores(heads, "totals")
-    assert totals is not None
-    return StreamState(
-        tasks_done=state["tasks_done"],
-        totals=totals,
-        memory=memory,
-        scores={split: np.array(scores, dtype=np.float64) for split, scores in state["scores"].items()},
-        initial={split: np.array(scores, dtype=np.float64) for split, scores in state["initial"].items()},
-        history=tuple(_history_from_json(entry, heads) for entry in state["history"]),
-    )
-
-
-def _history_to_json(entry: TaskHistory) -> dict[str, Any]:
-    values = {name: value for name, value in vars(entry).items() if name not in {"scores", "total"}}
-    return values | {"selected": _heads_to_json(entry.selected)}
-
-
-def _history_from_json(entry: dict[str, Any], heads: Mapping[str, Tensor]) -> TaskHistory:
-    index = entry["index"]
-    return TaskHistory(
-        **(entry | {"selected": _heads_from_json(entry["selected"])}),
-        scores=_head_scores(heads, f"task/{index}"),
-        total=_head_scores(heads, f"total/{index}"),
-    )
-
-
-def _heads_to_json(heads: Mapping[int, tuple[int, ...]]) -> dict[str, list[int]]:
-    return {str(layer): list(own) for layer, own in heads.items()}
-
-
-def _heads_from_json(heads: Mapping[str, list[int]]) -> dict[int, tuple[int, ...]]:
-    return {int(layer): tuple(own) for layer, own in heads.items()}
-
-
-def _array_to_json(array: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
-    """Nested lists; NaN (not evaluated) becomes null, which numpy reads back as NaN."""
-    return torch.from_numpy(array).tolist() if not np.isnan(array).any() else _nulls(array.tolist())
-
-
-def _nulls(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_nulls(value) for value in values]
-    return None if np.isnan(values) else values
+    Raises:
+        ValueError: the file holds something else.
+    """
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError(f"{path.name} is no JSON object")
+    return document

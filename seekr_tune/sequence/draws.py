@@ -35,8 +35,8 @@ class Draws(Protocol):
     def head_scores(self, task: str, num_layers: int, num_heads: int) -> Tensor:
         """Scores in [0, 1) for the selection of random heads, `[layers, heads]`."""
 
-    def torch_seed(self, task: str, rank: int) -> int:
-        """Seed of torch's own generator (dropout) while one rank learns `task`."""
+    def torch_seed(self, task: str, step: int, rank: int) -> int:
+        """Seed of torch's own generator (dropout) on one rank in one step of learning `task`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class SeededDraws:
         scores = _generator(self.seed, "heads", task).random((num_layers, num_heads), dtype=np.float32)
         return torch.from_numpy(scores)
 
-    def torch_seed(self, task: str, rank: int) -> int:
-        return int(_generator(self.seed, "torch", task, rank).integers(2**63))
+    def torch_seed(self, task: str, step: int, rank: int) -> int:
+        return int(_generator(self.seed, "torch", task, step, rank).integers(2**63))
 
 
 @dataclass(frozen=True)

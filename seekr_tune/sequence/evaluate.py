@@ -46,7 +46,8 @@ def score_task(
     own = by_length[workers.rank :: workers.world_size]
     answers: dict[int, str] = {}
     for chunk in batches(own, config.batch_size):
-        texts = generate(loaded, [prompts[index] for index in chunk], max_new_tokens)
+        with workers.precision():
+            texts = generate(loaded, [prompts[index] for index in chunk], max_new_tokens)
         answers.update(zip(chunk, texts, strict=True))
     for gathered in workers.gather(answers):
         answers.update(gathered)
@@ -68,6 +69,7 @@ def generate(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_toke
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
+        synced_gpus=False,  # `Workers.whole` lets ranks generate without each other
         pad_token_id=loaded.pad_token_id,
         eos_token_id=loaded.tokenizer.eos_token_id,
     )

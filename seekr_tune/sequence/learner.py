@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from seekr_tune.config import Config
@@ -20,24 +22,17 @@ from seekr_tune.method.losses import IGNORED, answer_cross_entropy
 from seekr_tune.method.memory import ReplayMemory, ReplaySample
 from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
 from seekr_tune.method.semantics import Semantics
+from seekr_tune.sequence.draws import Draws
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps
-from seekr_tune.sequence.state import StepRecord
+from seekr_tune.sequence.sharing import micro_batches, with_signals
+from seekr_tune.sequence.state import LearnerState, Progress, StepRecord
+from seekr_tune.sequence.throughput import FlopRates, Stopwatch, step_flops
 from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.collate import EncodedExample, collate
 
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """One forward pass of one rank.
-
-    Attributes:
-        items: positions within the step's global batch.
-        weight: 1, or 0 for a rank that has nothing left but must make the same calls as the others.
-    """
-
-    items: tuple[int, ...]
-    weight: float
+DISTILLATION = "distillation"
+"""Part of a replay step that is timed apart."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +49,32 @@ class Learner:
     """A model in training: the weights, their optimizer, and what of them outlives a task.
 
     Args:
-        loaded: the model; trained in place.
+        loaded: the model; trained in place (and sharded in place, where workers share its weights).
         config: recipe and method.
         semantics: reading of the method.
+        draws: seeds torch's generator (dropout) anew in every step, so that no random state has to be saved.
         workers: the processes that share the work.
     """
 
-    def __init__(self, loaded: LoadedModel, config: Config, semantics: Semantics, workers: Workers) -> None:
+    def __init__(
+        self, loaded: LoadedModel, config: Config, semantics: Semantics, draws: Draws, workers: Workers
+    ) -> None:
         self._loaded = loaded
         self._config = config
         self._method = config.method.in_effect()
         self._semantics = semantics
+        self._draws = draws
         self._workers = workers
         if config.training.activation_checkpointing:
             # Never the reentrant kind: it drops the gradient of everything the tap recorded, silently.
             loaded.model.activation_checkpointing_enable()
+        self._rates = FlopRates.of(loaded.model)
         self._wrapped = workers.wrap(loaded.model)
         self._updates_after = accumulation_steps(config, semantics)
-        self.optimizer = self._new_optimizer()
-        self.pending_steps = 0
-        """Steps whose gradients wait for an update (official: they may wait across tasks)."""
+        self._optimizer = self._new_optimizer()
+        self._pending_steps = 0
+        self._updates = 0
+        self._distillation = Stopwatch(workers.device)
 
     @property
     def resets_optimizer(self) -> bool:
@@ -87,102 +88,143 @@ class Learner:
         steps: Sequence[Step],
         examples: Sequence[EncodedExample],
         memory: ReplayMemory,
-        on_step: Callable[[StepRecord], None] | None,
-    ) -> list[StepRecord]:
-        """Run all steps of one stage; the weights change in place.
+        progress: Progress | None = None,
+    ) -> Iterator[StepRecord]:
+        """Run the steps of one stage, one at a time; the weights change in place.
+
+        Args:
+            steps: all steps of the stage.
+            progress: what is done of them; the weights must be those of its moment.
 
         Raises:
             TrainingError: a loss or gradient is not finite.
         """
-        if self.resets_optimizer:
-            self.optimizer = self._new_optimizer()
-        recipe = self._config.recipe
-        schedule = get_scheduler(
-            recipe.lr_schedule, self.optimizer, recipe.warmup_steps, max(1, len(steps) // self._updates_after)
-        )
+        if progress is not None:
+            self.restore(progress.learner)
+        else:
+            self._updates = 0
+            if self.resets_optimizer:
+                self._optimizer = self._new_optimizer()
+        schedule = self._schedule(max(1, len(steps) // self._updates_after))
         self._loaded.model.train()
-        records = []
-        for number, step in enumerate(steps):
-            started = time.perf_counter()
-            samples = [memory[i] for i in step.samples] if step.kind == "replay" else None
-            batch = [_as_example(s) for s in samples] if samples else [examples[i] for i in step.samples]
-            terms = self._backward(batch, samples)
-            learning_rate = float(self.optimizer.param_groups[0]["lr"])
-            grad_norm = self._update(schedule)
-            record = StepRecord(
-                task_index=stage.last,
-                step=number,
-                kind=step.kind,
-                loss=terms[0],
-                cross_entropy=terms[1],
-                logit_distillation=terms[2] if samples and self._method.logit_weight > 0 else None,
-                attention_distillation=terms[3] if samples and self._method.attention_weight > 0 else None,
-                grad_norm=grad_norm,
-                learning_rate=learning_rate,
-                samples=len(batch),
-                tokens=sum(len(example.input_ids) for example in batch),
-                seconds=time.perf_counter() - started,
-            )
+        for number in range(len(progress.steps) if progress else 0, len(steps)):
+            torch.manual_seed(self._draws.torch_seed(stage.name, number, self._workers.rank))
+            record = self._step(stage, number, steps[number], examples, memory, schedule)
             _require_finite(record, stage)
-            records.append(record)
-            if on_step is not None:
-                on_step(record)
-        return records
+            yield record
 
-    def snapshot(self) -> dict[str, Tensor]:
-        """All that outlives a stage besides the weights: moments, unless they are reset, and waiting gradients.
-
-        Keys are `moments/<entry>/<parameter>` and `gradient/<parameter>`.
-        """
+    def state(self, *, inside_stage: bool) -> LearnerState:
+        """All that has to be saved besides the weights: waiting gradients, and moments that will be needed again."""
         tensors: dict[str, Tensor] = {}
         for name, parameter in self._loaded.trainable().items():
             if parameter.grad is not None:
                 tensors[f"gradient/{name}"] = parameter.grad
-            if not self.resets_optimizer:
-                entries = self.optimizer.state.get(parameter, {})
+            if inside_stage or not self.resets_optimizer:
+                entries = self._optimizer.state.get(parameter, {})
                 tensors.update({f"moments/{entry}/{name}": value for entry, value in entries.items()})
-        return tensors
+        return LearnerState(tensors, self._pending_steps, self._updates)
 
-    def restore(self, snapshot: Mapping[str, Tensor], pending_steps: int) -> None:
-        """Take up a `snapshot` again; the weights must already be those of its moment."""
+    def restore(self, state: LearnerState) -> None:
+        """Take up a `state` again; the weights must already be those of its moment."""
         parameters = self._loaded.trainable()
-        for key, tensor in snapshot.items():
+        self._optimizer = self._new_optimizer()
+        self._optimizer.zero_grad(set_to_none=True)
+        for key, tensor in state.tensors.items():
             kind, _, rest = key.partition("/")
             if kind == "gradient":
                 parameters[rest].grad = tensor.to(parameters[rest])
             else:
                 entry, _, name = rest.partition("/")
                 # AdamW counts its steps on the CPU, wherever the parameter is.
-                self.optimizer.state[parameters[name]][entry] = (
+                self._optimizer.state[parameters[name]][entry] = (
                     tensor if entry == "step" else tensor.to(parameters[name].device)
                 )
-        self.pending_steps = pending_steps
+        self._pending_steps, self._updates = state.pending_steps, state.updates
 
-    def _backward(self, batch: Sequence[EncodedExample], samples: Sequence[ReplaySample] | None) -> list[float]:
-        """Forward and backward passes of one step; returns its loss terms over the global batch."""
-        micro_batches = list(_shares(len(batch), self._config.recipe.micro_batch_size, self._workers))
+    def _step(
+        self,
+        stage: Stage,
+        number: int,
+        step: Step,
+        examples: Sequence[EncodedExample],
+        memory: ReplayMemory,
+        schedule: LambdaLR,
+    ) -> StepRecord:
+        started = time.perf_counter()
+        self._distillation.reset()
+        samples = [memory[i] for i in step.samples] if step.kind == "replay" else None
+        distils_logits, distils_attention = self._distils(samples)
+        if samples and (distils_logits or distils_attention):
+            samples = with_signals(samples, self._workers)
+        batch = [_as_example(s) for s in samples] if samples else [examples[i] for i in step.samples]
+        terms = self._backward(batch, samples)
+        learning_rate = float(self._optimizer.param_groups[0]["lr"])
+        grad_norm = self._update(schedule)
+        shared = self._shared(terms, started)
+        return StepRecord(
+            task_index=stage.last,
+            step=number,
+            kind=step.kind,
+            loss=shared[0],
+            cross_entropy=shared[1],
+            logit_distillation=shared[2] if distils_logits else None,
+            attention_distillation=shared[3] if distils_attention else None,
+            grad_norm=grad_norm,
+            learning_rate=learning_rate,
+            samples=len(batch),
+            tokens=sum(len(example.input_ids) for example in batch),
+            seconds=shared[4],
+            distillation_seconds=shared[5] if distils_logits or distils_attention else None,
+            batch=step.samples,
+            flops=step_flops(
+                self._rates, [len(example.input_ids) for example in batch], sum(map(_predictable_labels, batch))
+            ),
+        )
+
+    def _distils(self, samples: Sequence[ReplaySample] | None) -> tuple[bool, bool]:
+        """Whether a step distils logits, and attention."""
+        return (
+            samples is not None and self._method.logit_weight > 0,
+            samples is not None and self._method.attention_weight > 0,
+        )
+
+    def _shared(self, terms: Tensor, started: float) -> list[float]:
+        """Loss terms over the global batch, and rank 0's seconds of the step and of its distillation, on all ranks."""
+        workers = self._workers
+        distillation = self._distillation.seconds(DISTILLATION)  # waits for the device
+        own_clock = [time.perf_counter() - started, distillation] if workers.rank == 0 else [0.0, 0.0]
+        shared = torch.cat([terms, torch.tensor(own_clock, dtype=terms.dtype)])
+        if workers.world_size > 1:
+            shared = workers.sum(shared.to(workers.device)).cpu()
+        if self._semantics.accumulation != "within_step":
+            shared[:4] /= workers.world_size
+        return [float(value) for value in shared]
+
+    def _backward(self, batch: Sequence[EncodedExample], samples: Sequence[ReplaySample] | None) -> Tensor:
+        """Forward and backward passes of one step; returns this rank's part of the loss terms, `[4]`."""
+        parts = list(micro_batches(len(batch), self._config.recipe.micro_batch_size, self._workers))
         within_step = self._semantics.accumulation == "within_step"
         global_labels = sum(_predictable_labels(example) for example in batch)
         step_rows = count_rows(samples or [])
-        # DDP averages gradients over ranks; a sum over the global batch must come out.
+        # Gradients are averaged over ranks; a sum over the global batch must come out.
         scale = float(self._workers.world_size) if within_step else 1 / self._updates_after
-        own_samples = sum(micro.weight * len(micro.items) for micro in micro_batches) or 1.0
-        logged = torch.zeros(4)
-        for number, micro in enumerate(micro_batches, start=1):
+        own_samples = sum(micro.weight * len(micro.items) for micro in parts) or 1.0
+        logged = torch.zeros(4, dtype=torch.float64)
+        for number, micro in enumerate(parts, start=1):
             tokens = self._tokens([batch[i] for i in micro.items])
-            own = None if samples is None else [samples[i] for i in micro.items]
+            # A rank without samples has no teacher signals either: its pass counts nothing, so it distils nothing.
+            own = None if samples is None or micro.weight == 0 else [samples[i] for i in micro.items]
             # Terms are parts of a sum over the global batch, or (across steps) means over this micro-batch.
             weight = micro.weight if within_step else micro.weight * len(micro.items) / own_samples
-            is_last = number == len(micro_batches)
+            is_last = number == len(parts)
             # The forward pass belongs inside: DDP decides there whether the backward pass will reduce gradients.
             with nullcontext() if is_last else self._workers.accumulate(self._wrapped):
-                terms = self._terms(tokens, own, global_labels if within_step else None, step_rows)
+                with self._workers.precision():
+                    terms = self._terms(tokens, own, global_labels if within_step else None, step_rows)
                 loss = terms.total * (scale * weight)
                 loss.backward()  # type: ignore[no-untyped-call]
             logged += weight * torch.tensor([float(term.detach()) for term in _logged(terms)])
-        if self._workers.world_size > 1:
-            logged = self._workers.sum(logged.to(self._workers.device)).cpu()
-        return [float(term) for term in (logged if within_step else logged / self._workers.world_size)]
+        return logged
 
     def _terms(
         self, tokens: Tokens, samples: Sequence[ReplaySample] | None, global_labels: int | None, step_rows: int
@@ -190,7 +232,8 @@ class Learner:
         """Loss terms of one micro-batch, normalised by the global batch or (None) by the micro-batch alone."""
         num_labels = tokens.num_labels if global_labels is None else global_labels
         method, semantics = self._method, self._semantics
-        if samples is None or (method.logit_weight == 0 and method.attention_weight == 0):
+        distils_logits, distils_attention = self._distils(samples)
+        if samples is None or not (distils_logits or distils_attention):
             logits = answer_logits(self._wrapped, tokens, semantics)
             cross_entropy = answer_cross_entropy(logits, tokens.labels) / num_labels
             return Terms(cross_entropy, cross_entropy)
@@ -199,9 +242,10 @@ class Learner:
             tokens,
             samples,
             semantics,
-            distil_logits=method.logit_weight > 0,
-            distil_attention=method.attention_weight > 0,
+            distil_logits=distils_logits,
+            distil_attention=distils_attention,
             step_rows=step_rows,
+            timed=partial(self._distillation.part, DISTILLATION),
         )
         cross_entropy = sums.cross_entropy / num_labels
         total = (1 - method.logit_weight) * cross_entropy
@@ -214,19 +258,31 @@ class Learner:
             total = total + method.attention_weight * sums.attention
         return Terms(total, cross_entropy, logit_term, sums.attention)
 
-    def _update(self, schedule: Any) -> float | None:
+    def _update(self, schedule: LambdaLR) -> float | None:
         """Count the step; when enough gradients are in, clip them and change the weights."""
-        self.pending_steps += 1
-        if self.pending_steps < self._updates_after:
+        self._pending_steps += 1
+        if self._pending_steps < self._updates_after:
             return None
         parameters = list(self._loaded.trainable().values())
         limit = self._config.recipe.max_grad_norm
         norm = clip_grad_norm_(parameters, float("inf") if limit is None else limit)
-        self.optimizer.step()
+        self._optimizer.step()
         schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.pending_steps = 0
-        return float(norm)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._pending_steps = 0
+        self._updates += 1
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    def _schedule(self, num_updates: int) -> LambdaLR:
+        """The learning-rate schedule of a stage, where `updates` has brought it."""
+        recipe = self._config.recipe
+        schedule: LambdaLR = get_scheduler(recipe.lr_schedule, self._optimizer, recipe.warmup_steps, num_updates)
+        schedule.last_epoch = self._updates
+        for group, base, factor in zip(
+            self._optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(self._updates)
+        return schedule
 
     def _tokens(self, batch: Sequence[EncodedExample]) -> Tokens:
         padded = collate(batch, self._loaded.pad_token_id, self._config.recipe.pad_to_multiple_of)
@@ -241,16 +297,6 @@ class Learner:
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
         )
-
-
-def _shares(size: int, micro_batch_size: int | None, workers: Workers) -> Iterator[MicroBatch]:
-    """This rank's micro-batches of a global batch; every rank gets the same number of them."""
-    share = -(-size // workers.world_size)
-    own = range(workers.rank * share, min(size, (workers.rank + 1) * share))
-    micro = micro_batch_size or share
-    for start in range(0, share, micro):
-        items = tuple(own[start : start + micro])
-        yield MicroBatch(items, 1.0) if items else MicroBatch((0,), 0.0)
 
 
 def _as_example(sample: ReplaySample) -> EncodedExample:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import torch
+import numpy as np
 
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError
 from seekr_tune.method.semantics import SEMANTICS, Semantics
-from seekr_tune.sequence.checkpoint import Checkpoint, load_newest, save_checkpoint
+from seekr_tune.sequence.cadence import Cadence
 from seekr_tune.sequence.draws import Draws, draws_of
 from seekr_tune.sequence.evaluate import score_task, tasks_to_score
+from seekr_tune.sequence.keeper import CheckpointKeeper
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions
 from seekr_tune.sequence.schedule import Stage, Step, plan_steps, stages_of, stored_samples
-from seekr_tune.sequence.state import Scores, StepRecord, StreamState, TaskHistory, TaskOutcome
+from seekr_tune.sequence.state import InitialScores, Progress, StepRecord, StreamState, TaskHistory, TaskOutcome
 from seekr_tune.sequence.teacher import Candidate, Lesson, Teacher
+from seekr_tune.sequence.throughput import StageClock
 from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.stream.collate import EncodedExample, Encoder
 from seekr_tune.stream.task import TaskStream
+
+OnStep = Callable[[StepRecord], None]
 
 
 def run_stream(
@@ -33,78 +36,55 @@ def run_stream(
     *,
     directory: Path | None = None,
     workers: Workers | None = None,
-    on_step: Callable[[StepRecord], None] | None = None,
+    on_step: OnStep | None = None,
     semantics: Semantics | None = None,
     draws: Draws | None = None,
 ) -> Iterator[TaskOutcome]:
-    """Learn the tasks of a stream in order; yield after each.
+    """Learn the tasks of a stream in order; yield after each. Arguments and errors: see `StreamRun`."""
+    run = StreamRun(config, stream, loaded, directory=directory, workers=workers, semantics=semantics, draws=draws)
+    yield from run.outcomes(on_step)
+
+
+class StreamRun:
+    """A stream that is learned, from where its checkpoints stand.
 
     Args:
         config: the experiment; its `stream` section is not read again, but names the tasks.
         stream: train and evaluation splits of every task.
         loaded: the base model; trained in place.
-        directory: where checkpoints go and are looked for. A run that is started again goes on behind the last
-            finished task, and does not yield what was finished before. None keeps nothing.
-        workers: the processes that share the work; every rank iterates.
-        on_step: called after each step on every rank.
+        directory: where checkpoints go and are looked for. A run that is made again goes on behind the newest one, and
+            does not yield what was finished before. None keeps nothing.
+        workers: the processes that share the work; every rank makes and iterates the run.
         semantics: another reading of the method than the config's name stands for.
         draws: other random draws than the config's seed gives.
+
+    Attributes:
+        state: what the newest checkpoint holds of the finished tasks; None where nothing was begun.
+        unfinished: steps of the next task that it holds.
 
     Raises:
         ConfigError: settings that this model cannot meet.
         DataError: a sample that cannot be learned.
-        TrainingError: training diverged.
     """
-    workers = workers or SingleProcess()
-    semantics = semantics or SEMANTICS[config.method.semantics]
-    draws = draws or draws_of(semantics, config.seed)
-    check_budgets(config, loaded.model.config)
-    if config.evaluation.splits:  # generation may use every position that the limits allow, training what the data need
-        check_lengths(config, loaded.model.config)
-    checkpoints = None if directory is None else directory / "checkpoints"
-    run = _Run(config, stream, loaded, semantics, draws, workers)
-    learner = Learner(loaded, config, semantics, workers)
-    teacher = Teacher(loaded, config, semantics, draws, workers)
-    state = _restored(checkpoints, loaded, learner) or run.first_state()
-
-    for stage in stages_of(config):
-        if stage.last < state.tasks_done:
-            continue
-        started = time.perf_counter()
-        torch.manual_seed(draws.torch_seed(stage.name, workers.rank))  # dropout: the same again after a restart
-        candidates = run.candidates(stage)
-        rows_before = teacher.rows(candidates)
-        steps = run.plan(stage, len(state.memory))
-        records = learner.learn(stage, steps, run.examples_of(stage), state.memory, on_step)
-        lesson = teacher.remember(stage.name, candidates, rows_before, state.totals)
-        scores = run.scores_after(stage.last, state.scores)
-        seconds = time.perf_counter() - started
-        history = _history(config, stage, records, lesson, seconds)
-        state = StreamState(
-            tasks_done=stage.last + 1,
-            totals=lesson.totals,
-            memory=state.memory.add(lesson.samples),
-            scores=scores,
-            initial=state.initial,
-            history=(*state.history, history),
-        )
-        _save(checkpoints, state, loaded, learner, workers)
-        yield TaskOutcome(stage.last, history.task, state, tuple(records), seconds)
-
-
-class _Run:
-    """What stays the same over all stages of a run."""
 
     def __init__(
         self,
         config: Config,
         stream: TaskStream,
         loaded: LoadedModel,
-        semantics: Semantics,
-        draws: Draws,
-        workers: Workers,
+        *,
+        directory: Path | None = None,
+        workers: Workers | None = None,
+        semantics: Semantics | None = None,
+        draws: Draws | None = None,
     ) -> None:
+        semantics = semantics or SEMANTICS[config.method.semantics]
+        draws = draws or draws_of(semantics, config.seed)
+        workers = workers or SingleProcess()
         recipe = config.recipe
+        check_budgets(config, loaded.model.config)
+        if config.evaluation.splits:  # generation may use all positions that the limits allow, training what data need
+            check_lengths(config, loaded.model.config)
         self._config, self._stream, self._loaded = config, stream, loaded
         self._semantics, self._draws, self._workers = semantics, draws, workers
         self._encoder = Encoder(
@@ -113,24 +93,94 @@ class _Run:
         self._encoded = [self._encoder.encode_all(task.train) for task in stream]
         for task, examples in zip(stream, self._encoded, strict=True):
             _require_learnable(task.name, examples, num_positions(loaded.model.config))
+        self._learner = Learner(loaded, config, semantics, draws, workers)
+        self._teacher = Teacher(loaded, config, semantics, draws, workers)
+        self._keeper = (
+            None
+            if directory is None
+            else CheckpointKeeper(directory / "checkpoints", workers, config.training.checkpoints_kept)
+        )
+        self.state: StreamState | None = None
+        self.unfinished: tuple[StepRecord, ...] = ()
+        restored = self._keeper.restore_stage(loaded.trainable()) if self._keeper else None
+        if restored is not None:
+            self.state, self.unfinished = restored.state.grown(len(stream)), restored.unfinished
+            self._learner.restore(restored.learner)
 
-    def first_state(self) -> StreamState:
+    def outcomes(self, on_step: OnStep | None = None) -> Iterator[TaskOutcome]:
+        """Learn what is left; yield after each task.
+
+        Args:
+            on_step: called after each step on every rank.
+
+        Raises:
+            TrainingError: training diverged.
+            CheckpointError: a checkpoint could not be written.
+        """
+        state = self.state or self._begin()
+        try:
+            for stage in stages_of(self._config):
+                if stage.last >= state.tasks_done:
+                    outcome = self._learn(stage, state, on_step)
+                    state = outcome.state
+                    yield outcome
+        finally:
+            if self._keeper:
+                self._keeper.close()
+
+    def _begin(self) -> StreamState:
         """Nothing learned; scores before any training, if the experiment asks for them."""
         splits, num_tasks = self._config.evaluation.splits, len(self._stream)
         state = StreamState.empty(num_tasks, *self._loaded.shape, splits)
-        initial = {split: scores.copy() for split, scores in state.initial.items()}
-        for split, index in self._cells(-1):
-            initial[split][index] = self._score(split, index)
-        return replace(state, initial=initial)
+        state = replace(state, initial=self._scored(-1))
+        if self._keeper:
+            self._keeper.save_stage(state, None, self._learner.state(inside_stage=False))
+        return state
 
-    def scores_after(self, last: int, scores: Mapping[str, Scores]) -> dict[str, Scores]:
-        """The score matrices with the row of task `last` filled in."""
-        filled = {split: matrix.copy() for split, matrix in scores.items()}
-        for split, index in self._cells(last):
-            filled[split][last, index] = self._score(split, index)
-        return filled
+    def _learn(self, stage: Stage, state: StreamState, on_step: OnStep | None) -> TaskOutcome:
+        """One stage, from where its progress stands."""
+        clock = StageClock(self._workers, self._loaded)
+        candidates = self._candidates(stage)
+        with clock.part("teacher"):
+            rows_before = self._teacher.rows(candidates)
+        records = self._train(stage, state, on_step, clock)
+        with clock.part("teacher"):
+            lesson = self._teacher.remember(stage.name, candidates, rows_before, state.totals)
+        with clock.part("evaluation"):
+            scores = {split: matrix.copy() for split, matrix in state.scores.items()}
+            for split, row in self._scored(stage.last).items():
+                scores[split][stage.last] = row
+        history = self._history(stage, records, lesson, clock)
+        state = StreamState(
+            tasks_done=stage.last + 1,
+            totals=lesson.totals,
+            memory=state.memory.add(lesson.samples),
+            scores=scores,
+            initial=state.initial,
+            history=(*state.history, history),
+        )
+        if self._keeper:
+            self._keeper.save_stage(state, self._loaded.trainable(), self._learner.state(inside_stage=False))
+        return TaskOutcome(stage.last, history.task, state, tuple(records), history.seconds)
 
-    def candidates(self, stage: Stage) -> list[Candidate]:
+    def _train(self, stage: Stage, state: StreamState, on_step: OnStep | None, clock: StageClock) -> list[StepRecord]:
+        """All steps of a stage; those that an earlier launch took come from its checkpoint."""
+        # Only now: the attention before the task had to be read with the weights that it started from.
+        progress = self._keeper.restore_steps(self._loaded.trainable()) if self._keeper else None
+        steps = self._plan(stage, len(state.memory))
+        records = list(progress.steps) if progress else []
+        cadence = Cadence(self._config.training)
+        for record in self._learner.learn(stage, steps, self._examples_of(stage), state.memory, progress):
+            records.append(record)
+            if on_step is not None:
+                on_step(record)
+            if self._keeper and cadence.is_due(record):
+                with clock.part("checkpoint"):
+                    now = Progress(tuple(records), self._learner.state(inside_stage=True))
+                    self._keeper.save_steps(state.tasks_done, now, self._loaded.trainable())
+        return records
+
+    def _candidates(self, stage: Stage) -> list[Candidate]:
         """The samples of a stage's tasks that will be stored."""
         method = self._config.method.in_effect()
         candidates = []
@@ -143,11 +193,11 @@ class _Run:
                 candidates.append(Candidate(task, index, example, queries))
         return candidates
 
-    def examples_of(self, stage: Stage) -> list[EncodedExample]:
+    def _examples_of(self, stage: Stage) -> list[EncodedExample]:
         """Training samples of all tasks of a stage, one after the other."""
         return [example for task in stage.tasks for example in self._encoded[task]]
 
-    def plan(self, stage: Stage, memory_size: int) -> list[Step]:
+    def _plan(self, stage: Stage, memory_size: int) -> list[Step]:
         """The steps of a stage; a task is present in as many epochs as its own setting says."""
         recipe = self._config.recipe
         epochs: list[list[int]] = [[] for _ in range(max(recipe.epochs_of(task) for task in stage.tasks))]
@@ -159,9 +209,16 @@ class _Run:
             offset += size
         return plan_steps(epochs, memory_size, self._config, stage.name, self._semantics, self._draws)
 
-    def _cells(self, last: int) -> list[tuple[Literal["eval", "test"], int]]:
-        indices = tasks_to_score(self._config.evaluation.matrix, last, len(self._stream))
-        return [(split, index) for split in self._config.evaluation.splits for index in indices]
+    def _scored(self, last: int) -> dict[str, InitialScores]:
+        """By split, the scores that are due after task `last` (-1: before any training), NaN elsewhere."""
+        due = tasks_to_score(self._config.evaluation.matrix, last, len(self._stream))
+        rows: dict[str, InitialScores] = {}
+        with self._workers.whole(self._loaded.model):
+            for split in self._config.evaluation.splits:
+                rows[split] = np.full(len(self._stream), np.nan)
+                for index in due:
+                    rows[split][index] = self._score(split, index)
+        return rows
 
     def _score(self, split: Literal["eval", "test"], index: int) -> float:
         return score_task(
@@ -172,6 +229,23 @@ class _Run:
             self._config.evaluation,
             self._config.recipe.max_answer_tokens,
             self._workers,
+        )
+
+    def _history(self, stage: Stage, records: Sequence[StepRecord], lesson: Lesson, clock: StageClock) -> TaskHistory:
+        replayed = [record for record in records if record.kind == "replay"]
+        return TaskHistory(
+            task=self._config.stream.tasks[stage.last],
+            index=stage.last,
+            scores=lesson.scores,
+            total=None if lesson.scores is None else lesson.totals,
+            selected=lesson.selected.heads,
+            stored_samples=len(lesson.samples),
+            memory_bytes=lesson.num_bytes,
+            presentations=sum(record.samples for record in replayed),
+            replay_updates=len(replayed),
+            replay_tokens=sum(record.tokens for record in replayed),
+            seconds=clock.total(),
+            timing=clock.timing(records),
         )
 
 
@@ -187,44 +261,3 @@ def _require_learnable(task: str, examples: Sequence[EncodedExample], positions:
             )
 
 
-def _history(
-    config: Config, stage: Stage, records: Sequence[StepRecord], lesson: Lesson, seconds: float
-) -> TaskHistory:
-    replayed = [record for record in records if record.kind == "replay"]
-    distilled = lesson.scores is not None
-    return TaskHistory(
-        task=config.stream.tasks[stage.last],
-        index=stage.last,
-        scores=lesson.scores,
-        total=lesson.totals if distilled else None,
-        selected=lesson.selected.heads,
-        stored_samples=len(lesson.samples),
-        memory_bytes=sum(sample.num_bytes for sample in lesson.samples),
-        presentations=sum(record.samples for record in replayed),
-        replay_updates=len(replayed),
-        replay_tokens=sum(record.tokens for record in replayed),
-        seconds=seconds,
-    )
-
-
-def _restored(checkpoints: Path | None, loaded: LoadedModel, learner: Learner) -> StreamState | None:
-    checkpoint = None if checkpoints is None else load_newest(checkpoints)
-    if checkpoint is None:
-        return None
-    parameters = loaded.trainable()
-    with torch.no_grad():
-        for name, weight in checkpoint.weights.items():
-            parameters[name].copy_(weight)
-    learner.restore(checkpoint.learner, checkpoint.pending_steps)
-    return checkpoint.state
-
-
-def _save(
-    checkpoints: Path | None, state: StreamState, loaded: LoadedModel, learner: Learner, workers: Workers
-) -> None:
-    """Write on rank 0; the others wait, so that no rank runs ahead of what is safe on disk."""
-    if checkpoints is None:
-        return
-    weights = {name: parameter.detach() for name, parameter in loaded.trainable().items()}
-    checkpoint = Checkpoint(state, weights, learner.snapshot(), learner.pending_steps)
-    workers.broadcast(lambda: str(save_checkpoint(checkpoints, checkpoint)))

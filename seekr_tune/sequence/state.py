@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplayMemory
@@ -29,7 +30,10 @@ class StepRecord:
         grad_norm: before clipping; None where gradients only accumulated.
         learning_rate: of the update.
         samples, tokens: of the global batch, padding not counted.
-        seconds: wall time.
+        seconds: wall time on rank 0.
+        distillation_seconds: its part for distillation terms (forward); None where there are none.
+        batch: indices of the samples, in the stage's train samples or in the memory.
+        flops: model FLOPs of its forward and backward passes, over all ranks (`throughput.FlopRates`).
     """
 
     task_index: int
@@ -44,6 +48,38 @@ class StepRecord:
     samples: int
     tokens: int
     seconds: float
+    distillation_seconds: float | None
+    batch: tuple[int, ...]
+    flops: float
+
+
+@dataclass(frozen=True)
+class StageTiming:
+    """Where the time of one stage went, and what it took.
+
+    Attributes:
+        new_seconds, replay_seconds: training steps by kind.
+        distillation_seconds: part of `replay_seconds`: teacher targets, attention rows, distillation terms (forward).
+        teacher_seconds: reading the model before and after the stage.
+        evaluation_seconds: generating and scoring.
+        checkpoint_seconds: time that training waited for checkpoints inside the stage.
+        tokens: trained, new and replayed, padding not counted.
+        peak_memory_bytes: of the fullest rank: device memory on a GPU, resident set on a CPU.
+        model_flops: forward and backward passes of those tokens, over all ranks.
+        flops_utilisation: their share of what the devices could have done in the steps' time; None where the peak of
+            the device is not known.
+    """
+
+    new_seconds: float
+    replay_seconds: float
+    distillation_seconds: float
+    teacher_seconds: float
+    evaluation_seconds: float
+    checkpoint_seconds: float
+    tokens: int
+    peak_memory_bytes: int
+    model_flops: float
+    flops_utilisation: float | None
 
 
 @dataclass(frozen=True)
@@ -57,7 +93,8 @@ class TaskHistory:
         selected: heads selected when the task ended, by layer.
         stored_samples, memory_bytes: what the memory keeps of this task.
         presentations, replay_updates, replay_tokens: replayed while this task was learned.
-        seconds: wall time of the task, evaluation included.
+        seconds: wall time of the task, evaluation included; of its last launch, where it was interrupted.
+        timing: where that time went.
     """
 
     task: str
@@ -71,6 +108,7 @@ class TaskHistory:
     replay_updates: int
     replay_tokens: int
     seconds: float
+    timing: StageTiming
 
 
 @dataclass(frozen=True)
@@ -80,7 +118,7 @@ class StreamState:
     Attributes:
         tasks_done: tasks that are learned.
         totals: head scores summed over tasks.
-        memory: the replay memory.
+        memory: the replay memory, with the teacher signals that this rank holds.
         scores: by split, `[tasks, tasks]` in percent: row = after learning that task, column = evaluated task, NaN
             where not evaluated.
         initial: by split, scores before any training, `[tasks]`.
@@ -106,6 +144,16 @@ class StreamState:
             history=(),
         )
 
+    def grown(self, num_tasks: int) -> StreamState:
+        """The same state in a longer stream; cells of the new tasks are not evaluated yet."""
+        scores = {split: np.full((num_tasks, num_tasks), np.nan) for split in self.scores}
+        initial = {split: np.full(num_tasks, np.nan) for split in self.initial}
+        for split, known in self.scores.items():
+            scores[split][: len(known), : len(known)] = known
+        for split, row in self.initial.items():
+            initial[split][: len(row)] = row
+        return replace(self, scores=scores, initial=initial)
+
     @property
     def num_layers(self) -> int:
         """Layers of the model."""
@@ -115,6 +163,34 @@ class StreamState:
     def num_heads(self) -> int:
         """Heads of one layer."""
         return int(self.totals.importance.shape[1])
+
+
+@dataclass(frozen=True)
+class LearnerState:
+    """All that a learner knows besides the weights.
+
+    Attributes:
+        tensors: `moments/<entry>/<parameter>` and `gradient/<parameter>`, as they lie on this rank.
+        pending_steps: steps whose gradients wait for an update.
+        updates: optimizer updates done in the stage: where its learning-rate schedule stands.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    pending_steps: int = 0
+    updates: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A stage that is being learned.
+
+    Attributes:
+        steps: those that are done.
+        learner: what it stands at besides the weights.
+    """
+
+    steps: tuple[StepRecord, ...]
+    learner: LearnerState
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,23 +47,43 @@ class Lesson:
         scores: head scores of this task; None where no attention is distilled.
         totals: head scores summed over tasks.
         selected: heads selected now.
+        num_bytes: what the samples take, over all ranks.
     """
 
     samples: tuple[ReplaySample, ...]
     scores: HeadScores | None
     totals: HeadScores
     selected: HeadSelection
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Candidates that are read in one forward pass.
+
+    Attributes:
+        positions: places among the candidates; none for a pass that only keeps step with the other ranks.
+        tokens: the padded batch.
+        queries: query rows of each sample.
+    """
+
+    positions: tuple[int, ...]
+    tokens: Tokens
+    queries: list[Tensor]
 
 
 class Teacher:
-    """Reads a model before and after it learns a task.
+    """Reads a model before and after it learns a task; each rank reads its share of the samples.
+
+    Samples are read in the same small batches whatever the number of workers, so one sample's scores do not depend on
+    it; they are added up in the order of the samples, so nor do the sums.
 
     Args:
         loaded: the model.
         config: method and recipe.
         semantics: reading of the method.
         draws: seeds random heads.
-        workers: the processes; all read the same samples, and rank 0's scores count.
+        workers: the processes that share the samples.
     """
 
     def __init__(
@@ -76,78 +96,90 @@ class Teacher:
         self._draws = draws
         self._workers = workers
 
-    def rows(self, candidates: Sequence[Candidate]) -> list[Tensor]:
-        """Attention of every head at the query rows of each candidate; nothing where no attention is distilled."""
-        if self._method.attention_weight == 0 or not candidates:
-            return []
-        self._loaded.model.eval()
-        return [
-            rows
-            for tokens, own in self._batches(candidates)
-            for rows in observe_rows(
-                self._loaded.model, tokens, [c.queries for c in own], self._semantics, self._loaded.shape
-            )
-        ]
+    def rows(self, candidates: Sequence[Candidate]) -> dict[int, Tensor]:
+        """Attention of every head at the query rows of this rank's candidates, by position.
+
+        Nothing where no attention is distilled.
+        """
+        rows: dict[int, Tensor] = {}
+        if self._method.attention_weight > 0:
+            self._loaded.model.eval()
+            for chunk in self._chunks(candidates):
+                with self._workers.precision():
+                    seen = observe_rows(
+                        self._loaded.model, chunk.tokens, chunk.queries, self._semantics, self._loaded.shape
+                    )
+                rows.update(zip(chunk.positions, seen, strict=False))  # a pass that keeps step has no positions
+        return rows
 
     def remember(
-        self, task: str, candidates: Sequence[Candidate], before: Sequence[Tensor], totals: HeadScores
+        self, task: str, candidates: Sequence[Candidate], before: Mapping[int, Tensor], totals: HeadScores
     ) -> Lesson:
         """Turn candidates into replay samples with the signals that the method distils.
 
         Args:
             task: name of the task, for random heads.
-            before: rows of the candidates before the task was learned.
+            before: what `rows` returned before the task was learned.
             totals: head scores of earlier tasks.
         """
+        scores, selected = None, HeadSelection({})
+        teachers: dict[int, TeacherSignals] = {}
         if self._method.attention_weight > 0 and candidates:
-            return self._with_attention(task, candidates, before, totals)
-        teachers: list[TeacherSignals | None] = [None] * len(candidates)
-        if self._method.logit_weight > 0 and candidates:
-            self._loaded.model.eval()
-            no_rows = torch.empty(0, dtype=torch.long)
-            teachers = [
-                TeacherSignals(logits, no_rows, {}, {})
-                for tokens, _ in self._batches(candidates)
-                for logits in observe_logits(self._loaded.model, tokens, self._semantics)
-            ]
-        samples = [_stored(c, teacher) for c, teacher in zip(candidates, teachers, strict=True)]
-        return Lesson(tuple(samples), None, totals, HeadSelection({}))
+            scores, rows, logits = self._observed(candidates, before)
+            totals = totals + scores
+            selected = self._select(task, totals)
+            for position, own in rows.items():
+                kept = {layer: own[layer, list(heads)].clone() for layer, heads in selected.heads.items()}
+                teachers[position] = TeacherSignals(logits.get(position), kept)
+        elif self._method.logit_weight > 0:
+            teachers = {position: TeacherSignals(own, {}) for position, own in self._logits(candidates).items()}
+        samples = tuple(self._stored(i, c, selected, teachers.get(i)) for i, c in enumerate(candidates))
+        return Lesson(samples, scores, totals, selected, self._bytes_of(samples))
 
-    def _with_attention(
-        self, task: str, candidates: Sequence[Candidate], before: Sequence[Tensor], totals: HeadScores
-    ) -> Lesson:
-        observations = self._observe(candidates)
-        after = [rows for observation in observations for rows in observation.rows]
-        logits = [own for observation in observations for own in observation.logits]
-        padded_length = self._padded_length(candidates)
-        forgettability = torch.stack(
-            [
-                self._semantics.squared_change(now - then, c.queries, padded_length, self._method.query_budget)
-                for c, now, then in zip(candidates, after, before, strict=True)
-            ]
-        ).mean(dim=0)
-        energy = torch.stack([observation.energy for observation in observations]).sum(dim=0) / len(candidates)
-        # Ranks may differ in the last bit; one set of scores, and so one selection, must hold for all.
-        scores = self._workers.broadcast(lambda: HeadScores.of_task(normalise_layers(energy), forgettability))
-        totals = totals + scores
-        selected = self._select(task, totals)
-        samples = []
-        for candidate, rows, own_logits in zip(candidates, after, logits, strict=True):
-            kept_rows = {layer: rows[layer, list(heads)].clone() for layer, heads in selected.heads.items()}
-            kept_logits = own_logits if self._method.logit_weight > 0 else None
-            teacher = TeacherSignals(kept_logits, candidate.queries, selected.heads, kept_rows)
-            samples.append(_stored(candidate, teacher))
-        return Lesson(tuple(samples), scores, totals, selected)
-
-    def _observe(self, candidates: Sequence[Candidate]) -> list[Observation]:
+    def _observed(
+        self, candidates: Sequence[Candidate], before: Mapping[int, Tensor]
+    ) -> tuple[HeadScores, dict[int, Tensor], dict[int, Tensor]]:
+        """Head scores over all candidates; attention rows and logits of this rank's."""
         self._loaded.model.eval()
-        scale = 1 / accumulation_steps(self._config, self._semantics)
-        return [
-            observe(
-                self._loaded.model, tokens, [c.queries for c in own], self._semantics, self._loaded.shape, scale
+        rows: dict[int, Tensor] = {}
+        logits: dict[int, Tensor] = {}
+        measured: dict[int, tuple[Tensor, Tensor]] = {}
+        padded_length = self._padded_length(candidates)
+        for chunk in self._chunks(candidates):
+            seen = self._observe(chunk)
+            for i, position in enumerate(chunk.positions):
+                change = seen.rows[i] - before[position]
+                queries = candidates[position].queries
+                moved = self._semantics.squared_change(change, queries, padded_length, self._method.query_budget)
+                measured[position] = (seen.energy[i], moved)
+                rows[position] = seen.rows[i]
+                if self._method.logit_weight > 0:
+                    logits[position] = seen.logits[i]
+        everywhere = {position: own for part in self._workers.gather(measured) for position, own in part.items()}
+        energies, moves = zip(*(everywhere[position] for position in range(len(candidates))), strict=True)
+        energy = torch.stack(energies).sum(dim=0) / len(candidates)
+        forgettability = torch.stack(moves).mean(dim=0)
+        # The same sums on every rank, but one set of scores, and so one selection, must hold on any mix of machines.
+        scores = self._workers.broadcast(lambda: HeadScores.of_task(normalise_layers(energy), forgettability))
+        return scores, rows, logits
+
+    def _observe(self, chunk: _Chunk) -> Observation:
+        # Gradients that the official reading leaves behind are averaged over ranks by the next update.
+        weight = self._workers.world_size if chunk.positions else 0
+        scale = weight / accumulation_steps(self._config, self._semantics)
+        with self._workers.precision():
+            return observe(
+                self._loaded.model, chunk.tokens, chunk.queries, self._semantics, self._loaded.shape, scale
             )
-            for tokens, own in self._batches(candidates)
-        ]
+
+    def _logits(self, candidates: Sequence[Candidate]) -> dict[int, Tensor]:
+        self._loaded.model.eval()
+        logits: dict[int, Tensor] = {}
+        for chunk in self._chunks(candidates):
+            with self._workers.precision():
+                seen = observe_logits(self._loaded.model, chunk.tokens, self._semantics)
+            logits.update(zip(chunk.positions, seen, strict=False))
+        return logits
 
     def _select(self, task: str, totals: HeadScores) -> HeadSelection:
         num_layers, num_heads = self._loaded.shape
@@ -158,29 +190,51 @@ class Teacher:
         budgets = resolve_budgets(self._method.head_budget, self._method.layer_ratio, num_layers, num_heads)
         return select_heads(ranked_by, budgets.num_layers, budgets.num_heads)
 
-    def _batches(self, candidates: Sequence[Candidate]) -> list[tuple[Tokens, list[Candidate]]]:
-        """Candidates in small batches, all padded to one length (official scores depend on it)."""
-        examples = [candidate.example for candidate in candidates]
-        padded = collate(examples, self._loaded.pad_token_id, self._config.recipe.pad_to_multiple_of)
+    def _chunks(self, candidates: Sequence[Candidate]) -> Iterator[_Chunk]:
+        """This rank's batches of candidates, all padded to one length (official scores depend on it).
+
+        Every rank gets the same number of them, for a forward pass of a sharded model needs all ranks.
+        """
+        if not candidates:
+            return
+        padded_length = self._padded_length(candidates)
+        parts = batches(range(len(candidates)), self._config.recipe.replay_batch_size)
+        rank, world_size = self._workers.rank, self._workers.world_size
+        own = [part for i, part in enumerate(parts) if self._shard(candidates[0].task, i) % world_size == rank]
+        for number in range(-(-len(parts) // world_size)):
+            positions = own[number] if number < len(own) else ()
+            read = [candidates[i] for i in positions or parts[0]]
+            yield _Chunk(positions, self._tokens(read, padded_length), [candidate.queries for candidate in read])
+
+    def _shard(self, task: int, part: int) -> int:
+        """Which rank (modulo their number) reads and keeps a part; tasks start at different ranks, to even out."""
+        return task + part
+
+    def _tokens(self, read: Sequence[Candidate], padded_length: int) -> Tokens:
+        batch = collate([candidate.example for candidate in read], self._loaded.pad_token_id, padded_length)
         device = self._workers.device
-        chunks = batches(range(len(candidates)), self._config.recipe.replay_batch_size)
-        return [
-            (
-                Tokens(
-                    padded.input_ids[list(chunk)].to(device),
-                    padded.attention_mask[list(chunk)].to(device),
-                    padded.labels[list(chunk)].to(device),
-                ),
-                [candidates[i] for i in chunk],
-            )
-            for chunk in chunks
-        ]
+        return Tokens(batch.input_ids.to(device), batch.attention_mask.to(device), batch.labels.to(device))
 
     def _padded_length(self, candidates: Sequence[Candidate]) -> int:
         multiple = self._config.recipe.pad_to_multiple_of
         return -(-max(len(c.example.input_ids) for c in candidates) // multiple) * multiple
 
+    def _stored(
+        self, position: int, candidate: Candidate, selected: HeadSelection, teacher: TeacherSignals | None
+    ) -> ReplaySample:
+        return ReplaySample(
+            task=candidate.task,
+            index=candidate.index,
+            input_ids=torch.tensor(candidate.example.input_ids),
+            num_labels=candidate.example.num_labels,
+            queries=candidate.queries if selected.heads else torch.empty(0, dtype=torch.long),
+            heads=selected.heads,
+            shard=self._shard(candidate.task, position // self._config.recipe.replay_batch_size),
+            teacher=teacher,
+        )
 
-def _stored(candidate: Candidate, teacher: TeacherSignals | None) -> ReplaySample:
-    ids = torch.tensor(candidate.example.input_ids)
-    return ReplaySample(candidate.task, candidate.index, ids, candidate.example.num_labels, teacher)
+    def _bytes_of(self, samples: Sequence[ReplaySample]) -> int:
+        """Bytes of samples and their signals over all ranks; what every rank knows counts once."""
+        known = sum(replace(sample, teacher=None).num_bytes for sample in samples)
+        signals = sum(sample.num_bytes for sample in samples) - known
+        return known + int(self._workers.sum(torch.tensor(signals, device=self._workers.device)))

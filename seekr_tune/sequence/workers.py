@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -32,11 +32,21 @@ class Workers(Protocol):
     def device(self) -> torch.device:
         """Where this process computes."""
 
+    @property
+    def compute_dtype(self) -> torch.dtype | None:
+        """Precision of forward and backward passes; None: that of the weights."""
+
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as it is called in training; its parameters are those of `model`."""
+        """The model as it is called in training; its parameters are those of `model` (sharded in place by FSDP)."""
 
     def accumulate(self, model: nn.Module) -> AbstractContextManager[object]:
-        """Forward and backward passes inside do not reduce gradients over ranks."""
+        """Forward and backward passes of the wrapped model inside do not reduce gradients over ranks."""
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Forward passes inside compute in the precision that the experiment asks for."""
+
+    def whole(self, model: nn.Module) -> AbstractContextManager[object]:
+        """Forward passes of `model` inside talk to no other rank, so that ranks may make different numbers of them."""
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Element-wise sum over ranks, on every rank."""
@@ -44,8 +54,11 @@ class Workers(Protocol):
     def gather(self, value: T) -> list[T]:
         """The value of every rank, in rank order, on every rank."""
 
+    def exchange(self, parcels: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """Send `parcels[r]` to rank r; returns what each rank sent here, in rank order, on the CPU."""
+
     def broadcast(self, make: Callable[[], T]) -> T:
-        """Run `make` on rank 0 only; every rank gets its result."""
+        """Run `make` on rank 0 only; every rank gets its result, or its error."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class SingleProcess:
     """The group of one: no communication at all."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    compute_dtype: torch.dtype | None = None
     rank: int = 0
     world_size: int = 1
 
@@ -62,11 +76,25 @@ class SingleProcess:
     def accumulate(self, model: nn.Module) -> AbstractContextManager[object]:
         return nullcontext()
 
+    def precision(self) -> AbstractContextManager[object]:
+        return autocast(self.device, self.compute_dtype)
+
+    def whole(self, model: nn.Module) -> AbstractContextManager[object]:
+        return nullcontext()
+
     def sum(self, tensor: Tensor) -> Tensor:
         return tensor
 
     def gather(self, value: T) -> list[T]:
         return [value]
 
+    def exchange(self, parcels: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+        return [dict(parcel) for parcel in parcels]
+
     def broadcast(self, make: Callable[[], T]) -> T:
         return make()
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Mixed precision over weights that stay as they are; None computes in the precision of the weights."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -56,9 +56,14 @@ class TrialFiles:
         path = self._directory / "result.json"
         return read_record(path) if path.is_file() else None
 
-    def start(self, record: TrialRecord) -> Callable[[StepRecord], None]:
-        """Bring the files to the tasks that are finished; returns what logs a step."""
-        self._steps = StepLog(self._directory, record.tasks_done)
+    def start(self, record: TrialRecord, unfinished: Sequence[StepRecord]) -> Callable[[StepRecord], None]:
+        """Bring the files to where the checkpoints stand; returns what logs a step.
+
+        Args:
+            record: the tasks that are finished.
+            unfinished: steps of the next task that need not be taken again.
+        """
+        self._steps = StepLog(self._directory, record.tasks_done, list(step_rows(unfinished)))
         self._board = TrialWriter(self._directory / "events", steps_done=self._steps.num_steps)
         if record.status == "finished":  # killed between the last checkpoint and its record
             self._board.log_task(record)

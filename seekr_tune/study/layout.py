@@ -45,6 +45,16 @@ def result_path(directory: Path, key: str) -> Path:
     return trial_path(directory, key) / "result.json"
 
 
+def extending_path(directory: Path) -> Path:
+    """Where an update of a finished run is learned."""
+    return directory / ".extending"
+
+
+def rejected_path(directory: Path, task: str) -> Path:
+    """The record of an update that the gate refused."""
+    return directory / "rejected" / f"{task.replace('/', '_')}.json"
+
+
 def trial_key(number: int) -> str:
     """Name of the run that the Optuna trial `number` proposed."""
     return f"trial-{number:04d}"

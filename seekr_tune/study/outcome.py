@@ -13,6 +13,7 @@ from seekr_tune.analysis.record import (
     HeadRow,
     ReplayRow,
     StepRow,
+    TimingRow,
     TrialRecord,
     read_record,
     score_cells,
@@ -56,6 +57,7 @@ def with_state(record: TrialRecord, state: StreamState, wall_seconds: float) -> 
             ),
             "heads": tuple(row for history in state.history for row in _head_rows(history)),
             "replay": tuple(_replay_row(history) for history in state.history),
+            "timing": tuple(_timing_row(history) for history in state.history),
             "tasks_done": state.tasks_done,
             "wall_seconds": wall_seconds,
             "num_layers": state.num_layers,
@@ -122,6 +124,10 @@ def _replay_row(history: TaskHistory) -> ReplayRow:
         tokens=history.replay_tokens,
         bytes=history.memory_bytes,
     )
+
+
+def _timing_row(history: TaskHistory) -> TimingRow:
+    return TimingRow(task=history.task, task_index=history.index, **vars(history.timing))
 
 
 def _code_version() -> str:

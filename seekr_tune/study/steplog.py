@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from seekr_tune.analysis.record import StepRow, read_steps, write_steps
@@ -16,9 +17,10 @@ class StepLog:
     Args:
         directory: the run's directory.
         tasks_done: tasks whose checkpoint is there.
+        unfinished: steps of the next task, as its newest checkpoint holds them.
     """
 
-    def __init__(self, directory: Path, tasks_done: int) -> None:
+    def __init__(self, directory: Path, tasks_done: int, unfinished: Sequence[StepRow] = ()) -> None:
         self._finished_path = directory / "steps.jsonl"
         self._partial_path = directory / "steps.partial.jsonl"
         rows = read_steps(self._finished_path) if self._finished_path.is_file() else ()
@@ -27,12 +29,10 @@ class StepLog:
         late = [row for row in self._read_partial() if row.task_index < tasks_done]
         self._finished += [row for row in late if row.task_index not in known]
         write_steps(self._finished_path, self._finished)
-        self._partial = self._partial_path.open("w", encoding="utf-8")
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of the finished tasks."""
-        return len(self._finished)
+        self.num_steps = len(self._finished) + len(unfinished)
+        """Steps that were logged before this launch and still hold."""
+        write_steps(self._partial_path, unfinished)
+        self._partial = self._partial_path.open("a", encoding="utf-8")
 
     def append(self, row: StepRow) -> None:
         """Log a step of the task that is being learned."""
@@ -43,8 +43,7 @@ class StepLog:
         """Move a task's steps to the finished ones."""
         self._finished += rows
         write_steps(self._finished_path, self._finished)
-        self._partial.seek(0)
-        self._partial.truncate()
+        self._partial.truncate(0)
 
     def close(self) -> None:
         """Close the partial file; one without steps is removed."""

@@ -30,12 +30,18 @@ from seekr_tune.study.layout import (
 from seekr_tune.study.search import TrialQueue, open_study
 from seekr_tune.study.space import Space, load_space, space_of
 from seekr_tune.study.status import StudyStatus, read_records, study_status
+from seekr_tune.training.session import cluster_session
 
 __all__ = ["resume_study", "start_study", "study_status"]
 
 
 def start_study(
-    config: Config, experiment: Path | Space, directory: Path | str, *, console: Console | None = None
+    config: Config,
+    experiment: Path | Space,
+    directory: Path | str,
+    *,
+    address: str | None = None,
+    console: Console | None = None,
 ) -> StudyStatus:
     """Run a new study to its end.
 
@@ -43,10 +49,11 @@ def start_study(
         config: the experiment; `study` says what is searched and how many trials are run.
         experiment: the experiment file, which `study.space` is relative to; or the space itself.
         directory: the study's directory; it must not hold a study or a run.
+        address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
         console: where to show progress.
 
     Raises:
-        StudyError: the directory is taken, or the machine is too small for one trial.
+        StudyError: the directory is taken, the machine is too small for one trial, or no cluster is at the address.
         ConfigError: the space or the objectives are wrong.
     """
     directory = Path(directory).absolute()
@@ -56,7 +63,7 @@ def start_study(
     else:
         space = space_of(config, experiment)
     config = with_values(config, {"study.space": space_path(directory).name})
-    with _study_lock(directory):
+    with cluster_session(address), _study_lock(directory):
         if is_study(directory):
             raise StudyError(f"{directory}: holds a study already; go on with `seekr-tune resume {directory}`")
         if is_run(directory):
@@ -69,21 +76,29 @@ def start_study(
     return study_status(directory)
 
 
-def resume_study(directory: Path | str, *, trials: int | None = None, console: Console | None = None) -> StudyStatus:
+def resume_study(
+    directory: Path | str,
+    *,
+    trials: int | None = None,
+    address: str | None = None,
+    console: Console | None = None,
+) -> StudyStatus:
     """Go on with a study: its unfinished runs first, then new trials up to the total.
 
     Args:
         directory: the study's directory.
         trials: new total of trials; None keeps it.
+        address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
         console: where to show progress.
 
     Raises:
-        StudyError: no study is there, another process runs it, its files were changed, or the total is too small.
+        StudyError: no study is there, another process runs it, its files were changed, the total is too small, or no
+            cluster is at the address.
     """
     directory = Path(directory).absolute()
     if not is_study(directory):
         raise StudyError(f"{directory}: holds no study; start one with `seekr-tune sweep EXPERIMENT --out {directory}`")
-    with _study_lock(directory):
+    with cluster_session(address), _study_lock(directory):
         config, space = load_experiment(experiment_path(directory)), load_space(space_path(directory))
         if trials is not None and trials != config.study.trials:
             _require_total(directory, config, space, trials)

@@ -23,8 +23,7 @@ from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config, Split
 from seekr_tune.errors import StudyError, UserError
-from seekr_tune.sequence.checkpoint import restored_state
-from seekr_tune.sequence.loop import run_stream
+from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import LoadedModel, load_model
 from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.stream.sources import load_stream
@@ -35,6 +34,7 @@ from seekr_tune.study.layout import is_study, ray_path
 from seekr_tune.study.outcome import new_record, run_failed, step_rows, with_state
 from seekr_tune.study.request import TrialRequest
 from seekr_tune.study.watch import watched
+from seekr_tune.training.session import cluster_session
 from seekr_tune.training.strategy import local_workers
 
 OnTask = Callable[[TrialRecord], None]
@@ -72,11 +72,11 @@ def run_trial(
         clock = _Clock(earlier.wall_seconds if earlier else 0.0)
         record = new_record(config, request, ray_trial_id)
         stream, loaded = _on_every_rank(workers, lambda: _load(config, workers))
-        state = restored_state(directory) if earlier else None
-        if state is not None:
-            record = with_state(record, state, clock.seconds())
-        on_step = files.start(record) if workers.rank == 0 else None
-        for outcome in run_stream(config, stream, loaded, directory=directory, workers=workers, on_step=on_step):
+        run = StreamRun(config, stream, loaded, directory=directory, workers=workers)
+        if run.state is not None:
+            record = with_state(record, run.state, clock.seconds())
+        on_step = files.start(record, run.unfinished) if workers.rank == 0 else None
+        for outcome in run.outcomes(on_step):
             record = with_state(record, outcome.state, clock.seconds())
             if workers.rank == 0:
                 files.finish_task(record, list(step_rows(outcome.steps)))
@@ -85,7 +85,14 @@ def run_trial(
         return record
 
 
-def run_experiment(config: Config, directory: Path | str, *, console: Console | None = None) -> TrialRecord:
+def run_experiment(
+    config: Config,
+    directory: Path | str,
+    *,
+    name: str | None = None,
+    address: str | None = None,
+    console: Console | None = None,
+) -> TrialRecord:
     """One run of an experiment, without a search; called again on the same directory it goes on.
 
     With `training.workers: 0` it runs in this process, without Ray.
@@ -93,17 +100,25 @@ def run_experiment(config: Config, directory: Path | str, *, console: Console | 
     Args:
         config: the experiment.
         directory: the run's directory; gets a ledger of its own.
+        name: of the run in its ledger; None: that of the directory.
+        address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
         console: where to show progress.
 
     Raises:
-        StudyError: the directory holds a study or a run of other settings, or the machine is too small.
+        StudyError: the directory holds a study or a run of other settings, the machine is too small, or there is no
+            cluster at the address.
         UserError: the data, the model or the settings cannot be used.
     """
     directory = Path(directory).absolute()
+    if address is not None and config.training.workers == 0:
+        raise StudyError(
+            f"address {address!r}: with training.workers 0 the run would stay in this process and use nothing of the "
+            "cluster; set training.workers to 1 or more, or leave the address out"
+        )
     if is_study(directory):
         raise StudyError(f"{directory}: holds a study; go on with `seekr-tune resume {directory}`, or choose another")
-    request = TrialRequest(key=directory.name, role="run")
-    with ProgressConsole(console, total=1) as progress:
+    request = TrialRequest(key=name or directory.name, role="run")
+    with cluster_session(address), ProgressConsole(console, total=1) as progress:
         try:
             record = _run(config, directory, request, progress)
         except UserError:
@@ -165,7 +180,7 @@ def _run(config: Config, directory: Path, request: TrialRequest, progress: Progr
         progress.task_finished(TaskProgress.of(record))
 
     if config.training.workers == 0:
-        return run_trial(config, directory, request, workers=local_workers(config.training), on_task=show)
+        return run_trial(config, directory, request, workers=local_workers(config), on_task=show)
     with _opened(TrialFiles(directory, config), SingleProcess()) as earlier:  # before Ray is started for nothing
         if earlier is not None and earlier.status == "finished":
             return earlier
@@ -176,7 +191,7 @@ def _run(config: Config, directory: Path, request: TrialRequest, progress: Progr
     with ray_session(), watched(directory / "result.json", show):
         trials_at_once(config.training)
         work = partial(run_as_rank, config=config, directory=directory, request=request)
-        run_in_workers(work, config.training, ray_path(directory), request.key)
+        run_in_workers(work, config, ray_path(directory), request.key)
     return read_record(directory / "result.json")
 
 

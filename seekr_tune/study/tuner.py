@@ -26,7 +26,7 @@ from seekr_tune.study.layout import ray_path, trial_path
 from seekr_tune.study.outcome import read_record_of, run_failed
 from seekr_tune.study.request import TrialRequest
 from seekr_tune.study.search import TrialQueue
-from seekr_tune.training.session import TRIAL_SLOT
+from seekr_tune.training.session import HEAD_NODE
 
 _REFUSALS: dict[str, type[UserError]] = {kind.__name__: kind for kind in (DataError, ModelError, StudyError)}
 """Errors that no setting of a trial can be blamed for: they end the study, and its trials stay unfinished."""
@@ -125,14 +125,14 @@ def _run(config: Config, directory: Path, request: TrialRequest) -> None:
         ray_trial_id=tune.get_context().get_trial_id(),
     )
     if config.training.workers == 0:
-        work(local_workers(config.training), _report)
+        work(local_workers(config), _report)
         return
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from seekr_tune.training.trainer import run_in_workers
 
     forward = TuneReportCallback()  # type: ignore[no-untyped-call]
-    run_in_workers(work, config.training, ray_path(directory), request.key, callbacks=[forward])
+    run_in_workers(work, config, ray_path(directory), request.key, callbacks=[forward])
 
 
 def _report(metrics: Mapping[str, Any]) -> None:
@@ -226,4 +226,4 @@ def _key_of(trial: Any) -> str:
 def _resources_of_trial(training: TrainingConfig) -> Any:
     if training.workers == 0:
         return tune.PlacementGroupFactory([dict(training.resources_per_worker)])
-    return {"cpu": 0, TRIAL_SLOT: 1}  # the worker group has resources of its own, outside the trial's
+    return {"cpu": 0, HEAD_NODE: 0.001}  # the worker group has resources of its own, outside the trial's

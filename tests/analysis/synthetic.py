@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seekr_tune.analysis.record import HeadRow, ReplayRow, StepRow, TrialRecord, score_cells
+from seekr_tune.analysis.record import HeadRow, ReplayRow, StepRow, TimingRow, TrialRecord, score_cells
 from seekr_tune.config import Config
 
 TASKS = ("flags", "rivers", "birds")
@@ -40,6 +40,26 @@ class RecordFactory:
                 bytes=100 * samples,
             )
             for index, samples in enumerate(stored)
+        )
+
+    def timing(self, *utilisation: float | None) -> tuple[TimingRow, ...]:
+        """One row a task, the later the slower: 1000 tokens in 1, 2, 4, ... seconds of steps."""
+        return tuple(
+            TimingRow(
+                task=TASKS[index],
+                task_index=index,
+                new_seconds=0.75 * 2**index,
+                replay_seconds=0.25 * 2**index,
+                distillation_seconds=0.125 * 2**index,
+                teacher_seconds=0.5,
+                evaluation_seconds=3.0,
+                checkpoint_seconds=0.0625,
+                tokens=1000,
+                peak_memory_bytes=10**9 + index % 2,
+                model_flops=1e12,
+                flops_utilisation=share,
+            )
+            for index, share in enumerate(utilisation)
         )
 
     def heads(self, layers: int = 2, heads: int = 2) -> tuple[HeadRow, ...]:
@@ -76,6 +96,9 @@ class RecordFactory:
                 samples=4,
                 tokens=64,
                 seconds=0.5,
+                distillation_seconds=0.25 if task_index and step % 2 == 0 else None,
+                batch=(step, 0, 7),
+                flops=1e6,
             )
             for step in range(first, first + count)
         )
@@ -94,6 +117,7 @@ class RecordFactory:
             "tasks": TASKS,
             "scores": score_cells(TASKS, {split: np.array(scores)}, {split: np.array(initial)}),
             "replay": self.replay((2, 2, 2)),
+            "timing": self.timing(0.5, 0.25, 0.125),
             "tasks_done": 3,
             "wall_seconds": 12.5,
             "num_layers": 2,

@@ -15,7 +15,7 @@ from seekr_tune.analysis.flat import flat_value, known_kinds
 from seekr_tune.analysis.ledger import read_table, read_trials, table_path, trials_table, write_ledger
 from seekr_tune.errors import StudyError
 
-NAMES: tuple[ledger.TableName, ...] = ("trials", "scores", "heads", "replay", "steps")
+NAMES: tuple[ledger.TableName, ...] = ("trials", "scores", "heads", "replay", "timing", "steps")
 
 
 def test_the_trials_table_holds_what_the_matrix_and_the_costs_say(make_record: RecordFactory, tmp_path: Path) -> None:
@@ -51,6 +51,19 @@ def test_a_joint_run_has_a_last_row_only(make_record: RecordFactory) -> None:
     matrix = [[NAN] * 3, [NAN] * 3, [60.0, 70.0, 80.0]]
     (row,) = trials_table([make_record(method="joint", role="bound", matrix=matrix, replay=())]).to_pylist()
     assert row["op"] == 70 and row["bwt"] is None and row["distinct_replayed_samples"] == 0
+
+
+def test_time_and_memory_of_a_trial_are_those_of_all_its_tasks(make_record: RecordFactory) -> None:
+    (row,) = trials_table([make_record()]).to_pylist()
+    assert row["tokens_per_second"] == 3000 / (1 + 2 + 4) and row["peak_memory_bytes"] == 10**9 + 1
+    assert row["flops_utilisation"] == 3e12 / (1e12 / 0.5 + 1e12 / 0.25 + 1e12 / 0.125)
+
+
+def test_utilisation_is_unknown_where_that_of_a_task_is(make_record: RecordFactory) -> None:
+    records = [make_record(timing=make_record.timing(*shares)) for shares in ((0.5, None), ())]
+    known, before = trials_table(records).to_pylist()
+    assert known["flops_utilisation"] is None and known["tokens_per_second"] == 2000 / 3
+    assert [before[name] for name in ("flops_utilisation", "tokens_per_second", "peak_memory_bytes")] == [None] * 3
 
 
 def test_the_split_of_the_scores_is_named_and_may_be_chosen(make_record: RecordFactory) -> None:
@@ -117,7 +130,13 @@ def test_the_long_tables_hold_every_row(make_record: RecordFactory, tmp_path: Pa
     assert len(rows["scores"]) == 2 * (9 + 3)
     assert rows["heads"] == [{"trial": "a", **row.model_dump()} for row in records[0].heads]
     assert rows["replay"] == [{"trial": r.trial, **row.model_dump()} for r in records for row in r.replay]
-    assert rows["steps"] == [{"trial": trial, **row.model_dump()} for trial in steps for row in steps[trial]]
+    assert rows["timing"] == [
+        {"trial": r.trial, **row.model_dump(), "tokens_per_second": 1000 / 2**row.task_index}
+        for r in records
+        for row in r.timing
+    ]
+    logged = [{"trial": trial, **row.model_dump(mode="json")} for trial in steps for row in steps[trial]]
+    assert rows["steps"] == logged
 
 
 def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: RecordFactory, tmp_path: Path) -> None:
@@ -126,7 +145,7 @@ def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: Reco
     assert sorted(path.name for path in (tmp_path / "ledger").iterdir()) == sorted(f"{name}.parquet" for name in NAMES)
     metadata = pq.read_metadata(table_path(tmp_path, "trials"))
     assert metadata.row_group(0).column(0).compression == "ZSTD"
-    assert metadata.metadata[b"seekr_tune.schema_version"] == b"1"
+    assert metadata.metadata[b"seekr_tune.schema_version"] == b"2"
 
 
 def test_missing_damaged_and_foreign_tables_are_refused_in_one_line(make_record: RecordFactory, tmp_path: Path) -> None:
@@ -140,7 +159,7 @@ def test_missing_damaged_and_foreign_tables_are_refused_in_one_line(make_record:
         read_trials(tmp_path)
     assert "\n" not in str(caught.value)
     pq.write_table(pa.table({"trial": ["a"]}), path)
-    with pytest.raises(StudyError, match="has schema version none, but this package reads version 1"):
+    with pytest.raises(StudyError, match="has schema version none, but this package reads version 2"):
         read_trials(tmp_path)
 
 

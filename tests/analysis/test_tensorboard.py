@@ -43,6 +43,7 @@ def test_losses_are_split_by_kind_and_counted_over_the_stream(make_record: Recor
     assert read["replay/logit_distillation"] == [(4, 0.25)]
     assert read["replay/attention_distillation"] == [(4, 0.125)]
     assert read["train/grad_norm"] == [(step, 1.5) for step in (1, 2, 3, 4)]
+    assert read["throughput/tokens_per_second"] == [(step, 64 / 0.5) for step in (1, 2, 3, 4)]
     assert [round(rate, 9) for _, rate in read["train/learning_rate"]] == [1e-3] * 4
 
 
@@ -55,6 +56,19 @@ def test_scores_op_and_bwt_are_those_of_the_tasks_learned_so_far(make_record: Re
     assert read["score/birds"] == [(0, 5.0), (1, 10.0), (2, 15.0), (3, 95.0)]
     assert read["op"] == [(1, 90.0), (2, 75.0), (3, 75.0)]
     assert read["bwt"] == [(2, -20.0), (3, -20.0)]
+
+
+def test_time_and_memory_of_each_task_are_curves(make_record: RecordFactory, tmp_path: Path) -> None:
+    timing = make_record.timing(None, 0.25)
+    with TrialWriter(tmp_path) as writer:
+        for done in (1, 2):
+            writer.log_task(make_record(tasks_done=done, timing=timing[:done]))
+    read = curves(tmp_path)
+    assert read["time/new"] == [(1, 0.75), (2, 1.5)] and read["time/replay"] == [(1, 0.25), (2, 0.5)]
+    assert read["time/distillation"] == [(1, 0.125), (2, 0.25)] and read["time/teacher"] == [(1, 0.5), (2, 0.5)]
+    assert read["time/evaluation"] == [(1, 3.0), (2, 3.0)] and read["time/checkpoint"] == [(1, 0.0625), (2, 0.0625)]
+    assert [round(peak / 1e9, 6) for _, peak in read["memory/peak_bytes"]] == [1.0, 1.0]
+    assert read["throughput/flops_utilisation"] == [(2, 0.25)]
 
 
 def test_scores_that_were_not_evaluated_leave_no_point(make_record: RecordFactory, tmp_path: Path) -> None:

@@ -38,9 +38,10 @@ def _stored(facts: dict[str, Any], arrays: Arrays) -> list[ReplaySample]:
             for layer in heads
         }
         logits = arrays[f"sample{row}_teacher_logits_stored"][label_row]
-        teacher = TeacherSignals(logits, queries[real], heads, rows)
+        teacher = TeacherSignals(logits, rows)
         ids = batch.input_ids[row, -length:]
-        samples.append(ReplaySample(task, index, ids, int((batch.labels[row] != -100).sum()), teacher))
+        num_labels = int((batch.labels[row] != -100).sum())
+        samples.append(ReplaySample(task, index, ids, num_labels, queries[real], heads, teacher=teacher))
     return samples
 
 
@@ -112,7 +113,7 @@ def test_the_teacher_pass_stores_what_the_release_stored(golden: Path) -> None:
             prefix = f"buffer_task{sample.task}_"
             tokens: Tokens = arrays.tokens(prefix, slice(sample.index, sample.index + 1))
             assert sample.teacher is not None and sample.teacher.logits is not None
-            seen = observe(teacher, tokens, [sample.teacher.queries], OFFICIAL, shape)
+            seen = observe(teacher, tokens, [sample.queries], OFFICIAL, shape)
             assert_close(seen.logits[0], sample.teacher.logits, **CLOSE)
-            for layer, heads in sample.teacher.heads.items():
+            for layer, heads in sample.heads.items():
                 assert_close(seen.rows[0][layer, list(heads)], sample.teacher.rows[layer], **CLOSE)

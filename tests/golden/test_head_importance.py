@@ -84,7 +84,7 @@ def test_sensitivity_forgettability_and_importance_equal_the_release(golden: Pat
                 before = observe_rows(before_model, own, real_queries[rows], OFFICIAL, shape)
                 seen = observe(model, own, real_queries[rows], OFFICIAL, shape)
                 model.zero_grad()
-                energy += seen.energy
+                energy += seen.energy.sum(dim=0)
                 losses += seen.losses.tolist()
                 changes += [after - first for after, first in zip(seen.rows, before, strict=True)]
             padded = tokens.input_ids.shape[1]
@@ -129,6 +129,6 @@ def test_the_corrected_energy_counts_exactly_the_reachable_entries(golden: Path)
                 own = arrays.tokens(prefix, slice(row, row + 1))
                 seen = observe(model, own, [torch.tensor([-1])], CORRECTED, shape)
                 reachable = tokens.lengths[row] * (tokens.lengths[row] + 1) / 2
-                total += seen.energy * reachable / length**2  # the vectors divide by all entries, we by the reachable
+                total += seen.energy[0] * reachable / length**2  # the vectors divide by all entries, we by the reachable
             assert relative_error(total / n, arrays[f"{prefix}diag_grad_sq_valid_entries"]) < 1e-4
             assert relative_error(normalise_layers(total), arrays[f"{prefix}diag_attn_grads_valid_only"]) < 1e-4

@@ -64,7 +64,7 @@ class RecordedDraws:
     def head_scores(self, task: str, num_layers: int, num_heads: int) -> Tensor:
         raise AssertionError("the release ranks heads by importance here")
 
-    def torch_seed(self, task: str, rank: int) -> int:
+    def torch_seed(self, task: str, step: int, rank: int) -> int:
         return 0
 
 
@@ -217,7 +217,7 @@ def test_the_first_teacher_signals_equal_the_release(trajectories: list[Trajecto
             assert_close(teacher.logits, teacher_logits[-sample.num_labels :], rtol=1e-3, atol=1e-4)
             length = len(sample.input_ids)
             real = run.arrays["task0_query_rel"][sample.index] >= -length
-            for layer, heads in teacher.heads.items():
+            for layer, heads in sample.heads.items():
                 expected = all_rows[layer, list(heads)][:, real][..., -length:]
                 assert_close(teacher.rows[layer], expected, rtol=1e-3, atol=1e-5)
 

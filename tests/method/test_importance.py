@@ -48,15 +48,15 @@ def test_corrected_energy_equals_autograd_at_the_attention_map(family: str, toke
     lengths = torch.tensor(tokens.lengths)
     for layer, gradient in enumerate(_map_gradients(eager, tokens, CORRECTED)):
         squares = (gradient.square() * _reachable(tokens)[:, None]).sum(dim=(2, 3))
-        expected = (squares / (lengths * (lengths + 1) / 2)[:, None]).sum(dim=0)
-        assert_close(seen.energy[layer], expected, rtol=1e-3, atol=1e-7)
+        expected = squares / (lengths * (lengths + 1) / 2)[:, None]
+        assert_close(seen.energy[:, layer], expected, rtol=1e-3, atol=1e-7)
 
 
 def test_official_energy_counts_masked_entries_too(tokens: Tokens) -> None:
     tapped, eager = build_model("llama", "seekr_tap"), build_model("llama", "eager")
     seen = observe(tapped, tokens, [torch.tensor([-1])] * 3, OFFICIAL, (NUM_LAYERS, NUM_HEADS))
     for layer, gradient in enumerate(_map_gradients(eager, tokens, OFFICIAL)):
-        assert_close(seen.energy[layer], gradient.square().mean(dim=(2, 3)).sum(dim=0), rtol=1e-3, atol=1e-7)
+        assert_close(seen.energy[:, layer], gradient.square().mean(dim=(2, 3)), rtol=1e-3, atol=1e-7)
 
 
 def test_corrected_energy_does_not_depend_on_padding() -> None:
@@ -106,7 +106,7 @@ def test_a_batch_gives_what_its_samples_give_one_by_one(semantics: Semantics, to
         )
         for i in range(3)
     ]
-    assert_close(together.energy, sum(s.energy for s in single), rtol=1e-4, atol=1e-8)
+    assert_close(together.energy, torch.cat([s.energy for s in single]), rtol=1e-4, atol=1e-8)
     for i in range(3):
         assert_close(together.rows[i], single[i].rows[0], rtol=1e-4, atol=1e-5)
         assert_close(together.logits[i], single[i].logits[0], rtol=1e-4, atol=1e-4)

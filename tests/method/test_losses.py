@@ -69,8 +69,8 @@ def test_the_divergence_of_a_row_with_itself_is_zero_and_by_hand_otherwise() -> 
 
 def _sample(heads: dict[int, tuple[int, ...]], queries: int, length: int = 6) -> ReplaySample:
     rows = {layer: torch.rand(len(own), queries, length).softmax(-1) for layer, own in heads.items()}
-    teacher = TeacherSignals(torch.zeros(1, 6), torch.arange(-queries, 0), heads, rows)
-    return ReplaySample(0, 0, torch.arange(length), 1, teacher)
+    teacher = TeacherSignals(torch.zeros(1, 6), rows)
+    return ReplaySample(0, 0, torch.arange(length), 1, torch.arange(-queries, 0), heads, teacher=teacher)
 
 
 def test_corrected_weights_count_every_selected_row_once() -> None:

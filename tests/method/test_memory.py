@@ -22,9 +22,9 @@ def _stored(semantics_name: str = "corrected") -> tuple[list[ReplaySample], Toke
     samples = []
     for i, heads in enumerate(HEADS):
         rows = {layer: seen.rows[i][layer, list(own)].clone() for layer, own in heads.items()}
-        teacher = TeacherSignals(seen.logits[i], QUERIES[i], heads, rows)
+        teacher = TeacherSignals(seen.logits[i], rows)
         ids = tokens.input_ids[i, -LENGTHS[i] :].clone()
-        samples.append(ReplaySample(i, 0, ids, NUM_LABELS[i], teacher))
+        samples.append(ReplaySample(i, 0, ids, NUM_LABELS[i], QUERIES[i], heads, teacher=teacher))
     return samples, tokens
 
 

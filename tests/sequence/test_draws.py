@@ -30,7 +30,7 @@ def test_draws_are_the_same_in_every_process_and_version() -> None:
     assert draws.epoch_order("star", 2, 8) == [1, 5, 7, 0, 6, 4, 2, 3]
     assert draws.memory_samples("star", 8, 8) == [7, 0, 4, 1, 5, 6, 2, 3]
     assert draws.query_rows("star", 0, 9, 4).tolist() == [-9, -7, -3, -1]
-    assert draws.torch_seed("star", 1) == 8028056563666359866
+    assert draws.torch_seed("star", 3, 1) == 5599181406267673890
 
 
 @BOTH
@@ -40,7 +40,7 @@ def test_drawing_leaves_the_global_random_state_alone(draws: Draws) -> None:
     torch.manual_seed(1)
     draws.query_rows("a", 0, 9, 4)
     draws.head_scores("a", 2, 4)
-    draws.torch_seed("a", 0)
+    draws.torch_seed("a", 0, 0)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -134,11 +134,12 @@ def test_head_scores_have_the_shape_of_the_model_and_lie_in_the_unit_interval(dr
     assert len(scores.unique()) == 15
 
 
-def test_only_dropout_depends_on_the_rank() -> None:
+def test_only_dropout_depends_on_the_rank_and_on_the_step() -> None:
     draws = SeededDraws(5)
-    assert draws.torch_seed("a", 0) != draws.torch_seed("a", 1)
-    assert draws.torch_seed("a", 0) == SeededDraws(5).torch_seed("a", 0)
-    torch.Generator().manual_seed(draws.torch_seed("a", 0))  # in the range that torch takes
+    seeds = [draws.torch_seed("a", step, rank) for step in range(2) for rank in range(2)]
+    assert len(set(seeds)) == 4
+    assert draws.torch_seed("a", 1, 1) == SeededDraws(5).torch_seed("a", 1, 1)
+    torch.Generator().manual_seed(draws.torch_seed("a", 0, 0))  # in the range that torch takes
 
 
 def test_each_reading_of_the_method_has_its_draws() -> None:

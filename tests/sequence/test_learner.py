@@ -17,14 +17,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from seekr_tune.config import Config
 from seekr_tune.method.memory import ReplayMemory, ReplaySample
-from seekr_tune.method.semantics import CORRECTED, OFFICIAL, SEMANTICS
+from seekr_tune.method.semantics import SEMANTICS
+from seekr_tune.sequence.draws import SeededDraws
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.collate import EncodedExample, Encoder
-from seekr_tune.training.strategy import DistributedWorkers
+from seekr_tune.training.strategy import DDPWorkers
 
 from .tiny import Run, run, tiny_config, tiny_loaded, tiny_stream
 
@@ -41,11 +42,15 @@ def new_steps(*batches: tuple[int, ...]) -> list[Step]:
     return [Step("new", batch) for batch in batches]
 
 
+def make_learner(loaded: LoadedModel, config: Config) -> Learner:
+    return Learner(loaded, config, SEMANTICS[config.method.semantics], SeededDraws(config.seed), SingleProcess())
+
+
 def learn(config: Config, steps: list[Step], loaded: LoadedModel | None = None) -> tuple[list[StepRecord], Learner]:
     """Run a few steps without replay."""
     loaded = loaded or tiny_loaded()
-    learner = Learner(loaded, config, SEMANTICS[config.method.semantics], SingleProcess())
-    return learner.learn(STAGE, steps, encoded(loaded, config), ReplayMemory(), None), learner
+    learner = make_learner(loaded, config)
+    return list(learner.learn(STAGE, steps, encoded(loaded, config), ReplayMemory())), learner
 
 
 # --- one process -----------------------------------------------------------------------------------------------------
@@ -103,7 +108,7 @@ def test_an_official_update_is_the_mean_of_the_means_of_its_steps() -> None:
     # RoPE is relative and nothing is padded on the right, so the release's own positions make no difference here
     assert [record.loss for record in records[:2]] == pytest.approx([float(half.detach()) for half in halves], rel=1e-4)
     assert records[1].grad_norm == pytest.approx(float(norm), rel=1e-3)
-    assert learner.pending_steps == 1
+    assert learner.state(inside_stage=False).pending_steps == 1
 
 
 def test_a_replay_step_larger_than_a_micro_batch_is_a_mean_too() -> None:
@@ -113,15 +118,14 @@ def test_a_replay_step_larger_than_a_micro_batch_is_a_mean_too() -> None:
     loaded = tiny_loaded()
     examples = encoded(loaded, config)
     memory = ReplayMemory(
-        tuple(ReplaySample(0, i, torch.tensor(e.input_ids), e.num_labels, None) for i, e in enumerate(examples))
+        tuple(ReplaySample(0, i, torch.tensor(e.input_ids), e.num_labels) for i, e in enumerate(examples))
     )
     means = [
         sum(float(label_loss(loaded.model, examples[i]).detach()) for i in part)
         / sum(examples[i].num_labels for i in part)
         for part in ((0, 1), (2, 3), (4,))
     ]
-    learner = Learner(loaded, config, OFFICIAL, SingleProcess())
-    (record,) = learner.learn(STAGE, [Step("replay", (0, 1, 2, 3, 4))], examples, memory, None)
+    (record,) = make_learner(loaded, config).learn(STAGE, [Step("replay", (0, 1, 2, 3, 4))], examples, memory)
     assert record.loss == pytest.approx((2 * means[0] + 2 * means[1] + means[2]) / 5, rel=1e-4)
 
 
@@ -150,34 +154,34 @@ def test_the_learning_rate_follows_its_schedule_within_the_stage(
 
 def test_no_gradient_and_no_moment_is_kept_where_the_optimizer_is_reset() -> None:
     _, learner = learn(tiny_config(), new_steps((0, 1), (2, 3)))
-    assert learner.snapshot() == {}
+    assert learner.state(inside_stage=False).tensors == {}
 
 
 def test_a_snapshot_holds_moments_and_waiting_gradients_by_name_and_comes_back() -> None:
     values = {"method.semantics": "official", "recipe.batch_size": 4, "recipe.micro_batch_size": 2}
     config, loaded = tiny_config(**values), tiny_loaded()
     _, learner = learn(config, new_steps((0, 1), (2, 3), (4, 5)), loaded)
-    snapshot = {key: tensor.clone() for key, tensor in learner.snapshot().items()}
+    state = learner.state(inside_stage=False)
     names = loaded.trainable()
     kinds = [f"{kind}/{name}" for name in names for kind in ("gradient", "moments/exp_avg", "moments/exp_avg_sq")]
-    assert set(snapshot) == {*kinds, *(f"moments/step/{name}" for name in names)}
-    other = Learner(tiny_loaded(), config, OFFICIAL, SingleProcess())
-    other.restore(snapshot, learner.pending_steps)
-    again = other.snapshot()
-    assert again.keys() == snapshot.keys()
-    assert all(torch.equal(again[key], snapshot[key]) for key in snapshot)
-    assert other.pending_steps == 1
+    assert set(state.tensors) == {*kinds, *(f"moments/step/{name}" for name in names)}
+    other = make_learner(tiny_loaded(), config)
+    other.restore(state)
+    again = other.state(inside_stage=False)
+    assert again.tensors.keys() == state.tensors.keys()
+    assert all(torch.equal(again.tensors[key], state.tensors[key]) for key in state.tensors)
+    assert (again.pending_steps, again.updates) == (1, 1)
 
 
 def test_the_corrected_reading_resets_moments_unless_the_recipe_says_otherwise() -> None:
     for semantics, wanted, resets in [
-        (CORRECTED, None, True),
-        (CORRECTED, False, False),
-        (OFFICIAL, None, False),
-        (OFFICIAL, True, True),
+        ("corrected", None, True),
+        ("corrected", False, False),
+        ("official", None, False),
+        ("official", True, True),
     ]:
-        config = tiny_config(**{"recipe.reset_optimizer": wanted})
-        assert Learner(tiny_loaded(), config, semantics, SingleProcess()).resets_optimizer is resets
+        config = tiny_config(**{"method.semantics": semantics, "recipe.reset_optimizer": wanted})
+        assert make_learner(tiny_loaded(), config).resets_optimizer is resets
 
 
 def test_activation_checkpointing_changes_memory_and_not_the_numbers() -> None:
@@ -194,7 +198,7 @@ def test_activation_checkpointing_changes_memory_and_not_the_numbers() -> None:
 
 
 @dataclass(frozen=True)
-class CountingWorkers(DistributedWorkers):
+class CountingWorkers(DDPWorkers):
     """Counts how often gradients are reduced."""
 
     reductions: list[int] = field(default_factory=list)

@@ -14,7 +14,7 @@ import torch
 
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, DataError, TrainingError
-from seekr_tune.sequence.loop import run_stream
+from seekr_tune.sequence.loop import StreamRun, run_stream
 from seekr_tune.sequence.state import StepRecord, StreamState
 from seekr_tune.stream.collate import Encoder
 from seekr_tune.stream.sources import load_stream
@@ -179,9 +179,9 @@ def test_seekr_keeps_answer_rows_and_chosen_rows_only() -> None:
         assert teacher is not None and teacher.logits is not None
         num_queries = min(5, length)
         assert teacher.logits.shape == (sample.num_labels, 64)
-        assert teacher.queries.shape == (num_queries,)
-        assert dict(teacher.heads) == dict(history[sample.task].selected)
-        for layer, heads in teacher.heads.items():
+        assert sample.queries.shape == (num_queries,)
+        assert dict(sample.heads) == dict(history[sample.task].selected)
+        for layer, heads in sample.heads.items():
             assert teacher.rows[layer].shape == (len(heads), num_queries, length)
             assert torch.allclose(teacher.rows[layer].sum(dim=-1), torch.ones(len(heads), num_queries), atol=1e-5)
         numbers = sample.num_labels * 64 + 3 * num_queries * length  # float32; 3 heads over all layers
@@ -196,7 +196,7 @@ def test_seekr_keeps_answer_rows_and_chosen_rows_only() -> None:
 def test_stored_tensors_do_not_keep_a_larger_tensor_alive() -> None:
     for sample in final(run(tiny_config(**NO_SCORES))).memory:
         assert sample.teacher is not None and sample.teacher.logits is not None
-        for tensor in (sample.teacher.logits, sample.teacher.queries, *sample.teacher.rows.values()):
+        for tensor in (sample.teacher.logits, sample.queries, *sample.teacher.rows.values()):
             assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
             assert not tensor.requires_grad
 
@@ -206,7 +206,7 @@ def test_derpp_stores_logits_only_and_replay_neither() -> None:
     for sample in derpp.memory:
         assert sample.teacher is not None and sample.teacher.logits is not None
         assert sample.teacher.logits.shape == (sample.num_labels, 64)
-        assert not sample.teacher.rows and not sample.teacher.heads and not len(sample.teacher.queries)
+        assert not sample.teacher.rows and not sample.heads and not len(sample.queries)
     assert all(entry.scores is None and not entry.selected for entry in derpp.history)
     replay = final(run(tiny_config(**{"method.name": "replay"}, **NO_SCORES)))
     assert all(sample.teacher is None for sample in replay.memory)
@@ -274,8 +274,7 @@ def test_totals_are_the_sum_of_the_tasks_scores() -> None:
 
 def test_all_queries_are_kept_where_there_is_no_query_budget() -> None:
     for sample in final(run(tiny_config(**{"method.query_budget": None}, **NO_SCORES))).memory:
-        assert sample.teacher is not None
-        assert sample.teacher.queries.tolist() == list(range(-len(sample.input_ids), 0))
+        assert sample.queries.tolist() == list(range(-len(sample.input_ids), 0))
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -425,6 +424,60 @@ def test_a_killed_run_with_attention_dropout_equals_an_uninterrupted_one(tmp_pat
 @pytest.mark.parametrize("name", ["seqft", "replay", "derpp"])
 def test_every_method_resumes(tmp_path: Path, name: str) -> None:
     assert_resumes_bit_for_bit(tiny_config(**{"method.name": name}, **NO_SCORES), tmp_path)
+
+
+def killed_after(steps: int) -> Callable[[StepRecord], None]:
+    """Die after so many steps of this launch."""
+    seen: list[StepRecord] = []
+
+    def on_step(record: StepRecord) -> None:
+        seen.append(record)
+        if len(seen) == steps:
+            raise Killed
+
+    return on_step
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"recipe.lr_schedule": "cosine", "recipe.reset_optimizer": False},
+        {"recipe.micro_batch_size": 1, "training.activation_checkpointing": True},
+        # 2 steps an update: every other checkpoint holds a gradient that waits, every task ends with one
+        {"recipe.batch_size": 8, "recipe.micro_batch_size": 4, "recipe.epochs": (1, 2, 1)} | OFFICIAL,
+        {"method.name": "joint"},
+    ],
+    ids=["corrected", "kept moments", "micro-batches", "official, within accumulation", "joint"],
+)
+def test_a_run_that_is_killed_after_every_step_equals_an_uninterrupted_one(
+    tmp_path: Path, values: dict[str, Any]
+) -> None:
+    config = tiny_config(**{"training.checkpoint_steps": 1}, **values)
+    whole = run(config, tiny_loaded(attention_dropout=0.2))
+    launches = 0
+    while True:
+        launches += 1
+        torch.manual_seed(launches)  # a new process is in another random state
+        try:
+            rest = run(config, tiny_loaded(attention_dropout=0.2), tmp_path, killed_after(2))
+            break
+        except Killed:  # one step is behind the newest checkpoint, and is taken again
+            continue
+    assert launches > len(whole.steps) // 2
+    assert [(s.loss, s.grad_norm) for s in rest.steps] == [(s.loss, s.grad_norm) for s in whole.steps][-len(rest.steps) :]
+    assert same_weights(rest, whole)
+    assert same_memory(final(rest).memory, final(whole).memory)
+    assert_same_scores(final(rest), final(whole))
+
+
+def test_a_task_is_saved_when_its_steps_have_taken_long_enough(tmp_path: Path) -> None:
+    """Steps of this model take milliseconds: a budget of a microsecond is spent after each."""
+    config = tiny_config(**{"training.checkpoint_seconds": 1e-6}, **NO_SCORES)
+    with pytest.raises(Killed):
+        run(config, directory=tmp_path, on_step=killed_after(4))
+    stopped = StreamRun(config, tiny_stream(), tiny_loaded(), directory=tmp_path)
+    assert [record.step for record in stopped.unfinished] == [0, 1, 2]
 
 
 def test_a_killed_joint_run_starts_again(tmp_path: Path) -> None:

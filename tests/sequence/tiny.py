@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from seekr_tune.config import Config, Split
 from seekr_tune.experiment import parse_config, with_values
 from seekr_tune.method.attention import TAP_ATTENTION
-from seekr_tune.method.memory import ReplayMemory
+from seekr_tune.method.memory import ReplayMemory, TeacherSignals
 from seekr_tune.sequence.loop import run_stream
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.state import StepRecord, TaskOutcome
@@ -150,16 +150,15 @@ def same_memory(one: ReplayMemory, other: ReplayMemory) -> bool:
     return len(one) == len(other) and all(
         (a.task, a.index, a.num_labels) == (b.task, b.index, b.num_labels)
         and torch.equal(a.input_ids, b.input_ids)
+        and torch.equal(a.queries, b.queries)
+        and dict(a.heads) == dict(b.heads)
         and _same_teacher(a.teacher, b.teacher)
         for a, b in zip(one, other, strict=True)
     )
 
 
-def _same_teacher(one: Any, other: Any) -> bool:
+def _same_teacher(one: TeacherSignals | None, other: TeacherSignals | None) -> bool:
     if one is None or other is None:
         return one is other
-    if (one.logits is None) != (other.logits is None) or dict(one.heads) != dict(other.heads):
-        return False
-    pairs = [(one.queries, other.queries), *((one.rows[layer], other.rows[layer]) for layer in one.rows)]
-    pairs += [] if one.logits is None else [(one.logits, other.logits)]
-    return all(torch.equal(a, b) for a, b in pairs)
+    ours, others = one.tensors(), other.tensors()
+    return ours.keys() == others.keys() and all(torch.equal(ours[name], others[name]) for name in ours)

@@ -1,0 +1,147 @@
+"""The loop's values as JSON and named tensors, and back; floats survive bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from seekr_tune.method.importance import HeadScores
+from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
+from seekr_tune.sequence.state import StageTiming, StepRecord, StreamState, TaskHistory
+
+_HEAD_FIELDS = ("sensitivity", "forgettability", "importance")
+
+
+def encode_state(state: StreamState) -> dict[str, Any]:
+    """All of a state that is not a tensor."""
+    return {
+        "tasks_done": state.tasks_done,
+        "scores": {split: _nulls(scores.tolist()) for split, scores in state.scores.items()},
+        "initial": {split: _nulls(scores.tolist()) for split, scores in state.initial.items()},
+        "memory": [_encode_sample(sample) for sample in state.memory],
+        "history": [_encode_history(entry) for entry in state.history],
+    }
+
+
+def decode_state(
+    document: Mapping[str, Any],
+    heads: Mapping[str, Tensor],
+    samples: Mapping[str, Tensor],
+    signals: Mapping[int, TeacherSignals],
+) -> StreamState:
+    """The inverse of `encode_state`, `head_tensors` and `sample_tensors`.
+
+    Args:
+        document: what `encode_state` returned.
+        heads: what `head_tensors` returned.
+        samples: what `sample_tensors` returned.
+        signals: teacher signals by position in the memory, of the samples whose signals belong here.
+    """
+    totals = _head_scores(heads, "totals")
+    assert totals is not None
+    memory = (_decode_sample(i, entry, samples, signals.get(i)) for i, entry in enumerate(document["memory"]))
+    return StreamState(
+        tasks_done=document["tasks_done"],
+        totals=totals,
+        memory=ReplayMemory(tuple(memory)),
+        scores={split: np.array(scores, dtype=np.float64) for split, scores in document["scores"].items()},
+        initial={split: np.array(scores, dtype=np.float64) for split, scores in document["initial"].items()},
+        history=tuple(_decode_history(entry, heads) for entry in document["history"]),
+    )
+
+
+def head_tensors(state: StreamState) -> dict[str, Tensor]:
+    """All head scores of a state: `totals/..`, `task/<index>/..`, `total/<index>/..`."""
+    named = {"totals": state.totals}
+    for entry in state.history:
+        if entry.scores is not None and entry.total is not None:
+            named |= {f"task/{entry.index}": entry.scores, f"total/{entry.index}": entry.total}
+    return {f"{name}/{field}": getattr(scores, field) for name, scores in named.items() for field in _HEAD_FIELDS}
+
+
+def sample_tensors(memory: ReplayMemory) -> dict[str, Tensor]:
+    """What every rank knows of the samples: `<position>/input_ids`, `<position>/queries`."""
+    tensors: dict[str, Tensor] = {}
+    for position, sample in enumerate(memory):
+        tensors |= {f"{position}/input_ids": sample.input_ids, f"{position}/queries": sample.queries}
+    return tensors
+
+
+def signal_tensors(memory: ReplayMemory) -> dict[str, Tensor]:
+    """Teacher signals that this rank holds: `<position>/logits`, `<position>/rows/<layer>`."""
+    return {
+        f"{position}/{name}": tensor
+        for position, sample in enumerate(memory)
+        if sample.teacher is not None
+        for name, tensor in sample.teacher.tensors().items()
+    }
+
+
+def encode_steps(steps: Sequence[StepRecord]) -> list[dict[str, Any]]:
+    """Step records as JSON."""
+    return [asdict(step) for step in steps]
+
+
+def decode_steps(entries: Sequence[Mapping[str, Any]]) -> tuple[StepRecord, ...]:
+    """The inverse of `encode_steps`."""
+    return tuple(StepRecord(**(dict(entry) | {"batch": tuple(entry["batch"])})) for entry in entries)
+
+
+def _encode_sample(sample: ReplaySample) -> dict[str, Any]:
+    return {
+        "task": sample.task,
+        "index": sample.index,
+        "num_labels": sample.num_labels,
+        "heads": _encode_heads(sample.heads),
+        "shard": sample.shard,
+    }
+
+
+def _decode_sample(
+    position: int, entry: Mapping[str, Any], samples: Mapping[str, Tensor], teacher: TeacherSignals | None
+) -> ReplaySample:
+    return ReplaySample(
+        **(dict(entry) | {"heads": _decode_heads(entry["heads"])}),
+        input_ids=samples[f"{position}/input_ids"],
+        queries=samples[f"{position}/queries"],
+        teacher=teacher,
+    )
+
+
+def _encode_history(entry: TaskHistory) -> dict[str, Any]:
+    values = {name: value for name, value in vars(entry).items() if name not in {"scores", "total"}}
+    return values | {"selected": _encode_heads(entry.selected), "timing": asdict(entry.timing)}
+
+
+def _decode_history(entry: Mapping[str, Any], heads: Mapping[str, Tensor]) -> TaskHistory:
+    decoded = {"selected": _decode_heads(entry["selected"]), "timing": StageTiming(**entry["timing"])}
+    return TaskHistory(
+        **(dict(entry) | decoded),
+        scores=_head_scores(heads, f"task/{entry['index']}"),
+        total=_head_scores(heads, f"total/{entry['index']}"),
+    )
+
+
+def _head_scores(tensors: Mapping[str, Tensor], name: str) -> HeadScores | None:
+    if f"{name}/{_HEAD_FIELDS[0]}" not in tensors:
+        return None
+    return HeadScores(*(tensors[f"{name}/{field}"] for field in _HEAD_FIELDS))
+
+
+def _encode_heads(heads: Mapping[int, tuple[int, ...]]) -> dict[str, list[int]]:
+    return {str(layer): list(own) for layer, own in heads.items()}
+
+
+def _decode_heads(heads: Mapping[str, list[int]]) -> dict[int, tuple[int, ...]]:
+    return {int(layer): tuple(own) for layer, own in heads.items()}
+
+
+def _nulls(values: Any) -> Any:
+    """Nested lists with null for NaN (not evaluated), which numpy reads back as NaN."""
+    if isinstance(values, list):
+        return [_nulls(value) for value in values]
+    return None if np.isnan(values) else values

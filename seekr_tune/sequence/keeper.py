@@ -1,0 +1,250 @@
+"""Saves a run, and finds where it stood: between tasks, and inside one while training goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from seekr_tune.errors import CheckpointError
+from seekr_tune.sequence.checkpoint import (
+    Position,
+    base_digest,
+    newest_intact,
+    part_names,
+    read_document,
+)
+from seekr_tune.sequence.codec import (
+    decode_state,
+    decode_steps,
+    encode_state,
+    encode_steps,
+    head_tensors,
+    sample_tensors,
+    signal_tensors,
+)
+from seekr_tune.sequence.state import LearnerState, Progress, StepRecord, StreamState
+from seekr_tune.sequence.tensorfiles import (
+    Files,
+    model_files,
+    read_gradients,
+    read_learner,
+    read_signals,
+    restore_weights,
+    tensor_file,
+)
+from seekr_tune.sequence.workers import Workers
+from seekr_tune.sequence.writing import WritingRoom, write_share
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Where a run stood.
+
+    Attributes:
+        state: of the stream; in its memory stand the teacher signals of this rank's samples only.
+        learner: when the last task ended.
+        unfinished: steps that were saved of the stage behind it.
+    """
+
+    state: StreamState
+    learner: LearnerState
+    unfinished: tuple[StepRecord, ...]
+
+
+class CheckpointKeeper:
+    """The checkpoints of a run; every rank has one and makes the same calls.
+
+    What one strategy and number of workers saved, any other can restore. From the moment it is made, this launch owns
+    the directory: whatever an earlier one still writes will not appear in it.
+
+    Args:
+        directory: the run's `checkpoints`; made if need be.
+        workers: the processes that share the run.
+        kept: newest checkpoints to keep, of finished tasks and (besides) of the task that is being learned.
+    """
+
+    def __init__(self, directory: Path, workers: Workers, kept: int) -> None:
+        self._directory = directory
+        self._workers = workers
+        self._kept = kept
+        self._room = workers.broadcast(lambda: WritingRoom.take_over(directory))
+        self._steps: Path | None = None
+        self._writing: _Writing | None = None
+
+    def restore_stage(self, parameters: Mapping[str, nn.Parameter]) -> Restored | None:
+        """Take up the newest intact checkpoint of finished tasks; None where there is none.
+
+        Args:
+            parameters: trained parameters by name; overwritten in place, if the checkpoint has weights.
+
+        Raises:
+            CheckpointError: the checkpoint is of a model with other parameters.
+        """
+        stage, self._steps = self._workers.broadcast(lambda: newest_intact(self._directory))
+        if stage is None:
+            return None
+        document = read_document(stage)
+        learner = self._restore_model(stage, document, parameters)
+        rank, world_size = self._workers.rank, self._workers.world_size
+        own = {i for i, sample in enumerate(document["memory"]) if sample["shard"] % world_size == rank}
+        signals = read_signals(_part_paths(stage, document, "memory"), own)
+        heads, samples = (load_file(stage / f"{name}.safetensors") for name in ("heads", "samples"))
+        unfinished = decode_steps(read_document(self._steps)["steps"]) if self._steps else ()
+        return Restored(decode_state(document, heads, samples, signals), learner, unfinished)
+
+    def restore_steps(self, parameters: Mapping[str, nn.Parameter]) -> Progress | None:
+        """Take up the stage behind the restored one where it was left; None where none of its steps were saved.
+
+        Comes after `restore_stage`, and gives what it found only once: the stages behind begin at their beginning.
+
+        Args:
+            parameters: as for `restore_stage`.
+        """
+        found, self._steps = self._steps, None
+        if found is None:
+            return None
+        document = read_document(found)
+        return Progress(decode_steps(document["steps"]), self._restore_model(found, document, parameters))
+
+    def save_stage(self, state: StreamState, parameters: Mapping[str, Tensor] | None, learner: LearnerState) -> None:
+        """Save what finished tasks leave; on return it is on disk, for every rank.
+
+        Args:
+            state: the stream's state, with the teacher signals that this rank holds.
+            parameters: trained parameters by name; None before the first task, when they are as they were loaded.
+            learner: the learner's state.
+
+        Raises:
+            CheckpointError: this save or the one before could not be written.
+        """
+        self._settle()
+        rank, world_size = self._workers.rank, self._workers.world_size
+        files, parts = model_files(parameters or {}, learner.tensors, rank, world_size, copy=False)
+        parts["memory"] = world_size
+        files[part_names("memory", world_size)[rank]] = tensor_file(signal_tensors(state.memory))
+        if rank == 0:
+            document = {"parts": parts, **_counters(learner), **encode_state(state)}
+            files["heads.safetensors"] = tensor_file(head_tensors(state))
+            files["samples.safetensors"] = tensor_file(sample_tensors(state.memory))
+            files["state.json"] = partial(_write_json, document=document)
+        self._write(Position(state.tasks_done), files)
+        self._settle()
+
+    def save_steps(self, tasks_done: int, progress: Progress, parameters: Mapping[str, Tensor]) -> None:
+        """Save where a stage stands: copied now, written while training goes on.
+
+        Args:
+            tasks_done: tasks that were finished when the stage began; `save_stage` has saved them.
+            progress: of the stage, after one step or more.
+            parameters: trained parameters by name.
+
+        Raises:
+            CheckpointError: the save before could not be written.
+        """
+        self._settle()
+        rank, world_size = self._workers.rank, self._workers.world_size
+        position = Position(tasks_done, len(progress.steps))
+        files, parts = model_files(parameters, progress.learner.tensors, rank, world_size, copy=True)
+        if rank == 0:
+            base = base_digest(self._directory, position)
+            document = {"parts": parts, "base": base, **_counters(progress.learner)}
+            files["progress.json"] = partial(_write_progress, document=document, steps=progress.steps)
+        self._write(position, files)
+
+    def close(self) -> None:
+        """Wait for what is being written; nothing can be saved afterwards.
+
+        Ranks need not call this together: after an error, others may be gone.
+        """
+        error = None if self._writing is None else self._writing.error()
+        if error is not None:
+            _logger.warning("%s: the last save could not be written (%s)", self._directory, error)
+        self._writing = None
+        if self._workers.rank == 0:
+            self._room.leave()
+
+    def _write(self, position: Position, files: Files) -> None:
+        """Begin to write this rank's share of a checkpoint; rank 0 lets it appear when all shares are there."""
+        place = self._workers.broadcast(lambda: self._room.begin(position))
+
+        def write() -> None:
+            write_share(place, self._workers.rank, files)
+            if self._workers.rank == 0:
+                self._room.commit(place, self._workers.world_size, self._kept)
+
+        self._writing = _Writing(place.name, write)
+
+    def _settle(self) -> None:
+        """Wait on every rank for what is being written; an error of one rank is raised on all."""
+        if self._writing is None:
+            return
+        name, error = self._writing.name, self._writing.error()
+        self._writing = None
+        failures = self._workers.gather(None if error is None else str(error))
+        told = dict.fromkeys(failure for failure in failures if failure is not None)
+        if told:
+            raise CheckpointError(f"{self._directory / name}: could not be written ({'; '.join(told)})") from error
+
+    def _restore_model(
+        self, path: Path, document: Mapping[str, Any], parameters: Mapping[str, nn.Parameter]
+    ) -> LearnerState:
+        weights = _part_paths(path, document, "weights")
+        if weights:
+            restore_weights(weights, parameters)
+        gradients = _part_paths(path, document, "gradients")
+        tensors = {
+            **read_learner(_part_paths(path, document, "learner"), parameters),
+            **read_gradients(gradients, parameters, self._workers.rank, self._workers.world_size),
+        }
+        return LearnerState(tensors, document["pending_steps"], document["updates"])
+
+
+class _Writing:
+    """A save in a thread of its own.
+
+    A daemon thread: a process that ends on an error must not wait for ranks that are gone.
+    """
+
+    def __init__(self, name: str, write: Callable[[], None]) -> None:
+        self.name = name
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._run, args=(write,), name=f"checkpoint {name}", daemon=True)
+        self._thread.start()
+
+    def error(self) -> BaseException | None:
+        """Wait for the end; what went wrong, or None."""
+        self._thread.join()
+        return self._error
+
+    def _run(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BaseException as error:  # whatever ended the thread, nothing was saved
+            self._error = error
+
+
+def _part_paths(path: Path, document: Mapping[str, Any], kind: str) -> list[Path]:
+    return [path / name for name in part_names(kind, document["parts"][kind])]
+
+
+def _counters(learner: LearnerState) -> dict[str, int]:
+    return {"pending_steps": learner.pending_steps, "updates": learner.updates}
+
+
+def _write_progress(path: Path, document: Mapping[str, Any], steps: Sequence[StepRecord]) -> None:
+    _write_json(path, {**document, "steps": encode_steps(steps)})
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document), encoding="utf-8")

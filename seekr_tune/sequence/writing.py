@@ -1,0 +1,158 @@
+"""How a checkpoint is written: by every rank, beside training, and so that it appears whole or not at all.
+
+Each rank writes its files into a hidden directory, and then a note with their fingerprints. When all notes are there,
+rank 0 turns them into the manifest and renames the directory. No collective is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seekr_tune.errors import CheckpointError
+from seekr_tune.sequence.checkpoint import MANIFEST, SCHEMA_VERSION, Fingerprint, Position, fingerprint, read_json
+
+PATIENCE_SECONDS = 600.0
+"""How long rank 0 waits for the files of the others when its own are written."""
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class WritingRoom:
+    """Where one launch of a run writes its checkpoints, until they are whole and move out.
+
+    A launch that begins makes a room of its own and removes those of earlier ones. A process of a killed launch that
+    still writes then finds its room gone: it fails, and can neither make a checkpoint appear nor remove one.
+
+    Attributes:
+        path: `checkpoints/.writing-<token>`.
+    """
+
+    path: Path
+
+    @classmethod
+    def take_over(cls, directory: Path) -> WritingRoom:
+        """Own a run's `checkpoints` directory; rank 0 calls this before any rank writes."""
+        room = cls(directory / f".writing-{secrets.token_hex(4)}")
+        room.path.mkdir(parents=True)
+        for foreign in set(directory.glob(".writing-*")) - {room.path}:
+            room._discard(foreign)
+        return room
+
+    def begin(self, position: Position) -> Path:
+        """Make the directory that every rank then writes its share into; rank 0 calls this."""
+        place = self.path / position.name
+        place.mkdir()
+        return place
+
+    def commit(self, place: Path, world_size: int, kept: int) -> None:
+        """Let a checkpoint appear when all shares are there, and remove what it makes superfluous; rank 0 calls this.
+
+        Raises:
+            CheckpointError: a rank failed, or did not finish in time.
+        """
+        manifest = {"schema_version": SCHEMA_VERSION, "files": _collect_shares(place, world_size)}
+        (place / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        _flush(place / MANIFEST)
+        _flush(place)
+        directory = self.path.parent
+        final = directory / place.name
+        if final.exists():
+            self._discard(final)
+        place.rename(final)
+        _flush(directory)
+        self._prune(final, kept)
+
+    def leave(self) -> None:
+        """Remove the room; rank 0 calls this when nothing is written any more."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _prune(self, newest: Path, kept: int) -> None:
+        """Keep the newest stages and the newest steps of the stage that runs.
+
+        What stands ahead of the newest is of a future that did not come: it was damaged, and the run went on without.
+        """
+        directory, now = self.path.parent, Position.of(newest)
+        assert now is not None
+        found = {position: path for path in directory.iterdir() if (position := Position.of(path)) and position <= now}
+        stages = sorted((p for p in found if not p.steps), reverse=True)
+        steps = sorted((p for p in found if p.steps and p.tasks_done == now.tasks_done), reverse=True)
+        keep = {found[position] for position in (*stages[:kept], *steps[:kept])}
+        for path in directory.iterdir():
+            if Position.of(path) and path not in keep:
+                self._discard(path)
+
+    def _discard(self, path: Path) -> None:
+        """Remove a directory in one go: it is moved into the room first."""
+        hidden = Path(tempfile.mkdtemp(prefix="discarded-", dir=self.path))
+        path.rename(hidden / path.name)
+        # A file that a dying process has open cannot always go at once; it then goes with the room.
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def write_share(place: Path, rank: int, files: Mapping[str, Callable[[Path], None]]) -> None:
+    """Write this rank's files of a checkpoint, and then the note that they are there.
+
+    Args:
+        place: what `WritingRoom.begin` returned.
+        rank: of this process.
+        files: what writes each file, by name.
+
+    Raises:
+        CheckpointError: a file cannot be written, or this launch no longer owns the directory.
+    """
+    try:
+        if not place.is_dir():
+            raise CheckpointError(f"{place} is gone: another launch took over, or not all workers share the directory")
+        fingerprints = {}
+        for name, write in files.items():
+            write(place / name)
+            _flush(place / name)
+            fingerprints[name] = fingerprint(place / name)
+        _leave_note(place, rank, {"files": fingerprints})
+    except Exception as error:
+        failure = f"rank {rank}: {error}"
+        with suppress(OSError):  # rank 0 then need not wait for what will not come
+            _leave_note(place, rank, {"error": failure})
+        raise CheckpointError(failure) from error
+
+
+def _collect_shares(place: Path, world_size: int) -> dict[str, Fingerprint]:
+    """Wait for the notes of all ranks, and take them away."""
+    notes = {f"rank-{rank:02d}.json" for rank in range(world_size)}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    # The directory is listed: on network file systems a question for a single name may be answered from a stale cache.
+    while missing := notes - {path.name for path in place.iterdir()}:
+        if time.monotonic() > deadline:
+            raise CheckpointError(f"no {', '.join(sorted(missing))} after {PATIENCE_SECONDS:g} seconds")
+        time.sleep(POLL_SECONDS)
+    shares = [read_json(place / note) for note in sorted(notes)]
+    errors = [share["error"] for share in shares if "error" in share]
+    if errors:
+        raise CheckpointError("; ".join(errors))
+    for note in notes:
+        (place / note).unlink()
+    return {name: found for share in shares for name, found in share["files"].items()}
+
+
+def _leave_note(place: Path, rank: int, note: Mapping[str, Any]) -> None:
+    hidden = place / f".rank-{rank:02d}.json"
+    hidden.write_text(json.dumps(note), encoding="utf-8")
+    hidden.rename(place / f"rank-{rank:02d}.json")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

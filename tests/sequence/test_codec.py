@@ -1,0 +1,107 @@
+"""Values come back from JSON as they were, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seekr_tune.method.memory import TeacherSignals
+from seekr_tune.sequence.codec import (
+    decode_state,
+    decode_steps,
+    encode_state,
+    encode_steps,
+    head_tensors,
+    sample_tensors,
+    signal_tensors,
+)
+from seekr_tune.sequence.state import StageTiming, StepRecord
+
+from .saved import TIMING, assert_same_state, step, stream_state
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+COUNTS = st.integers(0, 2**63)
+STEPS = st.builds(
+    StepRecord,
+    task_index=COUNTS,
+    step=COUNTS,
+    kind=st.sampled_from(["new", "replay"]),
+    loss=FLOATS,
+    cross_entropy=FLOATS,
+    logit_distillation=st.none() | FLOATS,
+    attention_distillation=st.none() | FLOATS,
+    grad_norm=st.none() | FLOATS,
+    learning_rate=FLOATS,
+    samples=COUNTS,
+    tokens=COUNTS,
+    seconds=FLOATS,
+    distillation_seconds=st.none() | FLOATS,
+    batch=st.lists(COUNTS, max_size=4).map(tuple),
+    flops=FLOATS,
+)
+TIMINGS = st.builds(
+    StageTiming,
+    new_seconds=FLOATS,
+    replay_seconds=FLOATS,
+    distillation_seconds=FLOATS,
+    teacher_seconds=FLOATS,
+    evaluation_seconds=FLOATS,
+    checkpoint_seconds=FLOATS,
+    tokens=COUNTS,
+    peak_memory_bytes=COUNTS,
+    model_flops=FLOATS,
+    flops_utilisation=st.none() | FLOATS,
+)
+
+
+def bits(value: object) -> object:
+    """A value in which 0.0 and -0.0 differ."""
+    return struct.pack("d", value) if isinstance(value, float) else value
+
+
+@given(st.lists(STEPS, max_size=3))
+def test_steps_come_back_bit_for_bit(steps: list[StepRecord]) -> None:
+    decoded = decode_steps(json.loads(json.dumps(encode_steps(steps))))
+    names = StepRecord.__dataclass_fields__
+    assert [[bits(getattr(s, name)) for name in names] for s in decoded] == [
+        [bits(getattr(s, name)) for name in names] for s in steps
+    ]
+
+
+@given(TIMINGS)
+def test_timings_come_back_bit_for_bit(timing: StageTiming) -> None:
+    state = stream_state(2)
+    state = replace(state, history=tuple(replace(entry, timing=timing) for entry in state.history))
+    document = json.loads(json.dumps(encode_state(state)))
+    decoded = decode_state(document, head_tensors(state), sample_tensors(state.memory), {})
+    for entry in decoded.history:
+        assert {name: bits(value) for name, value in vars(entry.timing).items()} == {
+            name: bits(value) for name, value in vars(timing).items()
+        }
+
+
+def test_a_state_comes_back_from_its_json_and_its_tensors() -> None:
+    state = stream_state(2)
+    signals: dict[int, dict[str, object]] = {}
+    for key, tensor in signal_tensors(state.memory).items():
+        position, _, name = key.partition("/")
+        signals.setdefault(int(position), {})[name] = tensor
+    teachers = {position: TeacherSignals.from_tensors(named) for position, named in signals.items()}  # type: ignore[arg-type]
+    document = json.loads(json.dumps(encode_state(state)))
+    assert_same_state(decode_state(document, head_tensors(state), sample_tensors(state.memory), teachers), state)
+
+
+def test_json_holds_no_nan() -> None:
+    json.dumps([encode_state(stream_state(2)), encode_steps([step(0), step(1)])], allow_nan=False)
+
+
+def test_the_timing_of_each_stage_is_its_own() -> None:
+    state = stream_state(2)
+    decoded = decode_state(
+        json.loads(json.dumps(encode_state(state))), head_tensors(state), sample_tensors(state.memory), {}
+    )
+    assert [entry.timing.tokens for entry in decoded.history] == [TIMING.tokens, 5]
