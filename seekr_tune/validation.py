@@ -6,10 +6,17 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seekr_tune.config import Config, Split
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import with_values
+
+if TYPE_CHECKING:  # commands that only read results need no torch
+    from transformers import PretrainedConfig
+
+    from seekr_tune.sequence.footprint import Footprint, ModelSize, SampleSize
+    from seekr_tune.stream.task import TaskStream
 
 _TO_BE_GIVEN = "{0} is still to be given: --set {0}={1}"
 
@@ -39,12 +46,12 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
     Raises:
         UserError: the first thing that `run` or `sweep` would refuse.
     """
-    return (
-        Finding("schema", f"{experiment}: every field is known and in range"),
-        _space(config, experiment),
-        *_stream(config),
-        *_model(config),
-    )
+    findings = [Finding("schema", f"{experiment}: every field is known and in range"), _space(config, experiment)]
+    stream = _load_stream(config)
+    findings += _stream(config, stream)
+    model = _read_model(config)
+    findings += _model(config, model)
+    return (*findings, *_memory(config, stream, model))
 
 
 def require_ready(config: Config, experiment: Path, search: bool) -> Config:
@@ -102,15 +109,22 @@ def _space(config: Config, experiment: Path) -> Finding:
     return Finding("space", f"{config.study.space}: searches {', '.join(space.dimensions)}")
 
 
-def _stream(config: Config) -> Iterator[Finding]:
-    from seekr_tune.stream.baseline import constant_baseline
-    from seekr_tune.stream.sources import count_rows, load_stream
+def _load_stream(config: Config) -> TaskStream | None:
+    from seekr_tune.stream.sources import load_stream
 
     if _root_missing(config):
+        return None
+    splits: tuple[Split, ...] = ("train", *config.evaluation.splits)
+    return load_stream(config, tuple(dict.fromkeys((*splits, *_sealed_test(config)))))
+
+
+def _stream(config: Config, stream: TaskStream | None) -> Iterator[Finding]:
+    from seekr_tune.stream.baseline import constant_baseline
+    from seekr_tune.stream.sources import count_rows
+
+    if stream is None:
         yield Finding("stream", _TO_BE_GIVEN.format("stream.root", "DATA"), checked=False)
         return
-    splits: tuple[Split, ...] = ("train", *config.evaluation.splits)
-    stream = load_stream(config, tuple(dict.fromkeys((*splits, *_sealed_test(config)))))
     rows = count_rows(stream)
     for task in stream:
         counts = ", ".join(f"{number} {split}" for split, number in rows[task.name].items())
@@ -133,13 +147,18 @@ def _sealed_test(config: Config) -> tuple[Split, ...]:
     return ("test",) if all(file.is_file() for file in files) else ()
 
 
-def _model(config: Config) -> Iterator[Finding]:
-    from seekr_tune.sequence.model import check_fit, model_shape, read_model_config
+def _read_model(config: Config) -> PretrainedConfig | None:
+    from seekr_tune.sequence.model import read_model_config
+
+    return None if _path_missing(config) else read_model_config(config.model)
+
+
+def _model(config: Config, model: PretrainedConfig | None) -> Iterator[Finding]:
+    from seekr_tune.sequence.model import check_fit, model_shape
 
     if _path_missing(config):
         yield Finding("model", _TO_BE_GIVEN.format("model.path", "MODEL"), checked=False)
         return
-    model = read_model_config(config.model)
     if model is None:
         yield Finding("model", f"{config.model.path}: a hub name; its weights and the budgets were not checked", False)
         return
@@ -147,6 +166,68 @@ def _model(config: Config) -> Iterator[Finding]:
     layers, heads = model_shape(model)
     shape = f"{model.model_type}, {layers} layers of {heads} heads"
     yield Finding("model", f"{config.model.path}: {shape}; budgets and lengths fit")
+
+
+def _memory(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:
+    """What a worker has to hold, where the model's shape is known; of samples, as many as the data give."""
+    if model is None:
+        return
+    from seekr_tune.method.semantics import SEMANTICS
+    from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint
+    from seekr_tune.sequence.schedule import stored_samples
+
+    recipe, percent = config.recipe, config.method.in_effect().replay_percent
+    semantics, size = SEMANTICS[config.method.semantics], ModelSize.of(config.model, model)
+    longest = SampleSize(recipe.max_prompt_tokens + recipe.max_answer_tokens, recipe.max_answer_tokens)
+    counts = [stored_samples(len(task.train), percent, semantics) for task in stream or ()]
+    found = footprint(size, config, [[longest] * count for count in counts])
+    yield Finding("memory", f"{_worker_text(config, found)}; activations come on top")
+    if stream is None and percent > 0:
+        yield Finding("memory", _sample_text(config, size, longest), checked=False)
+    else:
+        yield Finding("memory", f"the last checkpoint takes {_bytes(found.checkpoint)} on disk at most")
+
+
+def _worker_text(config: Config, found: Footprint) -> str:
+    on_device = {
+        "weights": found.weights,
+        "copies of weights": found.copies,
+        "gradients": found.gradients,
+        "moments": found.moments,
+        "the whole model while it generates": found.evaluating,
+    }
+    in_memory = {
+        "teacher signals": found.signals,
+        "attention rows while a task ends": found.rows,
+        "a checkpoint that is being written": found.staged,
+    }
+    loading = {"the whole model while it is loaded": found.loading}
+    if config.training.resources_per_worker.get("GPU", 0) > 0:
+        return (
+            f"a worker takes {_bytes(found.device)} on its GPU ({_parts(on_device)}), at most {_bytes(found.host)} in "
+            f"main memory ({_parts(in_memory | loading)})"
+        )
+    return f"a worker takes at most {_bytes(found.together)} ({_parts(on_device | in_memory)})"
+
+
+def _sample_text(config: Config, size: ModelSize, sample: SampleSize) -> str:
+    from seekr_tune.sequence.footprint import row_bytes, signal_bytes
+
+    rows = 2 * row_bytes(sample, size, config) if config.method.in_effect().attention_weight > 0 else 0
+    kept = f"each stored sample keeps at most {_bytes(signal_bytes(sample, size, config))} of teacher signals"
+    return f"{kept}, and takes {_bytes(rows)} until its task ends; the workers share them"
+
+
+def _parts(parts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {_bytes(number)}" for name, number in parts.items() if number) or "nothing"
+
+
+def _bytes(number: int) -> str:
+    """In powers of 1000, as disks and graphics cards are sold."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return f"{number / 1000:.3g} kB"
 
 
 def _root_missing(config: Config) -> bool:

@@ -70,7 +70,7 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
     model = nn.Module.to(model, device or torch.device("cpu"))
     _require_tap(model, str(config.path))
     if config.lora is not None:
-        model = _with_adapters(model, config.lora)
+        model = with_adapters(model, config.lora)
     return LoadedModel(model, tokenizer, pad_token_id)
 
 
@@ -186,7 +186,12 @@ def _unserved(model: PretrainedConfig | None = None) -> str:
     )
 
 
-def _with_adapters(model: Any, lora: LoraConfig) -> Any:
+def with_adapters(model: Any, lora: LoraConfig) -> Any:
+    """The model with new adapters, which are all that is trained from then on.
+
+    Raises:
+        ConfigError: it has no modules of these names.
+    """
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 

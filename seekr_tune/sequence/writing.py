@@ -99,6 +99,12 @@ class WritingRoom:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
+def remove_rooms(directory: Path) -> None:
+    """Remove what killed launches left in a run's `checkpoints`; for a run that is finished, and held by the caller."""
+    for room in directory.glob(".writing-*"):
+        shutil.rmtree(room, ignore_errors=True)
+
+
 def write_share(place: Path, rank: int, files: Mapping[str, Callable[[Path], None]]) -> None:
     """Write this rank's files of a checkpoint, and then the note that they are there.
 

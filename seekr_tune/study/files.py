@@ -14,6 +14,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, flatten, load_experiment
 from seekr_tune.sequence.state import StepRecord
+from seekr_tune.sequence.writing import remove_rooms
 from seekr_tune.study.outcome import step_rows
 from seekr_tune.study.steplog import StepLog
 
@@ -54,7 +55,10 @@ class TrialFiles:
             ) from None
         _require_same_settings(self._directory, self._config)
         path = self._directory / "result.json"
-        return read_record(path) if path.is_file() else None
+        record = read_record(path) if path.is_file() else None
+        if record is not None and record.status == "finished":  # killed when all was done but the tidying
+            remove_rooms(self._directory / "checkpoints")
+        return record
 
     def start(self, record: TrialRecord, unfinished: Sequence[StepRecord]) -> Callable[[StepRecord], None]:
         """Bring the files to where the checkpoints stand; returns what logs a step.

@@ -159,7 +159,10 @@ def _load(config: Config, workers: Workers) -> tuple[TaskStream, LoadedModel]:
     # One bar for every model that is loaded would tear the lines of ours.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(config.seed)  # adapters start from random weights, also in a process that ran a trial before
-    return stream, load_model(config.model, workers.device)
+    # FSDP moves a layer to the device when it has cut it: a whole model need not fit there.
+    is_cut = config.training.parallelism == "fsdp" and workers.world_size > 1
+    device = torch.device("cpu") if is_cut else workers.device
+    return stream, load_model(config.model, device)
 
 
 def _on_every_rank(workers: Workers, make: Callable[[], T]) -> T:

@@ -178,6 +178,17 @@ def test_saving_again_replaces_what_was_there(tmp_path: Path) -> None:
     assert names(tmp_path / "task-0001") == ["manifest.json", "state.json"]
 
 
+def test_what_is_removed_vanishes_before_its_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[Path] = []
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **settings: removed.append(path))
+    room = WritingRoom.take_over(tmp_path)
+    for done in (1, 1, 2):  # the second replaces the first, the third supersedes it
+        save(room, Position(done), kept=1)
+    assert len(removed) == 2
+    assert all(path.parent == room.path for path in removed)
+    assert names(tmp_path) == ["task-0002"]
+
+
 def test_other_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "task-1").mkdir()

@@ -20,7 +20,7 @@ from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, sco
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
-from seekr_tune.sequence.loop import run_stream
+from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.state import TaskOutcome
 from seekr_tune.study.request import TrialRequest
 from seekr_tune.study.trial import run_experiment, run_trial
@@ -34,23 +34,25 @@ class Killed(BaseException):
 def killed_after(tasks: int) -> Iterator[None]:
     """A run in this block dies when its n-th task has a checkpoint, before anything else is written."""
 
-    def dying(*args: Any, **kwargs: Any) -> Iterator[TaskOutcome]:
-        for number, outcome in enumerate(run_stream(*args, **kwargs), start=1):
+    outcomes = StreamRun.outcomes
+
+    def dying(self: StreamRun, on_step: Any = None) -> Iterator[TaskOutcome]:
+        for number, outcome in enumerate(outcomes(self, on_step), start=1):
             if number == tasks:
                 raise Killed
             yield outcome
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(trial_module, "run_stream", dying)
+        patch.setattr(StreamRun, "outcomes", dying)
         yield
 
 
 def comparable(record: TrialRecord) -> dict[str, Any]:
-    return record.model_dump(exclude={"wall_seconds", "trial"})
+    return record.model_dump(exclude={"wall_seconds", "trial", "timing"})
 
 
 def steps_without_time(directory: Path) -> list[dict[str, Any]]:
-    return [row.model_dump(exclude={"seconds"}) for row in read_steps(directory / "steps.jsonl")]
+    return [row.model_dump(exclude={"seconds", "distillation_seconds"}) for row in read_steps(directory / "steps.jsonl")]
 
 
 def test_a_run_leaves_its_settings_results_steps_and_curves(config: Config, tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(config: Config,
 
 def test_a_finished_run_is_not_run_again(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = run_experiment(config, tmp_path / "run")
-    monkeypatch.setattr(trial_module, "run_stream", None)
+    monkeypatch.setattr(trial_module, "StreamRun", None)
     assert run_experiment(config, tmp_path / "run") == record
 
 
@@ -117,7 +119,7 @@ def test_a_fault_is_recorded_with_its_traceback_and_the_run_can_be_tried_again(
         raise RuntimeError("first line\nsecond line")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trial_module, "run_stream", faulty)
+        patch.setattr(trial_module, "StreamRun", faulty)
         with pytest.raises(RuntimeError):
             run_experiment(config, tmp_path / "run")
     failed = read_record(tmp_path / "run" / "result.json")

@@ -1,0 +1,254 @@
+"""How many bytes a worker needs: arithmetic over the shapes of a model and its samples, without loading either.
+
+Exact for what this package stores. Not counted: activations (they depend on lengths, kernels and checkpointing), the
+caches of generation, temporaries of the optimizer's step and of collectives (a layer or two), libraries.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from seekr_tune.config import Config, ModelConfig
+from seekr_tune.method.selection import resolve_budgets
+from seekr_tune.method.semantics import SEMANTICS
+from seekr_tune.sequence.model import model_shape, with_adapters
+from seekr_tune.sequence.schedule import accumulation_steps
+
+FLOAT32 = 4
+TOKEN_ID = POSITION = 8
+STEP_COUNT = 4
+"""AdamW's own count of steps, a float32 for each trained tensor."""
+
+
+class SampleSize(NamedTuple):
+    """Tokens of a stored sample, and how many of them are labels."""
+
+    length: int
+    labels: int
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter.
+
+    Attributes:
+        shape: of the whole tensor.
+        itemsize: bytes of an element.
+        trained: whether it has a gradient and moments.
+        layer: index of its decoder layer; None outside of them.
+    """
+
+    shape: tuple[int, ...]
+    itemsize: int
+    trained: bool
+    layer: int | None
+
+    @property
+    def numel(self) -> int:
+        """Elements of the whole tensor."""
+        return math.prod(self.shape)
+
+    def local_numel(self, parts: int) -> int:
+        """Elements on the fullest of `parts` ranks that split it by rows, as FSDP2 does."""
+        return -(-self.shape[0] // parts) * math.prod(self.shape[1:])
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A model's parameters, and the numbers that teacher signals depend on."""
+
+    weights: tuple[Weight, ...]
+    layers: int
+    heads: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, config: ModelConfig, model: PretrainedConfig) -> ModelSize:
+        """Build the model, adapters included, without memory for its weights."""
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries about each other
+            factory: Any = AutoModelForCausalLM
+            built = factory.from_config(model, dtype=getattr(torch, config.dtype))
+            if config.lora is not None:
+                built = with_adapters(built, config.lora)
+        return cls(tuple(_weights_of(built)), *model_shape(model), int(model.vocab_size))
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of the fullest worker.
+
+    Attributes:
+        weights: of its share of the model.
+        copies: of weights that a pass holds besides: cast to the precision of computation, gathered by FSDP.
+        gradients: DDP's buckets included.
+        moments: of AdamW.
+        evaluating: weights that FSDP makes whole on every worker for generation.
+        loading: the whole model, which every worker reads into main memory first.
+        signals: teacher signals of the memory after the last task, with the samples' tokens.
+        rows: attention of all heads, before and after, of the task with the most; held until it ends.
+        staged: copy of weights and moments for a checkpoint inside a task, until it is written.
+        checkpoint: on disk, of all workers: the last one between tasks.
+        checkpoint_inside: on disk, of all workers: one inside a task.
+    """
+
+    weights: int
+    copies: int
+    gradients: int
+    moments: int
+    evaluating: int
+    loading: int
+    signals: int
+    rows: int
+    staged: int
+    checkpoint: int
+    checkpoint_inside: int
+
+    @property
+    def device(self) -> int:
+        """Most at once where the model computes."""
+        return self.weights + self.moments + max(self.copies + self.gradients, self.evaluating)
+
+    @property
+    def host(self) -> int:
+        """Most at once in main memory, where the device has a memory of its own."""
+        return max(self.loading, self.signals + self.rows + self.staged)
+
+    @property
+    def together(self) -> int:
+        """Most at once where the model computes in main memory."""
+        return self.device + self.signals + self.rows + self.staged
+
+
+def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleSize]]) -> Footprint:
+    """What an experiment takes, with `training.workers` workers.
+
+    Args:
+        size: of its model.
+        config: the experiment; its method says what is stored of a sample.
+        stored: sizes of the samples that the memory keeps of each task, in the order of the draws.
+    """
+    training, method, semantics = config.training, config.method.in_effect(), SEMANTICS[config.method.semantics]
+    workers, parallelism = max(1, training.workers), training.parallelism
+    sharded = parallelism == "fsdp"
+    trained = [weight for weight in size.weights if weight.trained]
+    whole = sum(weight.numel * weight.itemsize for weight in size.weights)
+    weights, own = (_local_bytes(some, workers if sharded else 1) for some in (size.weights, trained))
+    moments = 2 * own + STEP_COUNT * len(trained)
+    whole_trained = sum(weight.numel * weight.itemsize for weight in trained)
+    whole_moments = 2 * whole_trained + STEP_COUNT * len(trained)
+    resets = semantics.resets_optimizer if config.recipe.reset_optimizer is None else config.recipe.reset_optimizer
+    waiting = workers * whole_trained if accumulation_steps(config, semantics) > 1 else 0
+    saves_inside = training.checkpoint_steps is not None or training.checkpoint_seconds is not None
+    known = sum(_known_bytes(sample, config) for task in stored for sample in task)
+    signals = _by_worker(stored, config, lambda sample: signal_bytes(sample, size, config))
+    rows = [_by_worker([task], config, lambda sample: 2 * row_bytes(sample, size, config)) for task in stored]
+    return Footprint(
+        weights=weights,
+        copies=_copies(size, config),
+        gradients=_gradients(size, config),
+        moments=moments,
+        evaluating=_cast(size.weights, config) if sharded and config.evaluation.splits else 0,
+        loading=whole,
+        signals=max(signals) + known,
+        rows=max((max(task) for task in rows), default=0) if method.attention_weight > 0 else 0,
+        staged=own + moments if saves_inside else 0,
+        checkpoint=whole_trained + (0 if resets else whole_moments) + waiting + sum(signals) + known,
+        checkpoint_inside=whole_trained + whole_moments + waiting,
+    )
+
+
+def signal_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
+    """What the teacher's answer to one sample takes: rows of the selected heads, logits of the labels."""
+    method = config.method.in_effect()
+    logits = sample.labels * size.vocabulary * FLOAT32 if method.logit_weight > 0 else 0
+    if method.attention_weight == 0:
+        return logits
+    every = size.layers * size.heads
+    heads = every
+    if method.selection != "all":
+        heads = resolve_budgets(method.head_budget, method.layer_ratio, size.layers, size.heads).num_heads
+    return logits + row_bytes(sample, size, config) * heads // every
+
+
+def row_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
+    """One reading of the attention of every head at the sample's query rows."""
+    return size.layers * size.heads * _queries(sample, config) * sample.length * FLOAT32
+
+
+def _known_bytes(sample: SampleSize, config: Config) -> int:
+    """What every worker keeps of a sample: its tokens, and the positions of its query rows."""
+    distils = config.method.in_effect().attention_weight > 0
+    return TOKEN_ID * sample.length + (POSITION * _queries(sample, config) if distils else 0)
+
+
+def _queries(sample: SampleSize, config: Config) -> int:
+    budget = config.method.query_budget
+    if budget is None:
+        return sample.length
+    return budget if SEMANTICS[config.method.semantics].draws == "fixed" else min(budget, sample.length)
+
+
+def _by_worker(
+    stored: Sequence[Sequence[SampleSize]], config: Config, bytes_of: Callable[[SampleSize], int]
+) -> list[int]:
+    """Sums over the samples that each worker reads and keeps: replay batches in turn, tasks starting one further."""
+    sums = [0] * max(1, config.training.workers)
+    for index, task in enumerate(stored):
+        for position, sample in enumerate(task):
+            part = position // config.recipe.replay_batch_size
+            sums[(index + part) % len(sums)] += bytes_of(sample)
+    return sums
+
+
+def _copies(size: ModelSize, config: Config) -> int:
+    if config.training.parallelism != "fsdp":
+        matrices = [weight for weight in size.weights if len(weight.shape) > 1]
+        return _cast(matrices, config) if _casts(config.model) else 0
+    by_layer: dict[int | None, list[Weight]] = {}
+    for weight in size.weights:
+        by_layer.setdefault(weight.layer, []).append(weight)
+    outside = _cast(by_layer.pop(None, []), config)
+    return outside + 2 * max(_cast(layer, config) for layer in by_layer.values())  # the next one is gathered early
+
+
+def _gradients(size: ModelSize, config: Config) -> int:
+    trained = [weight for weight in size.weights if weight.trained]
+    workers, parallelism = max(1, config.training.workers), config.training.parallelism
+    if parallelism != "fsdp":
+        return _local_bytes(trained, 1) * (2 if parallelism == "ddp" else 1)
+    # Between the micro-batches of a step FSDP2 keeps whole gradients, in the float32 of their reduction.
+    accumulates = any(
+        -(-batch // workers) > (config.recipe.micro_batch_size or batch)
+        for batch in (config.recipe.batch_size, config.recipe.replay_batch_size)
+    )
+    waiting = sum(weight.numel for weight in trained) * FLOAT32 if accumulates else 0
+    return _local_bytes(trained, workers) + waiting
+
+
+def _local_bytes(weights: Iterable[Weight], parts: int) -> int:
+    return sum(weight.local_numel(parts) * weight.itemsize for weight in weights)
+
+
+def _cast(weights: Iterable[Weight], config: Config) -> int:
+    """Whole weights in the precision of computation."""
+    return sum(weight.numel * (2 if _casts(config.model) else weight.itemsize) for weight in weights)
+
+
+def _casts(model: ModelConfig) -> bool:
+    return model.compute_dtype == "bfloat16" and model.dtype == "float32"
+
+
+def _weights_of(model: Any) -> Iterable[Weight]:
+    names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    layers = [prefix for prefix, module in model.named_modules() if type(module).__name__ in names]
+    for name, parameter in model.named_parameters():
+        inside = next((i for i, prefix in enumerate(layers) if name.startswith(f"{prefix}.")), None)
+        yield Weight(tuple(parameter.shape), parameter.element_size(), parameter.requires_grad, inside)
