@@ -84,10 +84,37 @@ def test_epochs_are_one_number_or_one_for_each_task() -> None:
         parse(recipe={"epochs": [3, 1]})
 
 
-@pytest.mark.parametrize(("strategy", "workers"), [("single", 2), ("ddp", 1), ("ddp", 0)])
+@pytest.mark.parametrize(("strategy", "workers"), [("single", 2), ("ddp", 1), ("ddp", 0), ("fsdp", 1)])
 def test_strategy_and_workers_must_agree(strategy: str, workers: int) -> None:
     with pytest.raises(ConfigError, match=r"strategy .* worker"):
         parse(training={"strategy": strategy, "workers": workers})
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        (
+            {"training": {"workers": 2, "strategy": "fsdp"}, "method": {"semantics": "official"}},
+            "release lets gradients wait from step to step",
+        ),
+        (
+            {"training": {"workers": 2, "strategy": "fsdp", "resources_per_worker": {"GPU": 0.5}}},
+            "whole GPU for each worker",
+        ),
+        ({"training": {"workers": 8}, "recipe": {"batch_size": 4}}, "would never have a sample"),
+        ({"training": {"workers": 2, "min_workers": 3}}, "min_workers is 3, above workers"),
+        ({"model": {"dtype": "bfloat16", "compute_dtype": "float32"}}, "compute_dtype float32 needs float32 weights"),
+    ],
+)
+def test_a_combination_that_cannot_work_is_refused_with_its_reason(sections: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        parse(**sections)
+    assert "\n" not in str(caught.value) and ";" in str(caught.value)  # what is wrong; how to mend it
+
+
+def test_the_strategy_follows_from_the_workers_where_it_is_left_open() -> None:
+    chosen = [parse(training={"workers": workers}).training.parallelism for workers in (0, 1, 2)]
+    assert chosen == ["single", "single", "ddp"]
 
 
 def test_a_task_without_a_metric_is_scored_by_exact_match() -> None:

@@ -69,7 +69,9 @@ def test_the_wait_for_a_rank_that_is_gone_ends(tmp_path: Path, monkeypatch: pyte
     assert names(tmp_path) == []
 
 
-def test_the_error_of_another_rank_is_told_at_once(tmp_path: Path) -> None:
+def test_the_error_of_another_rank_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PATIENCE_SECONDS", 5.0)
+
     def fail(path: Path) -> None:
         path.write_text("half")
         raise OSError("no space left")
