@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 SETS := $(foreach assignment,$(SET),--set '$(assignment)')
 TOTAL := $(if $(TRIALS),--trials $(TRIALS))
 
-.PHONY: help setup sweep resume rank status tensorboard run test test-slow test-golden lint base-model docs bench clean
+.PHONY: help setup sweep resume rank status tensorboard run test test-slow test-cluster test-golden lint base-model docs bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
@@ -51,11 +51,14 @@ tensorboard: $(READY)  ## open the curves and the HPARAMS tab of OUT on PORT
 run: $(READY)  ## learn the stream of EXPERIMENT once, with the settings in its file
 	@$(BIN)/seekr-tune run $(EXPERIMENT) $(SETS)
 
-test: $(READY)  ## every test but the slow ones
-	@$(BIN)/python -m pytest -m "not slow"
+test: $(READY)  ## every test but the slow ones and those that kill nodes
+	@$(BIN)/python -m pytest -m "not slow and not cluster"
 
 test-slow: $(READY)  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
+
+test-cluster: $(READY)  ## kill workers, controllers and nodes of a Ray cluster on this machine
+	@$(BIN)/python -m pytest -m cluster
 
 test-golden: $(READY)  ## the golden vectors only (SEEKR_GOLDEN_DIR=directory takes them from there)
 	@$(BIN)/python -m pytest tests/golden

@@ -133,7 +133,7 @@ def extend(
     )
     _print_ranking(directory, by=None)
     for name, points in update.forgetting.items():
-        _say(f"{name}: {-points:+.1f} points")
+        _say(f"{name}: {0.0 - points:+.1f} points")
     if not update.accepted:
         _say(f"refused: an earlier task lost more than {max_forgetting:g} points; {directory} is as it was")
         raise typer.Exit(REFUSED_BY_GATE)

@@ -7,6 +7,7 @@ model's heads) is checked when those are loaded.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -19,6 +20,8 @@ SemanticsName = Literal["corrected", "official"]
 SelectionName = Literal["importance", "sensitivity", "forgettability", "random", "all"]
 MetricName = Literal["exact_match", "first_character", "first_word", "rouge_l", "edit_similarity", "sari"]
 Direction = Literal["maximize", "minimize"]
+
+_SECRET_IN_URI = re.compile(r"://[^?]*:[^?]*@|[?&][^=]*(key|secret|password|token|sas)[^=]*=", re.IGNORECASE)
 
 
 class Section(BaseModel):
@@ -218,8 +221,8 @@ class TrainingConfig(Section):
     checkpoints_kept: Count = 2
     """Newest checkpoints that are kept, of finished tasks and (besides) of the task that is being learned."""
     storage_path: str | None = None
-    """Directory or URI (s3://, gs://, hdfs://, file://) that all nodes reach, for checkpoints and results of running
-    trials; null: the output directory itself, which all nodes must then share."""
+    """For clusters whose nodes share no disk: a directory or a URI (s3://, gs://, abfs://, hdfs://, file://) that all
+    nodes reach, through which checkpoints and results pass; null: the nodes share the output directory itself."""
 
     @property
     def parallelism(self) -> Literal["single", "ddp", "fsdp"]:
@@ -242,6 +245,24 @@ class TrainingConfig(Section):
     def _workers_are_a_range(self) -> Self:
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"min_workers is {self.min_workers}, above workers ({self.workers}); lower it")
+        return self
+
+    @model_validator(mode="after")
+    def _storage_is_of_workers(self) -> Self:
+        if self.storage_path is not None and self.workers == 0:
+            raise ValueError(
+                "storage_path is for workers that do not see the output directory, but workers is 0; set workers to 1 "
+                "or more, or drop storage_path"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _storage_holds_no_secret(self) -> Self:
+        if self.storage_path is not None and _SECRET_IN_URI.search(self.storage_path):
+            raise ValueError(
+                "storage_path has a password or a key in it, which would stand in every result; leave it out and let "
+                "each node find it where its tools do (for s3: a role, ~/.aws, or AWS_ACCESS_KEY_ID)"
+            )
         return self
 
     @model_validator(mode="after")

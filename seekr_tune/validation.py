@@ -51,6 +51,7 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
     findings += _stream(config, stream)
     model = _read_model(config)
     findings += _model(config, model)
+    findings += _storage(config)
     return (*findings, *_memory(config, stream, model))
 
 
@@ -84,7 +85,12 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
     assert model is not None
     check_fit(config, model)
-    paths = {"stream.root": config.stream.root, "model.path": config.model.path}
+    _require_storage(config)
+    paths = {
+        "stream.root": config.stream.root,
+        "model.path": config.model.path,
+        "training.storage_path": config.training.storage_path,
+    }
     given = {key: Path(path) for key, path in paths.items() if path is not None and path != "builtin"}
     return with_values(config, {key: str(path.absolute()) for key, path in given.items() if path.exists()})
 
@@ -97,6 +103,19 @@ def _require_objectives(config: Config) -> None:
             close = difflib.get_close_matches(name, OBJECTIVES, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(OBJECTIVES)}"
             raise ConfigError(f"study.objectives: there is no column {name!r}; {hint}")
+
+
+def _require_storage(config: Config) -> None:
+    if config.training.storage_path is not None:
+        from seekr_tune.store import Store
+
+        Store.open(config.training.storage_path).require_writable()
+
+
+def _storage(config: Config) -> Iterator[Finding]:
+    if config.training.storage_path is not None:
+        _require_storage(config)
+        yield Finding("storage", f"{config.training.storage_path}: can be written and read from this machine")
 
 
 def _space(config: Config, experiment: Path) -> Finding:
@@ -195,6 +214,7 @@ def _worker_text(config: Config, found: Footprint) -> str:
         "gradients": found.gradients,
         "moments": found.moments,
         "the whole model while it generates": found.evaluating,
+        "attention rows of a pass over stored samples": found.reading,
     }
     in_memory = {
         "teacher signals": found.signals,
@@ -213,7 +233,7 @@ def _worker_text(config: Config, found: Footprint) -> str:
 def _sample_text(config: Config, size: ModelSize, sample: SampleSize) -> str:
     from seekr_tune.sequence.footprint import row_bytes, signal_bytes
 
-    rows = 2 * row_bytes(sample, size, config) if config.method.in_effect().attention_weight > 0 else 0
+    rows = 2 * row_bytes(sample, size, config)
     kept = f"each stored sample keeps at most {_bytes(signal_bytes(sample, size, config))} of teacher signals"
     return f"{kept}, and takes {_bytes(rows)} until its task ends; the workers share them"
 

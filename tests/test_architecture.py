@@ -18,15 +18,16 @@ PACKAGE = ROOT / "seekr_tune"
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
+    "store": {"errors"},
     "experiment": {"errors", "config"},
     "stream": {"errors", "config"},
     "method": {"errors", "config"},
-    "sequence": {"errors", "config", "experiment", "stream", "method"},
-    "training": {"errors", "config", "experiment", "stream", "method", "sequence"},
+    "sequence": {"errors", "config", "store", "experiment", "stream", "method"},
+    "training": {"errors", "config", "store", "experiment", "stream", "method", "sequence"},
     "analysis": {"errors", "config", "experiment", "stream.metrics"},
-    "study": {"errors", "config", "experiment", "stream", "method", "sequence", "training", "analysis"},
+    "study": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "training", "analysis"},
     "catalogue": {"errors", "config", "experiment", "study.layout"},
-    "validation": {"errors", "config", "experiment", "stream", "method", "sequence", "study"},
+    "validation": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "study"},
 }
 MAY_IMPORT = {"ray": {"training", "study", "cli"}, "optuna": {"study", "analysis"}}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -71,7 +71,8 @@ def test_the_paths_in_the_file_tree_exist() -> None:
             assert (base / name).exists(), name
 
 
-def test_the_python_example_runs() -> None:
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
     names: dict[str, object] = {}

@@ -27,11 +27,11 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from seekr_tune.errors import CheckpointError
 
@@ -40,6 +40,15 @@ MANIFEST = "manifest.json"
 
 Fingerprint = dict[str, str | int]
 _logger = logging.getLogger(__name__)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+C = TypeVar("C", bound=_Named)
+"""A checkpoint: its directory, or where else it lies."""
 
 
 @dataclass(frozen=True, order=True)
@@ -91,16 +100,37 @@ def newest_intact(directory: Path) -> tuple[Path | None, Path | None]:
         directory: the run's `checkpoints`; it need not exist.
     """
     paths = directory.iterdir() if directory.is_dir() else ()
-    found = {position: path for path in paths if (position := Position.of(path))}
-    newest_first = sorted(found, reverse=True)
-    stages = [found[position] for position in newest_first if not position.steps]
-    stage = _first_intact(stages, "nothing is left to use, the run begins anew")
-    if stage is None:
+    return choose_intact([(position, path) for path in paths if (position := Position.of(path))], verify)
+
+
+def choose_intact(found: Iterable[tuple[Position, C]], check: Callable[[C], object]) -> tuple[C | None, C | None]:
+    """`newest_intact` of checkpoints wherever they lie.
+
+    Args:
+        found: checkpoints, in any order.
+        check: raises CheckpointError where one is damaged; called for a stage before the steps that build on it.
+    """
+    newest_first = sorted(found, key=lambda entry: entry[0], reverse=True)
+    stages = [(position, one) for position, one in newest_first if not position.steps]
+    chosen = _first_intact(stages, check, "nothing is left to use, the run begins anew")
+    if chosen is None:
         return None, None
-    base = Position.of(stage)
-    assert base is not None
-    steps = [found[position] for position in newest_first if position.steps and position.tasks_done == base.tasks_done]
-    return stage, _first_intact(steps, f"{stage.name} is used instead")
+    base, stage = chosen
+    of_stage = [(position, one) for position, one in newest_first if position.tasks_done == base.tasks_done]
+    steps = [(position, one) for position, one in of_stage if position.steps]
+    chosen = _first_intact(steps, check, f"{stage.name} is used instead")
+    return stage, chosen[1] if chosen else None
+
+
+def positions_kept(found: Iterable[Position], newest: Position, kept: int) -> set[Position]:
+    """What stays when `newest` was saved: the newest stages, and the newest steps of the stage that runs.
+
+    What stands ahead of the newest is of a future that did not come: it was damaged, and the run went on without.
+    """
+    past = sorted((position for position in found if position <= newest), reverse=True)
+    stages = [position for position in past if not position.steps]
+    steps = [position for position in past if position.steps and position.tasks_done == newest.tasks_done]
+    return {*stages[:kept], *steps[:kept]}
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -148,18 +178,20 @@ def base_digest(directory: Path, position: Position) -> str:
     return hashlib.sha256((directory / Position(position.tasks_done).name / MANIFEST).read_bytes()).hexdigest()
 
 
-def _first_intact(paths: Iterable[Path], otherwise: str) -> Path | None:
+def _first_intact(
+    newest_first: Iterable[tuple[Position, C]], check: Callable[[C], object], otherwise: str
+) -> tuple[Position, C] | None:
     chosen = None
-    damaged: list[tuple[Path, CheckpointError]] = []
-    for path in paths:
+    damaged: list[tuple[C, CheckpointError]] = []
+    for position, one in newest_first:
         try:
-            verify(path)
-            chosen = path
+            check(one)
+            chosen = position, one
             break
         except CheckpointError as error:
-            damaged.append((path, error))
-    for path, damage in damaged:
-        _logger.warning("%s: %s; %s", path, damage, f"{chosen.name} is used instead" if chosen else otherwise)
+            damaged.append((one, error))
+    for one, damage in damaged:
+        _logger.warning("%s: %s; %s", one, damage, f"{chosen[1].name} is used instead" if chosen else otherwise)
     return chosen
 
 

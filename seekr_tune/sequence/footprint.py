@@ -91,6 +91,7 @@ class Footprint:
         gradients: DDP's buckets included.
         moments: of AdamW.
         evaluating: weights that FSDP makes whole on every worker for generation.
+        reading: attention rows of all heads that one pass over stored samples computes.
         loading: the whole model, which every worker reads into main memory first.
         signals: teacher signals of the memory after the last task, with the samples' tokens.
         rows: attention of all heads, before and after, of the task with the most; held until it ends.
@@ -104,6 +105,7 @@ class Footprint:
     gradients: int
     moments: int
     evaluating: int
+    reading: int
     loading: int
     signals: int
     rows: int
@@ -114,7 +116,7 @@ class Footprint:
     @property
     def device(self) -> int:
         """Most at once where the model computes."""
-        return self.weights + self.moments + max(self.copies + self.gradients, self.evaluating)
+        return self.weights + self.moments + max(self.copies + max(self.gradients, self.reading), self.evaluating)
 
     @property
     def host(self) -> int:
@@ -135,33 +137,32 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
         config: the experiment; its method says what is stored of a sample.
         stored: sizes of the samples that the memory keeps of each task, in the order of the draws.
     """
-    training, method, semantics = config.training, config.method.in_effect(), SEMANTICS[config.method.semantics]
-    workers, parallelism = max(1, training.workers), training.parallelism
-    sharded = parallelism == "fsdp"
     trained = [weight for weight in size.weights if weight.trained]
-    whole = sum(weight.numel * weight.itemsize for weight in size.weights)
-    weights, own = (_local_bytes(some, workers if sharded else 1) for some in (size.weights, trained))
-    moments = 2 * own + STEP_COUNT * len(trained)
-    whole_trained = sum(weight.numel * weight.itemsize for weight in trained)
-    whole_moments = 2 * whole_trained + STEP_COUNT * len(trained)
-    resets = semantics.resets_optimizer if config.recipe.reset_optimizer is None else config.recipe.reset_optimizer
-    waiting = workers * whole_trained if accumulation_steps(config, semantics) > 1 else 0
-    saves_inside = training.checkpoint_steps is not None or training.checkpoint_seconds is not None
+    parts = _parts(config)
+    weights, own = _local_bytes(size.weights, parts), _local_bytes(trained, parts)
+    moments = _moments(own, trained)
+    whole_trained = _local_bytes(trained, 1)
     known = sum(_known_bytes(sample, config) for task in stored for sample in task)
     signals = _by_worker(stored, config, lambda sample: signal_bytes(sample, size, config))
     rows = [_by_worker([task], config, lambda sample: 2 * row_bytes(sample, size, config)) for task in stored]
+    semantics, reset = SEMANTICS[config.method.semantics], config.recipe.reset_optimizer
+    resets = semantics.resets_optimizer if reset is None else reset
+    waiting = _workers(config) * whole_trained if accumulation_steps(config, semantics) > 1 else 0
+    inside = whole_trained + _moments(whole_trained, trained) + waiting
+    saves_inside = config.training.checkpoint_steps or config.training.checkpoint_seconds
     return Footprint(
         weights=weights,
         copies=_copies(size, config),
         gradients=_gradients(size, config),
         moments=moments,
-        evaluating=_cast(size.weights, config) if sharded and config.evaluation.splits else 0,
-        loading=whole,
+        evaluating=_cast(size.weights, config) if _is_sharded(config) and config.evaluation.splits else 0,
+        reading=_reading(size, config, stored),
+        loading=_local_bytes(size.weights, 1),
         signals=max(signals) + known,
-        rows=max((max(task) for task in rows), default=0) if method.attention_weight > 0 else 0,
+        rows=max((max(task) for task in rows), default=0),
         staged=own + moments if saves_inside else 0,
-        checkpoint=whole_trained + (0 if resets else whole_moments) + waiting + sum(signals) + known,
-        checkpoint_inside=whole_trained + whole_moments + waiting,
+        checkpoint=(whole_trained + waiting if resets else inside) + sum(signals) + known,
+        checkpoint_inside=inside,
     )
 
 
@@ -169,17 +170,16 @@ def signal_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
     """What the teacher's answer to one sample takes: rows of the selected heads, logits of the labels."""
     method = config.method.in_effect()
     logits = sample.labels * size.vocabulary * FLOAT32 if method.logit_weight > 0 else 0
-    if method.attention_weight == 0:
-        return logits
-    every = size.layers * size.heads
-    heads = every
-    if method.selection != "all":
+    every = heads = size.layers * size.heads
+    if method.attention_weight > 0 and method.selection != "all":
         heads = resolve_budgets(method.head_budget, method.layer_ratio, size.layers, size.heads).num_heads
     return logits + row_bytes(sample, size, config) * heads // every
 
 
 def row_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
-    """One reading of the attention of every head at the sample's query rows."""
+    """One reading of the attention of every head at the sample's query rows; 0 where no attention is distilled."""
+    if config.method.in_effect().attention_weight == 0:
+        return 0
     return size.layers * size.heads * _queries(sample, config) * sample.length * FLOAT32
 
 
@@ -200,7 +200,7 @@ def _by_worker(
     stored: Sequence[Sequence[SampleSize]], config: Config, bytes_of: Callable[[SampleSize], int]
 ) -> list[int]:
     """Sums over the samples that each worker reads and keeps: replay batches in turn, tasks starting one further."""
-    sums = [0] * max(1, config.training.workers)
+    sums = [0] * _workers(config)
     for index, task in enumerate(stored):
         for position, sample in enumerate(task):
             part = position // config.recipe.replay_batch_size
@@ -208,8 +208,14 @@ def _by_worker(
     return sums
 
 
+def _reading(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleSize]]) -> int:
+    batch = config.recipe.replay_batch_size
+    passes = [task[start : start + batch] for task in stored for start in range(0, len(task), batch)]
+    return max((sum(row_bytes(sample, size, config) for sample in read) for read in passes), default=0)
+
+
 def _copies(size: ModelSize, config: Config) -> int:
-    if config.training.parallelism != "fsdp":
+    if not _is_sharded(config):
         matrices = [weight for weight in size.weights if len(weight.shape) > 1]
         return _cast(matrices, config) if _casts(config.model) else 0
     by_layer: dict[int | None, list[Weight]] = {}
@@ -221,9 +227,9 @@ def _copies(size: ModelSize, config: Config) -> int:
 
 def _gradients(size: ModelSize, config: Config) -> int:
     trained = [weight for weight in size.weights if weight.trained]
-    workers, parallelism = max(1, config.training.workers), config.training.parallelism
-    if parallelism != "fsdp":
-        return _local_bytes(trained, 1) * (2 if parallelism == "ddp" else 1)
+    workers = _workers(config)
+    if not _is_sharded(config):
+        return _local_bytes(trained, 1) * (2 if config.training.parallelism == "ddp" else 1)
     # Between the micro-batches of a step FSDP2 keeps whole gradients, in the float32 of their reduction.
     accumulates = any(
         -(-batch // workers) > (config.recipe.micro_batch_size or batch)
@@ -231,6 +237,24 @@ def _gradients(size: ModelSize, config: Config) -> int:
     )
     waiting = sum(weight.numel for weight in trained) * FLOAT32 if accumulates else 0
     return _local_bytes(trained, workers) + waiting
+
+
+def _moments(own: int, trained: Sequence[Weight]) -> int:
+    """AdamW's two, of trained weights of `own` bytes."""
+    return 2 * own + STEP_COUNT * len(trained)
+
+
+def _workers(config: Config) -> int:
+    return max(1, config.training.workers)
+
+
+def _is_sharded(config: Config) -> bool:
+    return config.training.parallelism == "fsdp"
+
+
+def _parts(config: Config) -> int:
+    """Ranks over which every tensor of the model is split."""
+    return _workers(config) if _is_sharded(config) else 1
 
 
 def _local_bytes(weights: Iterable[Weight], parts: int) -> int:

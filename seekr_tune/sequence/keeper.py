@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -62,6 +62,35 @@ class Restored:
     unfinished: tuple[StepRecord, ...]
 
 
+class Room(Protocol):
+    """Where checkpoints are written and found. Every rank has one; it belongs to one launch."""
+
+    @property
+    def directory(self) -> Path:
+        """Where `newest` finds them; on rank 0 the manifests of saved stages stand there, too."""
+
+    def newest(self) -> tuple[Path | None, Path | None]:
+        """What `newest_intact` says, as directories that this rank can read; all ranks call it together."""
+
+    def begin(self, position: Position) -> Path:
+        """The directory that this rank writes its share into; all ranks call it together."""
+
+    def write(self, place: Path, files: Files, kept: int) -> None:
+        """Write this rank's share, and let the checkpoint appear when all are there.
+
+        Args:
+            place: what `begin` returned.
+            files: what writes each file of this rank, by name.
+            kept: newest checkpoints to keep.
+
+        Raises:
+            CheckpointError: it does not appear, or another launch took over.
+        """
+
+    def leave(self) -> None:
+        """Remove what is half written; nothing is written any more. Ranks need not call this together."""
+
+
 class CheckpointKeeper:
     """The checkpoints of a run; every rank has one and makes the same calls.
 
@@ -72,13 +101,14 @@ class CheckpointKeeper:
         directory: the run's `checkpoints`; made if need be.
         workers: the processes that share the run.
         kept: newest checkpoints to keep, of finished tasks and (besides) of the task that is being learned.
+        room: where checkpoints are written and found, for ranks that share no directory; None: in `directory`.
     """
 
-    def __init__(self, directory: Path, workers: Workers, kept: int) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, workers: Workers, kept: int, room: Room | None = None) -> None:
+        self._directory = room.directory if room else directory
         self._workers = workers
         self._kept = kept
-        self._room = workers.broadcast(lambda: WritingRoom.take_over(directory))
+        self._room: Room = room or _SharedRoom(directory, workers)
         self._steps: Path | None = None
         self._writing: _Writing | None = None
 
@@ -91,7 +121,7 @@ class CheckpointKeeper:
         Raises:
             CheckpointError: the checkpoint is of a model with other parameters.
         """
-        stage, self._steps = self._workers.broadcast(lambda: newest_intact(self._directory))
+        stage, self._steps = self._room.newest()
         if stage is None:
             return None
         document = read_document(stage)
@@ -171,19 +201,12 @@ class CheckpointKeeper:
         if error is not None:
             _logger.warning("%s: the last save could not be written (%s)", self._directory, error)
         self._writing = None
-        if self._workers.rank == 0:
-            self._room.leave()
+        self._room.leave()
 
     def _write(self, position: Position, files: Files) -> None:
         """Begin to write this rank's share of a checkpoint; rank 0 lets it appear when all shares are there."""
-        place = self._workers.broadcast(lambda: self._room.begin(position))
-
-        def write() -> None:
-            write_share(place, self._workers.rank, files)
-            if self._workers.rank == 0:
-                self._room.commit(place, self._workers.world_size, self._kept)
-
-        self._writing = _Writing(place.name, write)
+        place = self._room.begin(position)
+        self._writing = _Writing(place.name, lambda: self._room.write(place, files, self._kept))
 
     def _settle(self) -> None:
         """Wait on every rank for what is being written; an error of one rank is raised on all."""
@@ -208,6 +231,29 @@ class CheckpointKeeper:
             **read_gradients(gradients, parameters, self._workers.rank, self._workers.world_size),
         }
         return LearnerState(tensors, document["pending_steps"], document["updates"])
+
+
+class _SharedRoom:
+    """A directory that all ranks see."""
+
+    def __init__(self, directory: Path, workers: Workers) -> None:
+        self.directory, self._workers = directory, workers
+        self._room = workers.broadcast(lambda: WritingRoom.take_over(directory))
+
+    def newest(self) -> tuple[Path | None, Path | None]:
+        return self._workers.broadcast(lambda: newest_intact(self.directory))
+
+    def begin(self, position: Position) -> Path:
+        return self._workers.broadcast(lambda: self._room.begin(position))
+
+    def write(self, place: Path, files: Files, kept: int) -> None:
+        write_share(place, self._workers.rank, files)
+        if self._workers.rank == 0:
+            self._room.commit(place, self._workers.world_size, kept)
+
+    def leave(self) -> None:
+        if self._workers.rank == 0:
+            self._room.leave()
 
 
 class _Writing:

@@ -15,7 +15,7 @@ from seekr_tune.method.semantics import SEMANTICS, Semantics
 from seekr_tune.sequence.cadence import Cadence
 from seekr_tune.sequence.draws import Draws, draws_of
 from seekr_tune.sequence.evaluate import score_task, tasks_to_score
-from seekr_tune.sequence.keeper import CheckpointKeeper
+from seekr_tune.sequence.keeper import CheckpointKeeper, Room
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions
 from seekr_tune.sequence.schedule import Stage, Step, plan_steps, stages_of, stored_samples
@@ -57,6 +57,7 @@ class StreamRun:
         workers: the processes that share the work; every rank makes and iterates the run.
         semantics: another reading of the method than the config's name stands for.
         draws: other random draws than the config's seed gives.
+        room: where checkpoints are kept, for ranks that share no directory; None: in `directory`.
 
     Attributes:
         state: what the newest checkpoint holds of the finished tasks; None where nothing was begun.
@@ -77,6 +78,7 @@ class StreamRun:
         workers: Workers | None = None,
         semantics: Semantics | None = None,
         draws: Draws | None = None,
+        room: Room | None = None,
     ) -> None:
         semantics = semantics or SEMANTICS[config.method.semantics]
         draws = draws or draws_of(semantics, config.seed)
@@ -98,7 +100,7 @@ class StreamRun:
         self._keeper = (
             None
             if directory is None
-            else CheckpointKeeper(directory / "checkpoints", workers, config.training.checkpoints_kept)
+            else CheckpointKeeper(directory / "checkpoints", workers, config.training.checkpoints_kept, room)
         )
         self.state: StreamState | None = None
         self.unfinished: tuple[StepRecord, ...] = ()

@@ -12,14 +12,22 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seekr_tune.errors import CheckpointError
-from seekr_tune.sequence.checkpoint import MANIFEST, SCHEMA_VERSION, Fingerprint, Position, fingerprint, read_json
+from seekr_tune.sequence.checkpoint import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Fingerprint,
+    Position,
+    fingerprint,
+    positions_kept,
+    read_json,
+)
 
 PATIENCE_SECONDS = 600.0
 """How long rank 0 waits for the files of the others when its own are written."""
@@ -77,18 +85,12 @@ class WritingRoom:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _prune(self, newest: Path, kept: int) -> None:
-        """Keep the newest stages and the newest steps of the stage that runs.
-
-        What stands ahead of the newest is of a future that did not come: it was damaged, and the run went on without.
-        """
         directory, now = self.path.parent, Position.of(newest)
         assert now is not None
-        found = {position: path for path in directory.iterdir() if (position := Position.of(path)) and position <= now}
-        stages = sorted((p for p in found if not p.steps), reverse=True)
-        steps = sorted((p for p in found if p.steps and p.tasks_done == now.tasks_done), reverse=True)
-        keep = {found[position] for position in (*stages[:kept], *steps[:kept])}
-        for path in directory.iterdir():
-            if Position.of(path) and path not in keep:
+        found = {position: path for path in directory.iterdir() if (position := Position.of(path))}
+        keep = positions_kept(found, now, kept)
+        for position, path in found.items():
+            if position not in keep:
                 self._discard(path)
 
     def _discard(self, path: Path) -> None:
@@ -134,26 +136,40 @@ def write_share(place: Path, rank: int, files: Mapping[str, Callable[[Path], Non
 
 def _collect_shares(place: Path, world_size: int) -> dict[str, Fingerprint]:
     """Wait for the notes of all ranks, and take them away."""
-    notes = {f"rank-{rank:02d}.json" for rank in range(world_size)}
+    notes = {note_name(rank) for rank in range(world_size)}
     deadline = time.monotonic() + PATIENCE_SECONDS
     # The directory is listed: on network file systems a question for a single name may be answered from a stale cache.
     while missing := notes - {path.name for path in place.iterdir()}:
         if time.monotonic() > deadline:
             raise CheckpointError(f"no {', '.join(sorted(missing))} after {PATIENCE_SECONDS:g} seconds")
         time.sleep(POLL_SECONDS)
-    shares = [read_json(place / note) for note in sorted(notes)]
-    errors = [share["error"] for share in shares if "error" in share]
-    if errors:
-        raise CheckpointError("; ".join(errors))
+    shares = join_shares([read_json(place / note) for note in sorted(notes)])
     for note in notes:
         (place / note).unlink()
-    return {name: found for share in shares for name, found in share["files"].items()}
+    return shares
+
+
+def note_name(rank: int) -> str:
+    """Name of the file that says that a rank's share is there, or why not."""
+    return f"rank-{rank:02d}.json"
+
+
+def join_shares(notes: Sequence[Mapping[str, Any]]) -> dict[str, Fingerprint]:
+    """The files of all ranks.
+
+    Raises:
+        CheckpointError: a rank failed.
+    """
+    errors = [note["error"] for note in notes if "error" in note]
+    if errors:
+        raise CheckpointError("; ".join(errors))
+    return {name: found for note in notes for name, found in note["files"].items()}
 
 
 def _leave_note(place: Path, rank: int, note: Mapping[str, Any]) -> None:
-    hidden = place / f".rank-{rank:02d}.json"
+    hidden = place / f".{note_name(rank)}"
     hidden.write_text(json.dumps(note), encoding="utf-8")
-    hidden.rename(place / f"rank-{rank:02d}.json")
+    hidden.rename(place / note_name(rank))
 
 
 def _flush(path: Path) -> None:

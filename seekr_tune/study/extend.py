@@ -23,7 +23,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.stream.sources import load_stream
-from seekr_tune.study.layout import extending_path, is_run, is_study, rejected_path
+from seekr_tune.study.layout import extending_path, is_run, is_study, rejected_path, storage_path
 from seekr_tune.study.trial import run_experiment
 
 _ACCEPTED = "accepted"
@@ -86,7 +86,7 @@ def extend_run(
         dropped = _forgetting(extended)
         if max_forgetting is not None and max(dropped.values()) > max_forgetting:
             write_record(rejected_path(directory, task), extended)
-            shutil.rmtree(working)
+            _remove(working)
             return Extension(extended, dropped, accepted=False)
         write_atomically(working / _ACCEPTED, b"")
         return Extension(_publish(working, directory), dropped, accepted=True)
@@ -171,6 +171,14 @@ def _forgetting(record: TrialRecord) -> dict[str, float]:
     return {task: float(drop) for task, drop in zip(record.tasks[:-1], before - after, strict=True)}
 
 
+def _remove(working: Path) -> None:
+    if storage_path(working).is_file():
+        from seekr_tune.study.storage import forget
+
+        forget(working)
+    shutil.rmtree(working)
+
+
 def _publish(working: Path, directory: Path) -> TrialRecord:
     """Move the update into the run, its record last; what an interrupted call has moved is not there any more."""
     for path in sorted((working / "checkpoints").glob("task-*")):
@@ -186,5 +194,5 @@ def _publish(working: Path, directory: Path) -> TrialRecord:
     for name in ("steps.jsonl", "config.yaml", "result.json"):
         if (working / name).exists():
             os.replace(working / name, directory / name)
-    shutil.rmtree(working)
+    _remove(working)
     return read_record(directory / "result.json")

@@ -45,6 +45,11 @@ def result_path(directory: Path, key: str) -> Path:
     return trial_path(directory, key) / "result.json"
 
 
+def storage_path(directory: Path) -> Path:
+    """Where a study or a run stands at the store of `training.storage_path`."""
+    return directory / "storage.json"
+
+
 def extending_path(directory: Path) -> Path:
     """Where an update of a finished run is learned."""
     return directory / ".extending"

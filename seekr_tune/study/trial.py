@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -23,6 +23,7 @@ from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config, Split
 from seekr_tune.errors import StudyError, UserError
+from seekr_tune.sequence.keeper import Room
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import LoadedModel, load_model
 from seekr_tune.sequence.workers import SingleProcess, Workers
@@ -30,12 +31,17 @@ from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.console import ProgressConsole, TaskProgress
 from seekr_tune.study.files import TrialFiles
-from seekr_tune.study.layout import is_study, ray_path
+from seekr_tune.study.layout import is_study, ray_path, storage_path
 from seekr_tune.study.outcome import new_record, run_failed, step_rows, with_state
 from seekr_tune.study.request import TrialRequest
 from seekr_tune.study.watch import watched
 from seekr_tune.training.session import cluster_session
 from seekr_tune.training.strategy import local_workers
+
+if TYPE_CHECKING:  # a run in this process needs neither
+    from ray.train import UserCallback
+
+    from seekr_tune.store import Store
 
 OnTask = Callable[[TrialRecord], None]
 T = TypeVar("T")
@@ -49,6 +55,8 @@ def run_trial(
     workers: Workers | None = None,
     ray_trial_id: str | None = None,
     on_task: OnTask | None = None,
+    files: TrialFiles | None = None,
+    room: Room | None = None,
 ) -> TrialRecord:
     """Learn the stream of `config` from where `directory` stands; every rank of `workers` calls this.
 
@@ -59,20 +67,22 @@ def run_trial(
         workers: the processes that share the run.
         ray_trial_id: id of the Ray Tune trial, for the ledger.
         on_task: called on every rank with the record after every finished task.
+        files: what rank 0 writes into the directory; None: the usual ones.
+        room: where checkpoints are kept; None: in the directory.
 
     Raises:
         StudyError: another process runs it, or the directory belongs to other settings.
         UserError: the data, the model or the settings cannot be used.
     """
     workers = workers or SingleProcess()
-    files = TrialFiles(directory, config)
+    files = files or TrialFiles(directory, config)
     with _opened(files, workers) as earlier:
         if earlier is not None and earlier.status == "finished":
             return earlier
         clock = _Clock(earlier.wall_seconds if earlier else 0.0)
         record = new_record(config, request, ray_trial_id)
         stream, loaded = _on_every_rank(workers, lambda: _load(config, workers))
-        run = StreamRun(config, stream, loaded, directory=directory, workers=workers)
+        run = StreamRun(config, stream, loaded, directory=directory, workers=workers, room=room)
         if run.state is not None:
             record = with_state(record, run.state, clock.seconds())
         on_step = files.start(record, run.unfinished) if workers.rank == 0 else None
@@ -187,15 +197,56 @@ def _run(config: Config, directory: Path, request: TrialRequest, progress: Progr
     with _opened(TrialFiles(directory, config), SingleProcess()) as earlier:  # before Ray is started for nothing
         if earlier is not None and earlier.status == "finished":
             return earlier
+        home = _home(directory, config)
     from seekr_tune.training.session import ray_session, trials_at_once
-    from seekr_tune.training.trainer import run_in_workers
 
     shutil.rmtree(ray_path(directory), ignore_errors=True)  # of earlier launches; nobody reads it
     with ray_session(), watched(directory / "result.json", show):
         trials_at_once(config.training)
-        work = partial(run_as_rank, config=config, directory=directory, request=request)
-        run_in_workers(work, config, ray_path(directory), request.key)
+        run_in_group(config, directory, request, home=home)
     return read_record(directory / "result.json")
+
+
+def _home(directory: Path, config: Config) -> Store | None:
+    """Where the run stands at the store, if there is one."""
+    if config.training.storage_path is None and not storage_path(directory).is_file():
+        return None
+    from seekr_tune.study.storage import home_of
+
+    return home_of(directory, config)
+
+
+def run_in_group(
+    config: Config,
+    directory: Path,
+    request: TrialRequest,
+    *,
+    home: Store | None = None,
+    ray_trial_id: str | None = None,
+    callbacks: Sequence[UserCallback] = (),
+) -> None:
+    """`run_trial` in a worker group; what it leaves is then in `directory`. Needs a Ray session.
+
+    Args:
+        config, directory, request, ray_trial_id: see `run_trial`.
+        home: of the study or run at the store, for workers that do not see the directory.
+        callbacks: see what the group reports.
+    """
+    from seekr_tune.training.trainer import run_in_workers
+
+    work = partial(run_as_rank, config=config, directory=directory, request=request, ray_trial_id=ray_trial_id)
+    if home is None:
+        run_in_workers(work, config, ray_path(directory), request.key, callbacks)
+        return
+    from seekr_tune.study.storage import Mirror
+
+    place = home.at(request.key)
+    with _opened(TrialFiles(directory, config), SingleProcess()):
+        mirror = Mirror(place, directory)
+        if mirror.begin():
+            with mirror.following():
+                run_in_workers(partial(work, place=place), config, place.at("ray"), request.key, callbacks)
+        mirror.complete()
 
 
 def run_as_rank(
@@ -206,13 +257,25 @@ def run_as_rank(
     directory: Path,
     request: TrialRequest,
     ray_trial_id: str | None = None,
+    place: Store | None = None,
 ) -> None:
-    """`run_trial` as one rank of a worker group, reporting each finished task."""
-    run_trial(
+    """`run_trial` as one rank of a worker group, reporting each finished task.
+
+    Args:
+        place: of the run at the store; the directory is then not touched.
+    """
+    run = partial(
+        run_trial,
         config,
-        directory,
-        request,
+        request=request,
         workers=workers,
         ray_trial_id=ray_trial_id,
         on_task=lambda record: report(TaskProgress.of(record).as_metrics()),
     )
+    if place is None:
+        run(directory)
+        return
+    from seekr_tune.study.remote import scratch_of
+
+    with scratch_of(place, config, workers) as scratch:
+        run(scratch.directory, files=scratch.files, room=scratch.room)

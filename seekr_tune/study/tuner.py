@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from seekr_tune.study.layout import ray_path, trial_path
 from seekr_tune.study.outcome import read_record_of, run_failed
 from seekr_tune.study.request import TrialRequest
 from seekr_tune.study.search import TrialQueue
-from seekr_tune.training.session import HEAD_NODE
+from seekr_tune.study.storage import home_of, known_home
+from seekr_tune.training.session import HEAD_NODE, this_node
 
 _REFUSALS: dict[str, type[UserError]] = {kind.__name__: kind for kind in (DataError, ModelError, StudyError)}
 """Errors that no setting of a trial can be blamed for: they end the study, and its trials stay unfinished."""
@@ -58,12 +58,13 @@ def run_queue(queue: TrialQueue, limit: int, progress: ProgressConsole, on_finis
         UserError: the data, the model or a directory cannot be used; the study can be resumed.
         KeyboardInterrupt: the user ended it; the study can be resumed.
     """
+    home = home_of(queue.directory, queue.config)
     storage = ray_path(queue.directory)
     shutil.rmtree(storage, ignore_errors=True)  # of earlier launches; nobody reads it
     searcher = QueueSearcher(queue, limit, progress, on_finished)
     launch = Launch(queue.config, queue.directory)
     trainable = tune.with_resources(
-        tune.with_parameters(run_on_tune, launch=launch), _resources_of_trial(queue.config.training)
+        tune.with_parameters(run_on_tune, launch=launch), _resources_of_trial(queue.config.training, home is not None)
     )
     tuner = tune.Tuner(
         trainable,
@@ -99,7 +100,7 @@ def run_on_tune(settings: dict[str, Any], launch: Launch) -> None:
     try:
         config = request.config(launch.experiment)
         if not _has_ended(read_record_of(launch.directory, request.key)):  # Tune tries a failed run again
-            _run(config, directory, request)
+            _run(launch, config, directory, request)
     except SeekrTuneError as error:
         if type(error).__name__ in _REFUSALS:
             tune.report({"refusal": type(error).__name__, "message": str(error)})
@@ -113,26 +114,20 @@ def run_on_tune(settings: dict[str, Any], launch: Launch) -> None:
     tune.report({"ended": True})  # Tune prints a line of its own for a trial that never reported
 
 
-def _run(config: Config, directory: Path, request: TrialRequest) -> None:
-    from seekr_tune.study.trial import run_as_rank
+def _run(launch: Launch, config: Config, directory: Path, request: TrialRequest) -> None:
+    from seekr_tune.study.trial import run_as_rank, run_in_group
     from seekr_tune.training.strategy import local_workers
 
-    work = partial(
-        run_as_rank,
-        config=config,
-        directory=directory,
-        request=request,
-        ray_trial_id=tune.get_context().get_trial_id(),
-    )
+    trial_id = tune.get_context().get_trial_id()
     if config.training.workers == 0:
-        work(local_workers(config), _report)
+        workers = local_workers(config)
+        run_as_rank(workers, _report, config=config, directory=directory, request=request, ray_trial_id=trial_id)
         return
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from seekr_tune.training.trainer import run_in_workers
-
     forward = TuneReportCallback()  # type: ignore[no-untyped-call]
-    run_in_workers(work, config, ray_path(directory), request.key, callbacks=[forward])
+    home = known_home(launch.directory)
+    run_in_group(config, directory, request, home=home, ray_trial_id=trial_id, callbacks=[forward])
 
 
 def _report(metrics: Mapping[str, Any]) -> None:
@@ -223,7 +218,9 @@ def _key_of(trial: Any) -> str:
     return str(json.loads(trial.config["request"])["key"])
 
 
-def _resources_of_trial(training: TrainingConfig) -> Any:
+def _resources_of_trial(training: TrainingConfig, stays_here: bool) -> Any:
     if training.workers == 0:
         return tune.PlacementGroupFactory([dict(training.resources_per_worker)])
-    return {"cpu": 0, HEAD_NODE: 0.001}  # the worker group has resources of its own, outside the trial's
+    # The worker group has resources of its own, outside the trial's. Where its workers do not see the study's
+    # directory, the trial itself must.
+    return {"cpu": 0, this_node() if stays_here else HEAD_NODE: 0.001}

@@ -72,7 +72,6 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     with _environment(_EVERYWHERE | _DRIVER | (_CLUSTER if address else _LOCAL)):
         import ray
 
-        _take_address_of_environment()
         for name in ("ray", "ray.tune", "ray.train", "ray.data"):  # errors of runs are in their own directories
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if address is None:
@@ -120,6 +119,16 @@ def trials_at_once(training: TrainingConfig) -> int:
             "less in training.resources_per_worker, or for fewer training.workers"
         )
     return max(1, room // most)
+
+
+def this_node() -> str:
+    """Resource that only the node of this process has. Needs a Ray session."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    all_nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = next(node["Resources"] for node in all_nodes if node["NodeID"] == here)
+    return next(name for name in resources if name.startswith("node:") and name != HEAD_NODE)
 
 
 def _is_running() -> bool:
@@ -204,19 +213,21 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set what the user has not set, for the time of the block."""
     missing = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(missing)
+    _choose_address()
     try:
         yield
     finally:
         for name in missing:
             os.environ.pop(name, None)
+        _choose_address()
 
 
-def _take_address_of_environment() -> None:
-    """Ray reads on import which address of this machine it takes; a process may start one session after the other."""
+def _choose_address() -> None:
+    """Let Ray read again which address of this machine it takes; it does so on import, once for all sessions."""
     from ray._private import ray_constants
 
-    constants: Any = ray_constants
-    constants.ENABLE_RAY_CLUSTER = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] not in ("0", "false")
+    ray: Any = ray_constants
+    ray.ENABLE_RAY_CLUSTER = ray.env_bool(ray.ENABLE_RAY_CLUSTERS_ENV_VAR, not ray.IS_WINDOWS_OR_OSX)
 
 
 def _settings_of_trials() -> dict[str, str]:

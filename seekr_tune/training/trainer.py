@@ -7,21 +7,26 @@ when workers were lost, in a group of whatever size, so there is nothing of Ray'
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray.train
 from ray.exceptions import RayActorError
+from ray.experimental import internal_kv
 from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.util.placement_group import get_current_placement_group, remove_placement_group
 
 from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.errors import SeekrTuneError, StudyError
 from seekr_tune.sequence.workers import Workers
+from seekr_tune.store import Store
 from seekr_tune.training.strategy import backend_of, group_workers
 
 _train: Any = ray.train  # what mypy reads of its configuration classes is the older Train's
@@ -43,7 +48,7 @@ _ELASTIC_START_SECONDS = 20.0
 def run_in_workers(
     function: Callable[[Workers, Report], T],
     config: Config,
-    storage: Path,
+    storage: Path | Store,
     name: str,
     callbacks: Sequence[UserCallback] = (),
 ) -> T:
@@ -56,7 +61,7 @@ def run_in_workers(
     Args:
         function: must be picklable; called again from the start after a failure.
         config: the experiment; its `training` says how many workers, and where.
-        storage: where Ray may write, absolute.
+        storage: where Ray may write: an absolute path that all nodes share, or a store that all nodes reach.
         name: of the group; each call gets a folder of its own in `storage`, for Ray would continue in an old one.
         callbacks: see what the group reports.
 
@@ -66,10 +71,12 @@ def run_in_workers(
         StudyError: lost workers cannot be replaced, for there is no room for the group any more.
         ray.train.TrainingFailedError: anything else, after the attempts that the experiment allows.
     """
+    room = f"seekr-tune/{ray.get_runtime_context().get_job_id()}/{storage}/{name}"
+    on_rank = partial(_on_rank, function=function, config=config, room=room)
     for attempts_left in reversed(range(config.training.max_failures + 1)):
-        trainer = _trainer(function, config, storage, name, callbacks)
+        trainer = _trainer(on_rank, config.training, storage, name, [EndOnRefusal(), *callbacks])
         try:
-            with _start_timeout(config.training):
+            with _room_given_back(room), _start_timeout(config.training):
                 result: T = trainer.fit().return_value
             return result
         except (ray.train.TrainingFailedError, RayActorError) as error:
@@ -98,19 +105,17 @@ class EndOnRefusal(UserCallback):
 
 
 def _trainer(
-    function: Callable[[Workers, Report], T],
-    config: Config,
-    storage: Path,
+    on_rank: Callable[[], Any],
+    training: TrainingConfig,
+    storage: Path | Store,
     name: str,
-    callbacks: Sequence[UserCallback],
+    callbacks: list[UserCallback],
 ) -> Any:
-    training = config.training
     elastic = training.min_workers is not None
     # Each group of an elastic run may first be asked for in the size that it had before a node was lost.
     start_attempts = _START_ATTEMPTS * (training.max_failures + 1) if elastic else _START_ATTEMPTS
     return TorchTrainer(
-        _on_rank,
-        train_loop_config={"function": function, "config": config},
+        on_rank,
         torch_config=TorchConfig(backend=backend_of(training)),
         scaling_config=_train.ScalingConfig(
             num_workers=(training.min_workers, training.workers) if elastic else training.workers,
@@ -120,11 +125,12 @@ def _trainer(
         ),
         run_config=_train.RunConfig(
             name=f"{name}-{time.time_ns()}",
-            storage_path=str(storage),
+            storage_path=storage.path if isinstance(storage, Store) else str(storage),
+            storage_filesystem=storage.filesystem if isinstance(storage, Store) else None,
             failure_config=_train.FailureConfig(
                 max_failures=training.max_failures, controller_failure_limit=start_attempts
             ),
-            callbacks=[EndOnRefusal(), *callbacks],
+            callbacks=callbacks,
             logging_config=_train.LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -151,9 +157,32 @@ def _no_room(training: TrainingConfig) -> str:
     )
 
 
-def _on_rank(loop_config: dict[str, Any]) -> Any:
-    config: Config = loop_config["config"]
-    return loop_config["function"](group_workers(config, get_device()), _report)
+@contextmanager
+def _room_given_back(key: str) -> Iterator[None]:
+    """Give back what an earlier group under this key holds, and afterwards what the new one holds.
+
+    Usually the controller has done so. One that was killed has not, and the next group would wait for it for ever:
+    Ray's own cleaner needs the dashboard to see that a controller is gone.
+    """
+    _give_back(key)
+    try:
+        yield
+    finally:
+        _give_back(key)
+
+
+def _give_back(key: str) -> None:
+    held = internal_kv._internal_kv_get(key)
+    if held is not None:
+        remove_placement_group(pickle.loads(held))
+        internal_kv._internal_kv_del(key)
+
+
+def _on_rank(function: Callable[[Workers, Report], T], config: Config, room: str) -> T:
+    workers = group_workers(config, get_device())
+    if workers.rank == 0:
+        internal_kv._internal_kv_put(room, pickle.dumps(get_current_placement_group()))
+    return function(workers, _report)
 
 
 def _report(metrics: Mapping[str, Any]) -> None:

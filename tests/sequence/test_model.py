@@ -253,7 +253,7 @@ def test_a_checkpoint_of_adapters_holds_the_adapters_only(llama: Path, tmp_path:
 
     loaded = adapted(llama, target_modules=("q_proj", "v_proj"))
     run(tiny_config(**{"evaluation.splits": ()}), loaded, tmp_path)
-    weights = load_file(tmp_path / "checkpoints" / "task-0003" / "weights.safetensors")
+    weights = load_file(tmp_path / "checkpoints" / "task-0003" / "weights-00-of-01.safetensors")
     assert weights.keys() == loaded.trainable().keys()
     assert len(weights) == 2 * 2 * 2  # A and B of q and v in each layer
 

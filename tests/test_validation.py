@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig
+
+from seekr_tune.experiment import load_experiment
+from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint
+from seekr_tune.sequence.model import read_model_config
+from seekr_tune.validation import Finding, validate
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """A model directory that says a shape and has no weights."""
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4}
+    LlamaConfig(**sizes, num_attention_heads=8, vocab_size=1000, max_position_embeddings=2048).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def memory(name: str, *assignments: str) -> list[Finding]:
+    path = EXPERIMENTS / f"{name}.yaml"
+    findings = validate(load_experiment(path, assignments), path)
+    return [finding for finding in findings if finding.subject == "memory"]
+
+
+def test_memory_is_told_before_anything_is_trained() -> None:
+    config = load_experiment(EXPERIMENTS / "demo.yaml")
+    model = read_model_config(config.model)
+    assert model is not None and config.method.replay_percent == 1 and config.stream.limits.train is None
+    prompt, answer = config.recipe.max_prompt_tokens, config.recipe.max_answer_tokens
+    longest = SampleSize(prompt + answer, answer)
+    expected = footprint(ModelSize.of(config.model, model), config, [[longest] * 4] * 5)  # 1 % of 400 samples, 5 tasks
+    worker, disk = memory("demo")
+    assert worker.text.startswith(f"a worker takes at most {expected.together / 1e6:.3g} MB (weights ")
+    assert f"teacher signals {expected.signals / 1e3:.3g} kB" in worker.text
+    assert disk.text == f"the last checkpoint takes {expected.checkpoint / 1e3:.3g} kB on disk at most"
+
+
+def test_without_the_data_it_is_told_what_each_stored_sample_takes(llama: Path) -> None:
+    worker, sample = memory("trace_llama2_7b", f"model.path={llama}", "method.head_budget=4")
+    assert "on its GPU (weights " in worker.text and "teacher signals" not in worker.text
+    signals = 4 * 100 * 1536 * 4 + 512 * 1000 * 4
+    assert not sample.checked
+    assert f"at most {signals / 1e6:.3g} MB of teacher signals" in sample.text
+    assert f"takes {2 * 32 * 100 * 1536 * 4 / 1e6:.3g} MB until its task ends" in sample.text
+
+
+def test_without_replay_no_sample_is_stored(llama: Path) -> None:
+    worker, disk = memory("trace_llama2_7b", f"model.path={llama}", "method.name=seqft")
+    assert worker.checked and "attention rows" not in worker.text and "on disk" in disk.text
+
+
+def test_a_model_that_is_not_at_hand_says_nothing_of_memory() -> None:
+    assert memory("trace_llama2_7b") == []

@@ -1,0 +1,134 @@
+"""A run whose workers do not see its directory: everything passes through the store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix
+from seekr_tune.config import Config
+from seekr_tune.experiment import parse_config, with_values
+from seekr_tune.study.trial import run_experiment
+
+from . import test_kills as kills
+
+PATIENCE = 120.0
+
+
+@pytest.fixture
+def config() -> Config:
+    return parse_config(
+        {
+            "stream": {"tasks": ["star", "last", "paren"], "limits": {"train": 48, "eval": 16}},
+            "recipe": {"learning_rate": 5e-4, "batch_size": 8, "max_prompt_tokens": 40, "max_answer_tokens": 4},
+            "method": {"replay_percent": 10, "head_budget": 0.25, "query_budget": 8, "attention_weight": 10},
+            "training": {"workers": 2, "checkpoint_steps": 2, "max_failures": 1},
+        },
+        "test",
+    )
+
+
+def workers_here() -> list[int]:
+    """Process ids of the workers that this process has started."""
+    parents = dict(kills._processes())
+
+    def is_ours(pid: int) -> bool:
+        while pid in parents:
+            pid = parents[pid]
+            if pid == os.getpid():
+                return True
+        return False
+
+    return [pid for pid in parents if "RayTrainWorker" in kills._command(pid) and is_ours(pid)]
+
+
+def saved_within_a_task(store: Path) -> list[Path]:
+    """Checkpoints within the second task that are whole."""
+    return list(store.glob("*/*/checkpoints/task-0001-step-*/manifest.json"))
+
+
+@contextmanager
+def one_worker_killed(when: Callable[[], object]) -> Iterator[list[int]]:
+    """Kill a worker as soon as `when()` holds; yields who was killed."""
+    killed: list[int] = []
+
+    def watch() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and not ended.wait(0.01):
+            if when():
+                killed.append(max(workers_here()))
+                os.kill(killed[0], signal.SIGKILL)
+                return
+
+    ended = threading.Event()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        ended.set()
+        thread.join()
+
+
+def final_weights(directory: Path) -> dict[str, torch.Tensor]:
+    (path,) = (directory / "checkpoints" / "task-0003").glob("weights-*.safetensors")
+    return load_file(path)
+
+
+def without_times(record: TrialRecord) -> TrialRecord:
+    return record.model_copy(update={"wall_seconds": 0.0, "timing": (), "trial": "", "config": {}})
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where processes that are started now make temporary files; Ray's own stay where they are."""
+    path = tmp_path / "scratch"
+    path.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    monkeypatch.setenv("TMPDIR", str(path))
+    return path
+
+
+@pytest.mark.ray
+def test_a_run_over_a_store_that_loses_a_worker_within_a_task_equals_one_on_a_shared_disk(
+    config: Config, tmp_path: Path, scratch: Path
+) -> None:
+    store, run = tmp_path / "store", tmp_path / "run"
+    away = with_values(config, {"training.storage_path": f"file://{store}"})
+    with one_worker_killed(lambda: saved_within_a_task(store)) as killed:
+        record = run_experiment(away, run)
+    assert len(killed) == 1
+    assert not list(scratch.glob("seekr-tune-*"))
+
+    shared = run_experiment(config, tmp_path / "shared")
+    np.testing.assert_array_equal(score_matrix(record, "eval"), score_matrix(shared, "eval"))
+    assert without_times(record) == without_times(shared) == without_times(read_record(run / "result.json"))
+    ours, expected = final_weights(run), final_weights(tmp_path / "shared")
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+    steps, wanted = (read_steps(path / "steps.jsonl") for path in (run, tmp_path / "shared"))
+    timeless = {"seconds", "distillation_seconds"}
+    assert [row.model_dump(exclude=timeless) for row in steps] == [row.model_dump(exclude=timeless) for row in wanted]
+
+    left = {path.name for path in run.iterdir()}
+    assert left - {path.name for path in (tmp_path / "shared").iterdir()} == {"storage.json"}
+    (place,) = store.glob("run-*/run")
+    assert {path.name for path in place.iterdir()} == {
+        "checkpoints",
+        "config.yaml",
+        "events",
+        "owner",
+        "result.json",
+        "steps.jsonl",
+    }
+    assert len(list((place / "checkpoints").iterdir())) == away.training.checkpoints_kept
