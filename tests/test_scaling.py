@@ -34,11 +34,9 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"training.strategy": "ddp", "model.dtype": "bfloat16", "model.compute_dtype": None},
     ),
     "`fsdp`, 8 GPUs": ("7B", {}),
-    "`fsdp`, 8 GPUs, one micro-batch a step": ("7B", {"recipe.batch_size": 16}),
     "LoRA on bfloat16, one GPU": ("7B", LORA | {"training.workers": 1, "training.strategy": None}),
     "`fsdp`, 8 GPUs ": ("13B", {}),
     "`fsdp`, 16 GPUs": ("13B", {"training.workers": 16}),
-    "`fsdp`, 16 GPUs, one micro-batch a step": ("13B", {"training.workers": 16, "recipe.batch_size": 32}),
     "LoRA on bfloat16, one GPU ": ("13B", LORA | {"training.workers": 1, "training.strategy": None}),
 }
 

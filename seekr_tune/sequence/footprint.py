@@ -19,7 +19,7 @@ from seekr_tune.config import Config, ModelConfig
 from seekr_tune.method.selection import resolve_budgets
 from seekr_tune.method.semantics import SEMANTICS
 from seekr_tune.sequence.model import model_shape, with_adapters
-from seekr_tune.sequence.schedule import accumulation_steps
+from seekr_tune.sequence.schedule import accumulation_steps, reading_batch
 
 FLOAT32 = 4
 TOKEN_ID = POSITION = 8
@@ -88,7 +88,7 @@ class Footprint:
     Attributes:
         weights: of its share of the model.
         copies: of weights that a pass holds besides: cast to the precision of computation, gathered by FSDP.
-        gradients: DDP's buckets included.
+        gradients: of its share of the trained weights.
         moments: of AdamW.
         evaluating: weights that FSDP makes whole on every worker for generation.
         reading: attention rows of all heads that one pass over stored samples computes.
@@ -153,7 +153,7 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
     return Footprint(
         weights=weights,
         copies=_copies(size, config),
-        gradients=_gradients(size, config),
+        gradients=own,
         moments=moments,
         evaluating=_cast(size.weights, config) if _is_sharded(config) and config.evaluation.splits else 0,
         reading=_reading(size, config, stored),
@@ -199,17 +199,17 @@ def _queries(sample: SampleSize, config: Config) -> int:
 def _by_worker(
     stored: Sequence[Sequence[SampleSize]], config: Config, bytes_of: Callable[[SampleSize], int]
 ) -> list[int]:
-    """Sums over the samples that each worker reads and keeps: replay batches in turn, tasks starting one further."""
+    """Sums over the samples that each worker reads and keeps: batches in turn, tasks starting one further."""
     sums = [0] * _workers(config)
     for index, task in enumerate(stored):
         for position, sample in enumerate(task):
-            part = position // config.recipe.replay_batch_size
+            part = position // reading_batch(config)
             sums[(index + part) % len(sums)] += bytes_of(sample)
     return sums
 
 
 def _reading(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleSize]]) -> int:
-    batch = config.recipe.replay_batch_size
+    batch = reading_batch(config)
     passes = [task[start : start + batch] for task in stored for start in range(0, len(task), batch)]
     return max((sum(row_bytes(sample, size, config) for sample in read) for read in passes), default=0)
 
@@ -223,20 +223,6 @@ def _copies(size: ModelSize, config: Config) -> int:
         by_layer.setdefault(weight.layer, []).append(weight)
     outside = _cast(by_layer.pop(None, []), config)
     return outside + 2 * max(_cast(layer, config) for layer in by_layer.values())  # the next one is gathered early
-
-
-def _gradients(size: ModelSize, config: Config) -> int:
-    trained = [weight for weight in size.weights if weight.trained]
-    workers = _workers(config)
-    if not _is_sharded(config):
-        return _local_bytes(trained, 1) * (2 if config.training.parallelism == "ddp" else 1)
-    # Between the micro-batches of a step FSDP2 keeps whole gradients, in the float32 of their reduction.
-    accumulates = any(
-        -(-batch // workers) > (config.recipe.micro_batch_size or batch)
-        for batch in (config.recipe.batch_size, config.recipe.replay_batch_size)
-    )
-    waiting = sum(weight.numel for weight in trained) * FLOAT32 if accumulates else 0
-    return _local_bytes(trained, workers) + waiting
 
 
 def _moments(own: int, trained: Sequence[Weight]) -> int:

@@ -67,6 +67,12 @@ def accumulation_steps(config: Config, semantics: Semantics) -> int:
     return max(1, config.recipe.batch_size // (config.recipe.micro_batch_size or config.recipe.batch_size))
 
 
+def reading_batch(config: Config) -> int:
+    """Samples that are read in one pass when a task ends."""
+    replayed = config.recipe.replay_batch_size
+    return min(replayed, config.recipe.micro_batch_size or replayed)
+
+
 def plan_steps(
     epochs: Sequence[Sequence[int]], memory_size: int, config: Config, stage: str, semantics: Semantics, draws: Draws
 ) -> list[Step]:

@@ -16,7 +16,7 @@ from seekr_tune.method.selection import HeadSelection, all_heads, resolve_budget
 from seekr_tune.method.semantics import Semantics
 from seekr_tune.sequence.draws import Draws
 from seekr_tune.sequence.model import LoadedModel
-from seekr_tune.sequence.schedule import accumulation_steps, batches
+from seekr_tune.sequence.schedule import accumulation_steps, batches, reading_batch
 from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.collate import EncodedExample, collate
 
@@ -198,7 +198,7 @@ class Teacher:
         if not candidates:
             return
         padded_length = self._padded_length(candidates)
-        parts = batches(range(len(candidates)), self._config.recipe.replay_batch_size)
+        parts = batches(range(len(candidates)), reading_batch(self._config))
         rank, world_size = self._workers.rank, self._workers.world_size
         own = [part for i, part in enumerate(parts) if self._shard(candidates[0].task, i) % world_size == rank]
         for number in range(-(-len(parts) // world_size)):
@@ -229,7 +229,7 @@ class Teacher:
             num_labels=candidate.example.num_labels,
             queries=candidate.queries if selected.heads else torch.empty(0, dtype=torch.long),
             heads=selected.heads,
-            shard=self._shard(candidate.task, position // self._config.recipe.replay_batch_size),
+            shard=self._shard(candidate.task, position // reading_batch(self._config)),
             teacher=teacher,
         )
 

@@ -40,7 +40,7 @@ class Workers(Protocol):
         """The model as it is called in training; its parameters are those of `model` (sharded in place by FSDP)."""
 
     def accumulate(self, model: nn.Module) -> AbstractContextManager[object]:
-        """Forward and backward passes of the wrapped model inside do not reduce gradients over ranks."""
+        """Gradients of the wrapped model need not be reduced over ranks by backward passes inside: others follow."""
 
     def precision(self) -> AbstractContextManager[object]:
         """Forward passes inside compute in the precision that the experiment asks for."""

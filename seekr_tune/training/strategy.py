@@ -82,7 +82,9 @@ class DDPWorkers(GroupWorkers):
 
     def wrap(self, model: nn.Module) -> nn.Module:
         on_gpu = self.device.type == "cuda"
-        return DistributedDataParallel(model, device_ids=[self.device] if on_gpu else None)
+        devices = [self.device] if on_gpu else None
+        # Gradients then live in the buckets they are reduced in: one copy of them, not two.
+        return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
     def accumulate(self, model: nn.Module) -> AbstractContextManager[object]:
         assert isinstance(model, DistributedDataParallel), "not the module that `wrap` returned"
@@ -113,14 +115,9 @@ class FSDPWorkers(GroupWorkers):
             fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
         return model
 
-    @contextmanager
-    def accumulate(self, model: nn.Module) -> Iterator[None]:
-        assert isinstance(model, FSDPModule), "not the module that `wrap` returned"
-        model.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            model.set_requires_gradient_sync(True)
+    def accumulate(self, model: nn.Module) -> AbstractContextManager[object]:
+        # Reduced all the same: gradients that wait for their reduction would be whole, in float32, on every rank.
+        return nullcontext()
 
     def precision(self) -> AbstractContextManager[object]:
         return nullcontext()  # the policy of `wrap` casts weights and inputs

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config, with_values
+from seekr_tune.study.space import load_space
+from seekr_tune.study.study import start_study
 from seekr_tune.study.trial import run_experiment
 
 from . import test_kills as kills
@@ -132,3 +134,15 @@ def test_a_run_over_a_store_that_loses_a_worker_within_a_task_equals_one_on_a_sh
         "steps.jsonl",
     }
     assert len(list((place / "checkpoints").iterdir())) == away.training.checkpoints_kept
+
+
+@pytest.mark.ray
+def test_a_study_over_a_store_brings_its_trials_home(config: Config, tmp_path: Path, scratch: Path) -> None:
+    values = {"training.storage_path": str(tmp_path / "store"), "training.workers": 1, "study.trials": 1}
+    (tmp_path / "one.yaml").write_text("method.replay_percent: {type: float, low: 5, high: 20, published: 10}")
+    status = start_study(with_values(config, values), load_space(tmp_path / "one.yaml"), tmp_path / "study")
+    assert status.counts["finished"] == 1
+    trial = tmp_path / "study" / "trials" / "trial-0000"
+    assert final_weights(trial) and read_steps(trial / "steps.jsonl")
+    assert list((tmp_path / "store").glob("study-????????/trial-0000/checkpoints/task-0003.*/manifest.json"))
+    assert not list(scratch.glob("seekr-tune-*"))
