@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 the user can mend it (one line on stderr that says how); 3
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -207,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read when the libraries are imported: no progress bars (of transformers too), and an error is said once, by us.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     arguments = one_flag_per_assignment(sys.argv[1:] if argv is None else argv)
     try:
         code: Any = app(args=arguments or ["--help"], prog_name="seekr-tune", standalone_mode=False)

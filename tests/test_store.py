@@ -6,6 +6,7 @@ import os
 import pickle
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import parse_config
 from seekr_tune.store import Store
+from seekr_tune.validation import require_ready, validate
 
 
 def on_mock(tmp_path: Path) -> Store:
@@ -222,3 +224,21 @@ def test_a_secret_does_not_get_into_an_experiment(place: str) -> None:
     with pytest.raises(ConfigError, match="has a password or a key in it") as caught:
         with_storage(place)
     assert "hid" not in str(caught.value)
+
+
+def test_a_store_is_tried_before_anything_runs_and_named_so_that_all_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ready = require_ready(with_storage("store"), Path("e.yaml"), search=False)
+    assert ready.training.storage_path == str(tmp_path / "store") and list((tmp_path / "store").iterdir()) == []
+    assert "storage" in {finding.subject for finding in validate(with_storage("store"), Path("e.yaml"))}
+    (tmp_path / "file").touch()
+    for check in (partial(require_ready, search=False), validate):
+        with pytest.raises(ConfigError, match="training.storage_path .* cannot be written"):
+            check(with_storage("file/store"), Path("e.yaml"))
+
+
+def test_a_uri_stays_as_it_is(tmp_path: Path) -> None:
+    place = f"file://{tmp_path}/store"
+    assert require_ready(with_storage(place), Path("e.yaml"), search=False).training.storage_path == place

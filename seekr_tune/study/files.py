@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,6 +39,9 @@ class TrialFiles:
         self._lock = FileLock(directory / ".lock", timeout=LOCK_SECONDS)
         self._steps: StepLog | None = None
         self._board: TrialWriter | None = None
+        # The output of Ray's workers is seen by nobody: what they warn of (a damaged checkpoint) stands here, too.
+        self._warnings = logging.FileHandler(directory / "warnings.log", delay=True)
+        self._warnings.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
 
     def open(self) -> TrialRecord | None:
         """Take the directory; returns what was recorded there.
@@ -54,6 +58,7 @@ class TrialFiles:
                 "wait for it, or end it"
             ) from None
         _require_same_settings(self._directory, self._config)
+        logging.getLogger("seekr_tune").addHandler(self._warnings)
         path = self._directory / "result.json"
         record = read_record(path) if path.is_file() else None
         if record is not None and record.status == "finished":  # killed when all was done but the tidying
@@ -90,6 +95,8 @@ class TrialFiles:
             self._steps.close()
         if self._board is not None:
             self._board.close()
+        logging.getLogger("seekr_tune").removeHandler(self._warnings)
+        self._warnings.close()
         self._lock.release()
 
     def _finish(self, record: TrialRecord) -> None:

@@ -246,6 +246,28 @@ def test_a_store_that_fails_for_a_while_does_not_end_the_run(
     assert_same_run(tmp_path / "again", tmp_path / "away")
 
 
+def test_the_directory_follows_what_changes_and_what_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, run = Store.open(str(tmp_path / "store")), tmp_path / "run"
+    mirror, fetched, download = Mirror(place, run), [], Store.download
+
+    def counted(store: Store, name: str, local: Path) -> None:
+        fetched.append(name)
+        download(store, name, local)
+
+    monkeypatch.setattr(Store, "download", counted)
+    place.write("owner", b"not a result")
+    for content, events in ((b"one", b"a"), (b"one and two", b"a")):
+        place.write("steps.partial.jsonl", content)
+        place.write("events/curve", events)
+        mirror.pull()
+        mirror.pull()
+        assert (run / "steps.partial.jsonl").read_bytes() == content
+    place.remove("steps.partial.jsonl")
+    mirror.pull()
+    assert sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) == ["events/curve"]
+    assert fetched == ["events/curve", "steps.partial.jsonl"] * 2
+
+
 @pytest.mark.parametrize("max_forgetting, accepted", [(None, True), (-101.0, False)])
 def test_a_run_over_a_store_is_extended_as_one_on_a_disk(
     max_forgetting: float | None, accepted: bool, away: Config, tmp_path: Path, scratch: Path

@@ -144,3 +144,15 @@ def test_a_plain_run_does_not_import_ray(config: Config, tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_a_damaged_checkpoint_is_named_with_what_is_used_instead(config: Config, tmp_path: Path) -> None:
+    with killed_after(3):
+        run_experiment(config, tmp_path / "run")
+    damaged = tmp_path / "run" / "checkpoints" / "task-0003" / "state.json"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    resumed = run_experiment(config, tmp_path / "run")
+    assert comparable(resumed) == comparable(run_experiment(config, tmp_path / "whole"))
+    (line,) = (tmp_path / "run" / "warnings.log").read_text().splitlines()
+    assert "task-0003: damaged (state.json not as the manifest says); task-0002 is used instead" in line
+    assert not (tmp_path / "whole" / "warnings.log").exists()
