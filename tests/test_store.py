@@ -186,7 +186,13 @@ def test_a_place_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -
 
 
 def with_storage(place: str, workers: int = 1) -> Config:
-    return parse_config({"stream": {"tasks": ["star"]}, "training": {"workers": workers, "storage_path": place}}, "e")
+    values = {
+        "stream": {"tasks": ["star"], "limits": {"train": 8, "eval": 8, "test": 8}},
+        "recipe": {"max_prompt_tokens": 40, "max_answer_tokens": 4},
+        "method": {"head_budget": 4},
+        "training": {"workers": workers, "storage_path": place},
+    }
+    return parse_config(values, "e")
 
 
 @pytest.mark.parametrize(

@@ -103,12 +103,18 @@ class Mirror:
         """Bring both sides to the same state; returns whether there is something left to learn.
 
         A run that was begun without the store goes on from what its directory holds.
+
+        Raises:
+            StudyError: the store cannot be used now.
         """
-        self._place.remove("ray")
-        if self._place.read(RECORD) is None:
-            self._seed()
-        self.pull()
-        return not self._is_finished()
+        try:
+            self._place.remove("ray")
+            if self._place.read(RECORD) is None:
+                self._seed()
+            self.pull()
+            return not self._is_finished()
+        except _REFUSED as error:
+            raise StudyError(f"{self._place}: cannot be used now ({error}); give the command again") from None
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -137,7 +143,7 @@ class Mirror:
         """
         try:
             if not self._is_finished():
-                raise StudyError(f"{self._place.label}: holds no finished run; give the command again to go on")
+                raise StudyError(f"{self._place}: holds no finished run; give the command again to go on")
             self._bring_checkpoint()
             self._seen.clear()  # nothing may hang on clocks now
             self.pull()
@@ -145,7 +151,7 @@ class Mirror:
             self._place.remove("ray")
         except _REFUSED as error:
             raise StudyError(
-                f"{self._place.label}: holds the finished run, but cannot be read ({error}); give the command again"
+                f"{self._place}: holds the finished run, but cannot be read ({error}); give the command again"
             ) from None
 
     def pull(self) -> None:
@@ -168,7 +174,7 @@ class Mirror:
         try:
             self.pull()
         except _REFUSED as error:
-            _logger.warning("%s: cannot be read now (%s)", self._place.label, error)
+            _logger.warning("%s: cannot be read now (%s)", self._place, error)
 
     def _is_finished(self) -> bool:
         record = self._place.read(RECORD)

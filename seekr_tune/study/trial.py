@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config, Split
-from seekr_tune.errors import StudyError, UserError
+from seekr_tune.errors import CheckpointError, StudyError, UserError
 from seekr_tune.sequence.keeper import Room
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import LoadedModel, load_model
@@ -244,8 +244,11 @@ def run_in_group(
     with _opened(TrialFiles(directory, config), SingleProcess()):
         mirror = Mirror(place, directory)
         if mirror.begin():
-            with mirror.following():
-                run_in_workers(partial(work, place=place), config, place.at("ray"), request.key, callbacks)
+            try:
+                with mirror.following():
+                    run_in_workers(partial(work, place=place), config, place.at("ray"), request.key, callbacks)
+            except CheckpointError as error:  # no fault of the run: a trial must not be marked as failed for it
+                raise StudyError(f"{place}: {error}; what was saved goes on when the command is given again") from None
         mirror.complete()
 
 

@@ -246,6 +246,31 @@ def test_a_store_that_fails_for_a_while_does_not_end_the_run(
     assert_same_run(tmp_path / "again", tmp_path / "away")
 
 
+def test_a_store_that_stays_away_ends_the_run_but_does_not_make_it_a_failed_one(
+    away: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: list[int]
+) -> None:
+    upload = Store.upload
+
+    def refused(store: Store, local: Path, name: str) -> None:
+        if "task-0002." in str(store):
+            raise OSError("AWS Error SLOW_DOWN")
+        upload(store, local, name)
+
+    def refused_at_once(store: Store, name: str) -> None:
+        raise OSError("AWS Error SLOW_DOWN")
+
+    with monkeypatch.context() as patch, pytest.raises(StudyError, match="SLOW_DOWN.*when the command is given again"):
+        patch.setattr(Store, "upload", refused)
+        run_experiment(away, tmp_path / "away")
+    record = read_record(tmp_path / "away" / "result.json")
+    assert (record.status, record.tasks_done) == ("running", 1)
+    with monkeypatch.context() as patch, pytest.raises(StudyError, match="cannot be used now .*SLOW_DOWN"):
+        patch.setattr(Store, "read", refused_at_once)
+        run_experiment(away, tmp_path / "away")
+    assert run_experiment(away, tmp_path / "away").status == "finished"
+    assert begun == [-1, 1]
+
+
 def test_the_directory_follows_what_changes_and_what_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, run = Store.open(str(tmp_path / "store")), tmp_path / "run"
     mirror, fetched, download = Mirror(place, run), [], Store.download
