@@ -71,12 +71,13 @@ def run_trial(
         room: where checkpoints are kept; None: in the directory.
 
     Raises:
-        StudyError: another process runs it, or the directory belongs to other settings.
+        StudyError: another process runs it, the directory belongs to other settings, or a checkpoint cannot be written
+            (a full disk).
         UserError: the data, the model or the settings cannot be used.
     """
     workers = workers or SingleProcess()
     files = files or TrialFiles(directory, config)
-    with _opened(files, workers) as earlier:
+    with _opened(files, workers) as earlier, _no_fault_of_the_run(request):
         if earlier is not None and earlier.status == "finished":
             return earlier
         clock = _Clock(earlier.wall_seconds if earlier else 0.0)
@@ -161,6 +162,15 @@ def _opened(files: TrialFiles, workers: Workers) -> Iterator[TrialRecord | None]
         yield workers.broadcast(files.open)
     finally:
         files.close()
+
+
+@contextmanager
+def _no_fault_of_the_run(request: TrialRequest) -> Iterator[None]:
+    """Checkpoints that cannot be written must not mark a trial as failed: it can go on when that is mended."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise StudyError(f"{request.key}: {error}; mend that and give the command again, the run goes on") from None
 
 
 def _load(config: Config, workers: Workers) -> tuple[TaskStream, LoadedModel]:

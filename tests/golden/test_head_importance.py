@@ -129,6 +129,7 @@ def test_the_corrected_energy_counts_exactly_the_reachable_entries(golden: Path)
                 own = arrays.tokens(prefix, slice(row, row + 1))
                 seen = observe(model, own, [torch.tensor([-1])], CORRECTED, shape)
                 reachable = tokens.lengths[row] * (tokens.lengths[row] + 1) / 2
-                total += seen.energy[0] * reachable / length**2  # the vectors divide by all entries, we by the reachable
+                # the vectors divide by all entries, we by the reachable
+                total += seen.energy[0] * reachable / length**2
             assert relative_error(total / n, arrays[f"{prefix}diag_grad_sq_valid_entries"]) < 1e-4
             assert relative_error(normalise_layers(total), arrays[f"{prefix}diag_attn_grads_valid_only"]) < 1e-4

@@ -465,7 +465,8 @@ def test_a_run_that_is_killed_after_every_step_equals_an_uninterrupted_one(
         except Killed:  # one step is behind the newest checkpoint, and is taken again
             continue
     assert launches > len(whole.steps) // 2
-    assert [(s.loss, s.grad_norm) for s in rest.steps] == [(s.loss, s.grad_norm) for s in whole.steps][-len(rest.steps) :]
+    expected = whole.steps[-len(rest.steps) :]
+    assert [(s.loss, s.grad_norm) for s in rest.steps] == [(s.loss, s.grad_norm) for s in expected]
     assert same_weights(rest, whole)
     assert same_memory(final(rest).memory, final(whole).memory)
     assert_same_scores(final(rest), final(whole))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -52,7 +53,8 @@ def comparable(record: TrialRecord) -> dict[str, Any]:
 
 
 def steps_without_time(directory: Path) -> list[dict[str, Any]]:
-    return [row.model_dump(exclude={"seconds", "distillation_seconds"}) for row in read_steps(directory / "steps.jsonl")]
+    steps = read_steps(directory / "steps.jsonl")
+    return [row.model_dump(exclude={"seconds", "distillation_seconds"}) for row in steps]
 
 
 def test_a_run_leaves_its_settings_results_steps_and_curves(config: Config, tmp_path: Path) -> None:
@@ -156,3 +158,19 @@ def test_a_damaged_checkpoint_is_named_with_what_is_used_instead(config: Config,
     (line,) = (tmp_path / "run" / "warnings.log").read_text().splitlines()
     assert "task-0003: damaged (state.json not as the manifest says); task-0002 is used instead" in line
     assert not (tmp_path / "whole" / "warnings.log").exists()
+
+
+def test_a_disk_that_is_full_ends_the_run_in_one_line_and_the_run_goes_on_later(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seekr_tune.sequence.tensorfiles.save_pieces", full)
+        with pytest.raises(StudyError, match="run: .*No space left on device.*the run goes on") as refused:
+            run_experiment(config, tmp_path / "run")
+    assert "\n" not in str(refused.value)
+    assert read_record(tmp_path / "run" / "result.json").status == "running"
+    resumed = run_experiment(config, tmp_path / "run")
+    assert comparable(resumed) == comparable(run_experiment(config, tmp_path / "whole"))

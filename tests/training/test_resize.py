@@ -17,7 +17,7 @@ from seekr_tune.config import Config
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.training.strategy import group_workers
 
-from ..sequence.tiny import Run, run, tiny_config
+from ..sequence.tiny import run, tiny_config
 
 LOSS_TOLERANCE = 1e-3
 """Largest relative difference of a step's loss: gradients are summed in another order, and AdamW carries it on."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,21 @@ from typing import Any
 import pytest
 import ray
 import torch
-from ray.train import UserCallback
+from ray.exceptions import ActorDiedError
+from ray.train import ControllerError, UserCallback, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import parse_config
 from seekr_tune.sequence.workers import Workers
+from seekr_tune.training import trainer
 from seekr_tune.training.session import ray_session
 from seekr_tune.training.trainer import EndOnRefusal, Report, run_in_workers
 
 pytestmark = pytest.mark.ray
+
+TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,6 +48,9 @@ def count_calls(directory: Path, workers: Workers) -> int:
     return calls
 
 
+# --- one rank refuses ---------------------------------------------------------------------------------------------
+
+
 def refuse_on_one_rank(workers: Workers, report: Report, *, directory: Path) -> None:
     count_calls(directory, workers)
     if workers.rank == 1:
@@ -52,45 +59,101 @@ def refuse_on_one_rank(workers: Workers, report: Report, *, directory: Path) -> 
 
 
 def test_what_one_rank_refuses_ends_the_group_and_is_not_tried_again(tmp_path: Path) -> None:
-    started = time.monotonic()
-    with pytest.raises(DataError, match="^row 7: no text; drop it$"):
+    with pytest.raises(DataError, match=r"^row 7: no text; drop it$"):
         run_in_workers(partial(refuse_on_one_rank, directory=tmp_path), config(), tmp_path / "ray", "refuse")
-    print("SECONDS", time.monotonic() - started)
     assert sorted(path.name for path in tmp_path.glob("call-*")) == ["call-0-1", "call-1-1"]
 
 
-def fail_twice(workers: Workers, report: Report, *, directory: Path) -> int:
-    calls = count_calls(directory, workers)
-    if workers.rank == 1 and calls <= 2:
-        raise RuntimeError("the disk was full")
-    return calls
+def test_of_all_errors_of_a_group_the_refusal_is_picked() -> None:
+    errors = {0: RuntimeError("connection closed by peer"), 1: DataError("row 7: no text; drop it")}
+    with pytest.raises(DataError, match="row 7"):
+        EndOnRefusal().after_exception(None, errors)
+    EndOnRefusal().after_exception(None, {0: errors[0]})
 
 
-def test_any_other_error_of_a_rank_is_tried_again_as_often_as_the_experiment_says(tmp_path: Path) -> None:
-    started = time.monotonic()
-    work = partial(fail_twice, directory=tmp_path)
-    assert run_in_workers(work, config(max_failures=2), tmp_path / "ray", "fail") == 3
-    print("SECONDS", time.monotonic() - started)
+# --- attempts -----------------------------------------------------------------------------------------------------
 
 
-def test_an_error_that_stays_reaches_the_caller(tmp_path: Path) -> None:
-    started = time.monotonic()
-    with pytest.raises(ray.train.TrainingFailedError, match="the disk was full"):
-        run_in_workers(partial(fail_twice, directory=tmp_path), config(max_failures=0), tmp_path / "ray", "fail")
-    print("SECONDS", time.monotonic() - started)
-    assert len(list(tmp_path.glob("call-1-*"))) == 1
+class Attempts:
+    """Stands for trainers that end as they are told, one after the other."""
+
+    def __init__(self, *ends: Exception | str) -> None:
+        self._ends = list(ends)
+        self.timeouts: list[str] = []
+
+    def fit(self) -> Any:
+        self.timeouts.append(os.environ[TIMEOUT])
+        end = self._ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return type("Result", (), {"return_value": end})
 
 
-class LoseTheFirstReport(UserCallback):
-    """Fails on the first report that it sees, whichever controller it lives in."""
+Play = Callable[..., Attempts]
 
-    def __init__(self, directory: Path) -> None:
-        self._marker = directory / "lost"
 
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        if not self._marker.exists():
-            self._marker.touch()
-            raise ConnectionError("whoever watches is gone")
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    monkeypatch.delenv(TIMEOUT, raising=False)
+
+    def prepare(*ends: Exception | str) -> Attempts:
+        attempts = Attempts(*ends)
+        monkeypatch.setattr(trainer, "_trainer", lambda *_: attempts)
+        return attempts
+
+    return prepare
+
+
+def work(tmp_path: Path, **training: Any) -> Any:
+    return run_in_workers(partial(report_twice, directory=tmp_path), config(**training), tmp_path, "test")
+
+
+LOST_CONTROLLER = ActorDiedError()
+LOST_REPORT = ControllerError(ConnectionError("whoever watches is gone"))
+LOST_WORKERS = WorkerGroupError("killed", {1: RuntimeError("killed")})
+
+
+def test_a_controller_is_replaced_as_often_as_the_experiment_says(play: Play, tmp_path: Path) -> None:
+    attempts = play(LOST_CONTROLLER, LOST_REPORT, "done")
+    assert work(tmp_path, max_failures=2) == "done"
+    assert attempts.timeouts == ["120.0"] * 3 and TIMEOUT not in os.environ
+    play(LOST_CONTROLLER, LOST_REPORT, "done")
+    with pytest.raises(ControllerError, match="whoever watches is gone"):
+        work(tmp_path, max_failures=1)
+
+
+def test_workers_that_ray_has_given_up_on_are_not_tried_again(play: Play, tmp_path: Path) -> None:
+    attempts = play(LOST_WORKERS, "done")
+    with pytest.raises(WorkerGroupError):
+        work(tmp_path, max_failures=2)
+    assert len(attempts.timeouts) == 1
+
+
+def test_a_refusal_reaches_the_caller_as_it_was_raised(play: Play, tmp_path: Path) -> None:
+    refusal = DataError("row 7: no text; drop it")
+    attempts = play(ControllerError(refusal), "done")
+    with pytest.raises(DataError) as caught:
+        work(tmp_path)
+    assert caught.value is refusal and len(attempts.timeouts) == 1
+
+
+def test_an_elastic_group_waits_less_long_for_its_full_size(play: Play, tmp_path: Path) -> None:
+    attempts = play(ControllerError(WorkerGroupStartupTimeoutError(2)), "done")
+    with pytest.raises(StudyError, match=r"there was no room for 1 workers of \(1 CPU\)"):
+        work(tmp_path, min_workers=1)
+    assert attempts.timeouts == ["20.0"]
+
+
+def test_the_time_that_the_user_gives_a_group_is_kept(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TIMEOUT, "7")
+    attempts = play("done")
+    work(tmp_path)
+    assert attempts.timeouts == ["7"] and os.environ[TIMEOUT] == "7"
+
+
+# --- what happens to controllers ----------------------------------------------------------------------------------
 
 
 def report_twice(workers: Workers, report: Report, *, directory: Path) -> int:
@@ -100,39 +163,41 @@ def report_twice(workers: Workers, report: Report, *, directory: Path) -> int:
     return calls
 
 
-def test_a_report_that_fails_starts_the_group_again(tmp_path: Path) -> None:
-    started = time.monotonic()
-    work = partial(report_twice, directory=tmp_path)
-    lost = [LoseTheFirstReport(tmp_path)]
-    assert run_in_workers(work, config(max_failures=1), tmp_path / "ray", "report", callbacks=lost) == 2
-    print("SECONDS", time.monotonic() - started)
+class LoseTheFirstReport(UserCallback):
+    """Fails on the first report of all controllers that it lives in."""
 
+    def __init__(self, directory: Path) -> None:
+        self._marker = directory / "lost"
 
-class KillTheFirstController(LoseTheFirstReport):
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         if not self._marker.exists():
             self._marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.fail()
+
+    def fail(self) -> None:
+        raise ConnectionError("whoever watches is gone")
 
 
-def test_a_controller_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    started = time.monotonic()
-    work = partial(report_twice, directory=tmp_path)
-    killed = [KillTheFirstController(tmp_path)]
-    assert run_in_workers(work, config(max_failures=1), tmp_path / "ray", "kill", callbacks=killed) == 2
-    print("SECONDS", time.monotonic() - started)
+class KillTheFirstController(LoseTheFirstReport):
+    def fail(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.cluster
+@pytest.mark.parametrize("callback", [LoseTheFirstReport, KillTheFirstController])
+def test_a_controller_that_is_lost_leaves_its_room_to_the_next(
+    callback: type[LoseTheFirstReport], tmp_path: Path
+) -> None:
+    """The machine has room for one group only: the second one could not start while anything of the first is held."""
+    whole_machine = config(max_failures=1, resources_per_worker={"CPU": ray.cluster_resources()["CPU"] / 2})
+    function = partial(report_twice, directory=tmp_path)
+    assert run_in_workers(function, whole_machine, tmp_path / "ray", "lost", [callback(tmp_path)]) == 2
+
+
+@pytest.mark.cluster
 def test_no_room_for_the_group_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "0.5")
+    monkeypatch.setenv(TIMEOUT, "0.5")
     big = config(resources_per_worker={"CPU": 1000}, max_failures=0)
     with pytest.raises(StudyError, match=r"^there was no room for 2 workers of \(1000 CPU\)"):
-        run_in_workers(partial(fail_twice, directory=tmp_path), big, tmp_path / "ray", "room")
+        run_in_workers(partial(report_twice, directory=tmp_path), big, tmp_path / "ray", "room")
     assert not list(tmp_path.glob("call-*"))
-
-
-def test_of_all_errors_of_a_group_the_refusal_is_picked() -> None:
-    errors = {0: RuntimeError("connection closed by peer"), 1: DataError("row 7: no text; drop it")}
-    with pytest.raises(DataError, match="row 7"):
-        EndOnRefusal().after_exception(None, errors)
-    EndOnRefusal().after_exception(None, {0: errors[0]})
