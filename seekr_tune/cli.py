@@ -122,6 +122,7 @@ def extend(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the new task.")] = None,
     metric: Annotated[str | None, typer.Option(help="Metric of the new task.")] = None,
+    address: Address = None,
 ) -> None:
     """Learn one more task at the end of a finished run.
 
@@ -130,7 +131,13 @@ def extend(
     from seekr_tune.study.extend import extend_run
 
     update = extend_run(
-        directory, task, max_forgetting=max_forgetting, epochs=epochs, metric=metric, console=_console(stderr=True)
+        directory,
+        task,
+        max_forgetting=max_forgetting,
+        epochs=epochs,
+        metric=metric,
+        address=address,
+        console=_console(stderr=True),
     )
     _print_ranking(directory, by=None)
     for name, points in update.forgetting.items():
