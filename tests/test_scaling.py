@@ -82,7 +82,12 @@ STAND_INS = {
     "scontrol": 'printf "node1\\nnode2\\nnode3\\n"',
     "srun": 'while [[ $1 == --* ]]; do options+=" $1"; shift; done; echo "srun$options $*" >>"$LOG"; exec "$@"',
     "hostname": "echo 10.0.0.1 10.0.0.2",
-    "ray": 'echo "ray $*" >>"$LOG"; case $1 in start) exec /bin/sleep 60;; status) cat "$NODES";; esac',
+    # what was started in the background may be slow to begin
+    "ray": """echo "ray $*" >>"$LOG"
+[[ $1 == start ]] && exec /bin/sleep 60
+[[ $1 == status ]] || exit 0
+until [ "$(grep -c '^ray start' "$LOG")" -ge "$STARTS" ]; do /bin/sleep 0.02; done
+cat "$NODES\"""",
     "sleep": 'echo " 1 node_c" >>"$NODES"',
     "seekr-tune": 'echo "seekr-tune $*" >>"$LOG"',
 }
@@ -103,6 +108,7 @@ def submit(directory: Path, nodes: int) -> list[str]:
     assert script is not None
     slurm = {"SLURM_JOB_NODELIST": "node[1-3]", "SLURM_JOB_NUM_NODES": str(nodes), "SLURM_CPUS_PER_TASK": "64"}
     places = {"LOG": str(log), "NODES": str(joined), "PATH": f"{programs}:{os.environ['PATH']}"}
+    places["STARTS"] = str(min(nodes, 2))
     gpus = {"SLURM_GPUS_ON_NODE": "8"}
     subprocess.run(["bash", "-c", script[1]], cwd=directory, env=slurm | places | gpus, check=True, timeout=60)
     return log.read_text().splitlines()

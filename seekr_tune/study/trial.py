@@ -170,7 +170,8 @@ def _no_fault_of_the_run(request: TrialRequest) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        raise StudyError(f"{request.key}: {error}; mend that and give the command again, the run goes on") from None
+        mend = "mend that, and the run goes on when the command is given again"
+        raise StudyError(f"{request.key}: {error}; {mend}") from None
 
 
 def _load(config: Config, workers: Workers) -> tuple[TaskStream, LoadedModel]:

@@ -37,9 +37,9 @@ class Nodes:
         """How many workers of a group each node has."""
         return [len(_train_workers(_raylet(node).pid)) for node in self._nodes]
 
-    def kill_one_that_trains(self, rank: int) -> None:
-        """Kill the node of a worker and all that runs there, without any notice; ranks are counted by node."""
-        self._kill([node for node, workers in zip(self._nodes, self.training(), strict=True) if workers][rank])
+    def kill(self, index: int) -> None:
+        """Kill a node and all that runs there, without any notice."""
+        self._kill(self._nodes[index])
 
     def shutdown(self) -> None:
         """End the whole cluster."""

@@ -64,10 +64,11 @@ def death_inside_the_second_task(nodes: Nodes, directory: Path) -> Iterator[Deat
         while death.checkpoint is None and not ended.wait(0.02):
             found = [Position.of(path) for path in (directory / "checkpoints").glob("task-0001-step-*")]
             death.checkpoint = max((position for position in found if position), default=None)
-        death.workers_by_node = nodes.training()
+        while sum(death.workers_by_node) < 2 and not ended.wait(0.02):  # Ray renames its processes now and then
+            death.workers_by_node = nodes.training()
         lines, _, _ = (directory / "steps.partial.jsonl").read_text().rpartition("\n")
         death.steps = tuple(StepRow.model_validate_json(line) for line in lines.splitlines())
-        nodes.kill_one_that_trains(1)
+        nodes.kill(death.workers_by_node.index(1))
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -18,7 +18,7 @@ import seekr_tune.training.session as session_module
 import seekr_tune.training.trainer as trainer_module
 from seekr_tune.analysis.record import TrialRecord, read_record
 from seekr_tune.config import Config
-from seekr_tune.errors import CheckpointError, ConfigError, StudyError
+from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.remote import Claim
@@ -213,7 +213,7 @@ def test_a_launch_that_was_overtaken_sends_no_results(away: Config, tmp_path: Pa
             Claim.take(place)
             sent.update(place.stamps())
 
-    with pytest.raises(CheckpointError, match="another launch took over"), scratch_of(
+    with pytest.raises(StudyError, match="another launch took over"), scratch_of(
         place, away, SingleProcess()
     ) as old:
         run_trial(away, old.directory, request, files=old.files, room=old.room, on_task=overtake)

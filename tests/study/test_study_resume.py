@@ -132,5 +132,5 @@ def assert_like_plain_python(directory: Path, record: TrialRecord, plain: Path) 
     request = TrialRequest(record.trial, record.role, values, record.optuna_number)
     run_trial(request.config(experiment), plain, request)
     again = read_record(plain / "result.json")
-    ignored = {"wall_seconds", "ray_trial_id"}
+    ignored = {"wall_seconds", "ray_trial_id", "timing"}
     assert again.model_dump(exclude=ignored) == record.model_dump(exclude=ignored)

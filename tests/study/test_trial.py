@@ -168,7 +168,7 @@ def test_a_disk_that_is_full_ends_the_run_in_one_line_and_the_run_goes_on_later(
 
     with monkeypatch.context() as patch:
         patch.setattr("seekr_tune.sequence.tensorfiles.save_pieces", full)
-        with pytest.raises(StudyError, match="run: .*No space left on device.*the run goes on") as refused:
+        with pytest.raises(StudyError, match="run: .*No space left on device.*the run goes on when") as refused:
             run_experiment(config, tmp_path / "run")
     assert "\n" not in str(refused.value)
     assert read_record(tmp_path / "run" / "result.json").status == "running"

@@ -163,35 +163,28 @@ def report_twice(workers: Workers, report: Report, *, directory: Path) -> int:
     return calls
 
 
-class LoseTheFirstReport(UserCallback):
-    """Fails on the first report of all controllers that it lives in."""
+class LoseTwoControllers(UserCallback):
+    """The first controller fails to pass a report on, the second one is killed."""
 
     def __init__(self, directory: Path) -> None:
-        self._marker = directory / "lost"
+        self._first, self._second = directory / "first", directory / "second"
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        if not self._marker.exists():
-            self._marker.touch()
-            self.fail()
-
-    def fail(self) -> None:
-        raise ConnectionError("whoever watches is gone")
-
-
-class KillTheFirstController(LoseTheFirstReport):
-    def fail(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        if not self._first.exists():
+            self._first.touch()
+            raise ConnectionError("whoever watches is gone")
+        if not self._second.exists():
+            self._second.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("callback", [LoseTheFirstReport, KillTheFirstController])
-def test_a_controller_that_is_lost_leaves_its_room_to_the_next(
-    callback: type[LoseTheFirstReport], tmp_path: Path
-) -> None:
-    """The machine has room for one group only: the second one could not start while anything of the first is held."""
-    whole_machine = config(max_failures=1, resources_per_worker={"CPU": ray.cluster_resources()["CPU"] / 2})
-    function = partial(report_twice, directory=tmp_path)
-    assert run_in_workers(function, whole_machine, tmp_path / "ray", "lost", [callback(tmp_path)]) == 2
+def test_a_controller_that_is_lost_leaves_its_room_to_the_next(tmp_path: Path) -> None:
+    """The machine has room for one group only: the next one could not start while anything of the last is held."""
+    half = ray.nodes()[0]["Resources"]["CPU"] / 2
+    whole_machine = config(max_failures=2, resources_per_worker={"CPU": half})
+    function, lose = partial(report_twice, directory=tmp_path), LoseTwoControllers(tmp_path)
+    assert run_in_workers(function, whole_machine, tmp_path / "ray", "lost", [lose]) == 3
 
 
 @pytest.mark.cluster

@@ -59,7 +59,7 @@ def run_and_lose_a_worker(
 def test_two_workers_one_of_them_killed_equal_one_process(config: Config, tmp_path: Path) -> None:
     work = partial(run_and_lose_a_worker, config=config, directory=tmp_path / "two")
     with ray_session():
-        run_in_workers(work, config.training, tmp_path / "ray", "test")
+        run_in_workers(work, config, tmp_path / "ray", "test")
     assert (tmp_path / "two" / "killed").exists()
 
     run_trial(with_values(config, {"training.workers": 0}), tmp_path / "one", REQUEST)
