@@ -86,7 +86,8 @@ STAND_INS = {
     "ray": """echo "ray $*" >>"$LOG"
 [[ $1 == start ]] && exec /bin/sleep 60
 [[ $1 == status ]] || exit 0
-until [ "$(grep -c '^ray start' "$LOG")" -ge "$STARTS" ]; do /bin/sleep 0.02; done
+wanted=$(($(grep -c '^ray status' "$LOG") > 1 ? STARTS : 1))  # the head is waited for first
+until [ "$(grep -c '^ray start' "$LOG")" -ge "$wanted" ]; do /bin/sleep 0.02; done
 cat "$NODES\"""",
     "sleep": 'echo " 1 node_c" >>"$NODES"',
     "seekr-tune": 'echo "seekr-tune $*" >>"$LOG"',
