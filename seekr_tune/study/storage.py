@@ -15,9 +15,8 @@ import json
 import logging
 import secrets
 import shutil
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from pyarrow import ArrowException
@@ -29,6 +28,7 @@ from seekr_tune.sequence.checkpoint import choose_intact, newest_intact
 from seekr_tune.sequence.remote import saved_at, send
 from seekr_tune.store import Stamp, Store
 from seekr_tune.study.layout import storage_path
+from seekr_tune.study.watch import polled
 
 PARTIAL = "steps.partial.jsonl"
 """The one result that also goes away."""
@@ -116,24 +116,10 @@ class Mirror:
         except _REFUSED as error:
             raise StudyError(f"{self._place}: cannot be used now ({error}); give the command again") from None
 
-    @contextmanager
-    def following(self) -> Iterator[None]:
+    def following(self) -> AbstractContextManager[None]:
         """For the time of the block, and when it ends, bring what is new. A store that fails for a while is waited
         for."""
-        ended = threading.Event()
-
-        def follow() -> None:
-            while not ended.wait(_PULL_SECONDS):
-                self._try_to_pull()
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-            self._try_to_pull()
+        return polled(self._try_to_pull, _PULL_SECONDS)
 
     def complete(self) -> None:
         """Bring a finished run's last checkpoint, and then the record that says so.

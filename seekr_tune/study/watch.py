@@ -13,9 +13,27 @@ _POLL_SECONDS = 0.5
 
 
 @contextmanager
+def polled(look: Callable[[], None], seconds: float) -> Iterator[None]:
+    """For the time of the block, call `look` every so many seconds, and once more when it ends."""
+    ended = threading.Event()
+
+    def poll() -> None:
+        while not ended.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        look()
+
+
+@contextmanager
 def watched(path: Path, on_task: Callable[[TrialRecord], None]) -> Iterator[None]:
     """For the time of the block, call `on_task` with the record at `path` whenever more tasks are finished."""
-    ended = threading.Event()
     seen = read_record(path).tasks_done if path.is_file() else 0
 
     def look() -> None:
@@ -25,15 +43,5 @@ def watched(path: Path, on_task: Callable[[TrialRecord], None]) -> Iterator[None
             seen = record.tasks_done
             on_task(record)
 
-    def watch() -> None:
-        while not ended.wait(_POLL_SECONDS):
-            look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with polled(look, _POLL_SECONDS):
         yield
-    finally:
-        ended.set()
-        thread.join()
-        look()
