@@ -32,6 +32,8 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
     "trials": {
         "trial": _TEXT,
         "role": _TEXT,
+        "configuration": _TEXT,
+        "replicate": _COUNT,
         "status": _TEXT,
         "method": _TEXT,
         "semantics": _TEXT,
@@ -110,6 +112,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "peak_memory_bytes": _COUNT,
         "model_flops": _REAL,
         "flops_utilisation": _REAL,
+        "shared_seconds": _REAL,
     },
     "steps": {
         "trial": _TEXT,

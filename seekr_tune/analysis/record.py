@@ -117,6 +117,8 @@ class TimingRow(Row):
     """Operations of the forward and backward passes of those tokens, over all workers."""
     flops_utilisation: float | None = None
     """Share of what the devices could have done in the steps' time; null where their peak is not known."""
+    shared_seconds: float = Field(0.0, ge=0)
+    """Time of training and scoring that this run was spared, because another run had done the same."""
 
     @property
     def step_seconds(self) -> float:
@@ -173,8 +175,14 @@ class TrialRecord(Row):
     """Key of the trial: its directory's name."""
     role: Role
     """`trial` was proposed by the search, `bound` is a reference beside it, `run` stands alone."""
+    configuration: str | None = None
+    """What it is a replicate of: the key of the trial or bound; null for a run that stands alone."""
+    replicate: int = Field(0, ge=0)
+    """Which replicate, from 0: its order, seed and memory draw stand in the config."""
     status: Status
-    """How far it came; only `finished` trials are ranked."""
+    """How far it came; only `finished` trials are ranked. `pruned`: stopped after a task, and may be revived."""
+    revived: bool = False
+    """Whether it was pruned once and then taken up again; it is not pruned any more."""
     method: str
     """`method.name` of the config."""
     semantics: str

@@ -29,9 +29,7 @@ def answer_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
             (or `kept` equals `positions`).
     """
     targets = labels[:, -logits.shape[1] :][:, 1:]
-    return cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    return cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
 def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

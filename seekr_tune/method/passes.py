@@ -148,10 +148,7 @@ def observe(
     losses = sample_cross_entropy(logits, tokens.labels)
     gradients = _output_gradients(losses.sum() * loss_scale, tap, semantics)
     energy = torch.stack(
-        [
-            semantics.gradient_energy(gradients[layer], tap.values[layer], tokens.attention_mask)
-            for layer in layers
-        ],
+        [semantics.gradient_energy(gradients[layer], tap.values[layer], tokens.attention_mask) for layer in layers],
         dim=1,
     )
     return Observation(

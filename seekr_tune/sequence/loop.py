@@ -261,5 +261,3 @@ def _require_learnable(task: str, examples: Sequence[EncodedExample], positions:
                 f"task {task!r}, train row {row}: has {length} tokens, the model {positions} positions; "
                 "lower recipe.max_prompt_tokens or recipe.max_answer_tokens"
             )
-
-

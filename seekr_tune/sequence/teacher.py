@@ -168,9 +168,7 @@ class Teacher:
         weight = self._workers.world_size if chunk.positions else 0
         scale = weight / accumulation_steps(self._config, self._semantics)
         with self._workers.precision():
-            return observe(
-                self._loaded.model, chunk.tokens, chunk.queries, self._semantics, self._loaded.shape, scale
-            )
+            return observe(self._loaded.model, chunk.tokens, chunk.queries, self._semantics, self._loaded.shape, scale)
 
     def _logits(self, candidates: Sequence[Candidate]) -> dict[int, Tensor]:
         self._loaded.model.eval()

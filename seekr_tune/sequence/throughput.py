@@ -101,9 +101,7 @@ class StageClock:
         Args:
             records: all steps of the stage, those of earlier launches included; the other parts are those of this one.
         """
-        seconds = {
-            kind: sum(record.seconds for record in records if record.kind == kind) for kind in ("new", "replay")
-        }
+        seconds = {kind: sum(record.seconds for record in records if record.kind == kind) for kind in ("new", "replay")}
         flops = sum(record.flops for record in records)
         device_seconds = sum(seconds.values()) * self._workers.world_size
         device = self._workers.device

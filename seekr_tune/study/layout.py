@@ -66,8 +66,33 @@ def trial_key(number: int) -> str:
 
 
 def bound_key(method: str) -> str:
-    """Name of a reference run."""
+    """Name of a reference."""
     return f"bound-{method}"
+
+
+def run_key(configuration: str, replicate: int) -> str:
+    """Name of a replicate's run and directory; the first one is called as its configuration."""
+    return f"{configuration}-r{replicate}" if replicate else configuration
+
+
+def stop_path(directory: Path) -> Path:
+    """While it is there, the runs of a study save what they have and end."""
+    return directory / "study" / "stop"
+
+
+def openings_path(directory: Path) -> Path:
+    """When, and for what, the test split of a study was opened."""
+    return directory / "study" / "openings.json"
+
+
+def final_path(directory: Path) -> Path:
+    """The runs of `finalize`: laid out as a study's, with a ledger of their own."""
+    return directory / "final"
+
+
+def cache_path(directory: Path, cache: str | None) -> Path:
+    """First tasks and bounds that studies share: as `study.cache` says, else beside the study's directory."""
+    return Path(cache) if cache else directory.parent / ".cache"
 
 
 def is_study(directory: Path) -> bool:

@@ -32,6 +32,8 @@ def new_record(config: Config, request: TrialRequest, ray_trial_id: str | None =
     return TrialRecord(
         trial=request.key,
         role=request.role,
+        configuration=request.configuration,
+        replicate=request.replicate,
         status="running",
         method=config.method.name,
         semantics=config.method.semantics,

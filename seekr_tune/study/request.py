@@ -18,18 +18,24 @@ class TrialRequest:
     Attributes:
         key: its name, and that of its directory in a study.
         role: `trial` was proposed by the search, `bound` is a reference beside it, `run` stands alone.
-        values: config paths in which it differs from the experiment.
+        values: config paths in which its configuration differs from the experiment.
         number: number of the Optuna trial; None unless the role is `trial`.
+        configuration: key of the trial or bound that it is a replicate of; None for a run that stands alone.
+        replicate: which one, from 0.
+        setting: config paths that make it this replicate: tasks in their order, seed, memory draw.
     """
 
     key: str
     role: Role
     values: Mapping[str, Any] = field(default_factory=dict)
     number: int | None = None
+    configuration: str | None = None
+    replicate: int = 0
+    setting: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self, experiment: Config) -> Config:
         """The experiment as this run sees it."""
-        return with_values(experiment, self.values, origin=self.key)
+        return with_values(experiment, {**self.setting, **self.values}, origin=self.key)
 
     @property
     def params(self) -> dict[str, Any]:

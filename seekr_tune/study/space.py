@@ -27,7 +27,7 @@ from seekr_tune.experiment import parse_config, read_yaml_mapping, require_path,
 Scalar = StrictBool | StrictInt | StrictFloat | str | None
 """What Optuna can store of one parameter."""
 
-_NOT_SEARCHABLE = ("name", "stream.tasks", "study", "training", "evaluation")
+_NOT_SEARCHABLE = ("name", "memory_draw", "stream.tasks", "study", "training", "evaluation")
 """Fields that must be equal in all trials of a study: how it runs and how its trials are measured."""
 
 

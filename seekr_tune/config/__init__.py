@@ -1,0 +1,135 @@
+"""The one schema: what an experiment file may say.
+
+The paths of these fields (`method.replay_percent`, ...) are the keys of experiment files, of `--set` and of search
+spaces alike. Values are checked where they enter; what needs the data or the model (a head budget above the
+model's heads) is checked when those are loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from seekr_tune.config.learning import (
+    Columns,
+    Limits,
+    LoraConfig,
+    MethodConfig,
+    ModelConfig,
+    RecipeConfig,
+    StreamConfig,
+)
+from seekr_tune.config.running import EvaluationConfig, TrainingConfig
+from seekr_tune.config.section import (
+    Count,
+    Direction,
+    Fraction,
+    MethodName,
+    MetricName,
+    Section,
+    SelectionName,
+    SemanticsName,
+    Split,
+)
+from seekr_tune.config.study import (
+    FinalConfig,
+    PruningConfig,
+    RacingConfig,
+    ReplicatesConfig,
+    SamplerName,
+    StoppingRule,
+    StudyConfig,
+)
+
+__all__ = [
+    "Columns",
+    "Config",
+    "Count",
+    "Direction",
+    "EvaluationConfig",
+    "FinalConfig",
+    "Fraction",
+    "Limits",
+    "LoraConfig",
+    "MethodConfig",
+    "MethodName",
+    "MetricName",
+    "ModelConfig",
+    "PruningConfig",
+    "RacingConfig",
+    "RecipeConfig",
+    "ReplicatesConfig",
+    "SamplerName",
+    "Section",
+    "SelectionName",
+    "SemanticsName",
+    "Split",
+    "StoppingRule",
+    "StreamConfig",
+    "StudyConfig",
+    "TrainingConfig",
+]
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: str = Field("experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the experiment; part of the default output directory."""
+    seed: int = Field(0, ge=0)
+    """Seed of data order, memory draws, query rows and the built-in data."""
+    memory_draw: int = Field(0, ge=0)
+    """Which of the random replay memories of this seed: only the stored samples differ. `official` knows no other."""
+    stream: StreamConfig
+    model: ModelConfig = ModelConfig()
+    recipe: RecipeConfig = RecipeConfig()
+    method: MethodConfig = MethodConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    study: StudyConfig = StudyConfig()
+
+    @model_validator(mode="after")
+    def _official_gradients_are_whole(self) -> Self:
+        if self.method.semantics == "official" and self.training.strategy == "fsdp":
+            raise ValueError(
+                "training.strategy 'fsdp' cannot run method.semantics 'official': the release lets gradients wait "
+                "from step to step, and fsdp keeps only reduced shards of them; set strategy to ddp"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_worker_has_samples(self) -> Self:
+        if self.recipe.batch_size < self.training.workers:
+            raise ValueError(
+                f"recipe.batch_size is {self.recipe.batch_size}, so some of the {self.training.workers} "
+                "training.workers would never have a sample; raise it, or take fewer workers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_epoch_count_per_task(self) -> Self:
+        epochs, tasks = self.recipe.epochs, self.stream.tasks
+        if isinstance(epochs, tuple) and len(epochs) != len(tasks):
+            raise ValueError(
+                f"recipe.epochs lists {len(epochs)} numbers for {len(tasks)} tasks; give one, or one for each task"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _official_memory_is_not_drawn(self) -> Self:
+        if self.method.semantics == "official" and max(self.memory_draw + 1, self.study.replicates.memory_draws) > 1:
+            raise ValueError(
+                "method.semantics 'official' stores the first samples of each task, so there is one memory only; set "
+                "memory_draw to 0 and study.replicates.memory_draws to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trials_see_one_another(self) -> Self:
+        if self.training.storage_path is not None and self.study.pruning.rule != "none":
+            raise ValueError(
+                "study.pruning compares trials by their directories, which workers with a training.storage_path do not "
+                "see; set study.pruning.rule to none, or drop storage_path"
+            )
+        return self

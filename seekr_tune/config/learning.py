@@ -1,0 +1,184 @@
+"""What is learned, and how: the stream, the model, the recipe and the method."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from seekr_tune.config.section import (
+    Count,
+    Fraction,
+    MethodName,
+    MetricName,
+    Section,
+    SelectionName,
+    SemanticsName,
+    Split,
+)
+
+
+class Limits(Section):
+    """Caps on the rows of each split, taken from its start; null reads all."""
+
+    train: Count | None = None
+    """Most rows of a task's `train` split."""
+    eval: Count | None = None
+    """Most rows of a task's `eval` split."""
+    test: Count | None = None
+    """Most rows of a task's `test` split."""
+
+    def of(self, split: Split) -> int | None:
+        """The cap of one split, or None for all of its rows."""
+        return {"train": self.train, "eval": self.eval, "test": self.test}[split]
+
+
+class Columns(Section):
+    """Names of the two fields of a row."""
+
+    prompt: str = "prompt"
+    """Field that holds the input text."""
+    answer: str = "answer"
+    """Field that holds the text to be learned."""
+
+
+class StreamConfig(Section):
+    """Which tasks are learned, in which order, and how they are scored."""
+
+    source: Literal["builtin", "trace_json", "datasets", "jsonl", "parquet"] = "builtin"
+    """Where tasks come from: the built-in generator, or files under `root` in one of four layouts."""
+    root: str | None = None
+    """Directory of the tasks (or a hub name for `datasets`); not used by `builtin`. Null: still to be given."""
+    tasks: tuple[str, ...] = Field(min_length=1)
+    """Tasks in learning order, each named by its folder under `root`; sub-folders are allowed."""
+    metrics: dict[str, MetricName] = Field(default_factory=dict)
+    """Metric of a task; a task that is not listed is scored by `exact_match`."""
+    limits: Limits = Limits()
+    """Caps on the rows of each split."""
+    columns: Columns = Columns()
+    """Field names of a row."""
+
+    @model_validator(mode="after")
+    def _tasks_are_distinct(self) -> Self:
+        twice = sorted({task for task in self.tasks if self.tasks.count(task) > 1})
+        if twice:
+            raise ValueError(f"tasks must differ, but {twice[0]!r} is listed twice; drop one of them")
+        return self
+
+    def metric_of(self, task: str) -> MetricName:
+        """The metric of one task."""
+        return self.metrics.get(task, "exact_match")
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (PEFT); only they are trained and saved."""
+
+    rank: PositiveInt = 8
+    """Rank of each adapter."""
+    alpha: PositiveInt = 16
+    """Scale: the adapter's output is multiplied by alpha / rank."""
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Dropout before each adapter."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Modules that get an adapter, by name."""
+
+
+class ModelConfig(Section):
+    """The base model that learns the stream."""
+
+    path: str | None = "builtin"
+    """A directory, a hub name, or `builtin` for the model that ships with the package. Null: still to be given."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the weights, of their gradients and of the optimizer's moments."""
+    compute_dtype: Literal["float32", "bfloat16"] | None = None
+    """Precision of forward and backward passes; null: that of the weights. `bfloat16` over float32 weights is the usual
+    mixed precision on GPUs."""
+    lora: LoraConfig | None = None
+    """Adapter settings; null trains all weights."""
+
+    @model_validator(mode="after")
+    def _compute_is_not_finer_than_the_weights(self) -> Self:
+        if self.dtype == "bfloat16" and self.compute_dtype == "float32":
+            raise ValueError("compute_dtype float32 needs float32 weights; set dtype to float32, or drop compute_dtype")
+        return self
+
+
+class RecipeConfig(Section):
+    """How one task is trained. Belongs to the recipe, not to the search: tune it on `seqft`, then freeze it."""
+
+    epochs: Count | tuple[Count, ...] = 1
+    """Passes over a task's train split: one number, or one for each task."""
+    learning_rate: PositiveFloat = 1e-5
+    """Peak learning rate of AdamW."""
+    batch_size: PositiveInt = 16
+    """New-task samples of one optimizer step, over all workers."""
+    micro_batch_size: PositiveInt | None = None
+    """Samples of one forward pass on one worker; null takes the whole share of the step."""
+    replay_batch_size: PositiveInt = 4
+    """Replay samples of one replay step, over all workers. Smaller means more replay updates for the same samples."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW moment decays."""
+    weight_decay: NonNegativeFloat = 0.0
+    """AdamW weight decay."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Clip the global gradient norm to this; null does not clip."""
+    lr_schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    """Learning-rate schedule within a task (transformers)."""
+    warmup_steps: int = Field(0, ge=0)
+    """Optimizer steps of warm-up at the start of each schedule."""
+    reset_optimizer: bool | None = None
+    """Start each task with a fresh optimizer; null: as the semantics say (corrected resets, official keeps)."""
+    max_prompt_tokens: PositiveInt = 512
+    """Longer prompts are cut on the left."""
+    max_answer_tokens: PositiveInt = 64
+    """Longest answer, EOS included; also the most tokens that evaluation generates."""
+    pad_to_multiple_of: PositiveInt = 8
+    """Batches are padded on the left to a multiple of this length."""
+
+    def epochs_of(self, index: int) -> int:
+        """Passes over the train split of task `index`."""
+        return self.epochs if isinstance(self.epochs, int) else self.epochs[index]
+
+
+class MethodConfig(Section):
+    """What keeps the old tasks alive."""
+
+    name: MethodName = "seekr"
+    """`seqft` no replay, `replay` samples only, `derpp` also logits, `seekr` also attention, `joint` all at once."""
+    semantics: SemanticsName = "corrected"
+    """`official` reproduces the authors' release number for number; `corrected` mends its quirks (docs/method.md)."""
+    replay_percent: float = Field(1.0, ge=0.0, le=100.0)
+    """Share of each task's train split that is kept in the replay memory, in percent."""
+    head_budget: Count | Fraction = 0.125
+    """Heads distilled, in total: a count (integer) or a fraction (0.125) of all heads."""
+    layer_ratio: float = Field(0.75, gt=0.0, le=1.0)
+    """Share of the layers that may hold selected heads."""
+    query_budget: Count | None = 100
+    """Query rows distilled per sample; null takes all."""
+    selection: SelectionName = "importance"
+    """What ranks the heads; `all` ignores the budgets."""
+    logit_weight: float = Field(0.5, ge=0.0, le=1.0)
+    """Weight of logit distillation; cross-entropy on replayed samples weighs 1 minus this (paper: 1 - lambda1)."""
+    attention_weight: NonNegativeFloat = 1000.0
+    """Weight of attention distillation (paper: lambda2)."""
+    replay_cycle: Count | None = None
+    """`official` only: one replay step every so many new steps; null: new batches / replay batches, rounded down."""
+
+    def in_effect(self) -> MethodConfig:
+        """The same settings with the parts that `name` leaves out set to zero."""
+        off: dict[MethodName, dict[str, float]] = {
+            "seqft": {"replay_percent": 0.0, "logit_weight": 0.0, "attention_weight": 0.0},
+            "joint": {"replay_percent": 0.0, "logit_weight": 0.0, "attention_weight": 0.0},
+            "replay": {"logit_weight": 0.0, "attention_weight": 0.0},
+            "derpp": {"attention_weight": 0.0},
+            "seekr": {},
+        }
+        return self.model_copy(update=off[self.name])
+
+    @model_validator(mode="after")
+    def _cycle_needs_official_schedule(self) -> Self:
+        if self.replay_cycle is not None and self.semantics != "official":
+            raise ValueError(
+                "replay_cycle is read by the official schedule only; drop it, or set method.semantics to official"
+            )
+        return self

@@ -1,0 +1,22 @@
+"""What all sections of the experiment file share: their base, and the types of their values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Fraction = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
+Split = Literal["train", "eval", "test"]
+MethodName = Literal["seqft", "replay", "derpp", "seekr", "joint"]
+SemanticsName = Literal["corrected", "official"]
+SelectionName = Literal["importance", "sensitivity", "forgettability", "random", "all"]
+MetricName = Literal["exact_match", "first_character", "first_word", "rouge_l", "edit_similarity", "sari"]
+Direction = Literal["maximize", "minimize"]
+
+
+class Section(BaseModel):
+    """A part of the experiment file: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

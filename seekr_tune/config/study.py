@@ -1,0 +1,147 @@
+"""Which settings are searched, how far each of them is tried, and what the result is worth."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from seekr_tune.config.section import Count, Direction, Section
+
+SamplerName = Literal["tpe", "gp", "nsgaii", "nsgaiii", "qmc", "random", "grid", "cmaes"]
+StoppingRule = Literal["none", "median", "halving"]
+Order = tuple[str, ...]
+
+
+class PruningConfig(Section):
+    """When a trial is stopped after a task. Trials are compared after the same number of tasks only."""
+
+    rule: StoppingRule = "none"
+    """`median`: worse than the median of the trials that came as far; `halving`: not among their best share."""
+    grace_tasks: Count = 2
+    """Tasks before the first comparison. Replay cannot change what the first task leaves."""
+    startup_trials: Count = 4
+    """Trials that must have come as far before any is stopped there."""
+    reduction_factor: Annotated[int, Field(strict=True, ge=2)] = 3
+    """`halving`: the best 1/n go on, compared after grace_tasks, n x grace_tasks, n^2 x grace_tasks, ... tasks."""
+
+
+class RacingConfig(Section):
+    """When a configuration gets no further replicates. Compared after the same number of replicates only."""
+
+    rule: StoppingRule = "median"
+    """As for pruning, on the mean over the replicates that both have."""
+    startup_trials: Count = 4
+    """Configurations that must have had as many replicates before any is stopped there."""
+    reduction_factor: Annotated[int, Field(strict=True, ge=2)] = 3
+    """`halving`: the best 1/n get their next replicate."""
+
+
+class ReplicatesConfig(Section):
+    """Runs of each configuration, one for each order, seed and memory draw; its objectives are their means."""
+
+    orders: tuple[Order, ...] = ()
+    """Learning orders; none: that of `stream.tasks`. Where there are some, `stream.tasks` counts only if listed."""
+    seeds: tuple[NonNegativeInt, ...] = ()
+    """Seeds; none: that of the experiment."""
+    memory_draws: Count = 1
+    """Random memories for each order and seed."""
+
+
+class FinalConfig(Section):
+    """What `seekr-tune finalize` scores on the test split."""
+
+    select: Literal["best", "pareto"] = "best"
+    """`best`: the best configurations in `by`; `pareto`: all that none beats in every objective."""
+    count: Count = 1
+    """`best`: how many (for each value of `for_each`)."""
+    by: str | None = None
+    """`best`: objective that decides; null: the first one."""
+    for_each: tuple[str, ...] = ()
+    """Config paths: choose among the configurations that agree in them; [method.name]: the best of each method."""
+    orders: tuple[Order, ...] = ()
+    """Learning orders of the final runs: needed by `held_out_orders`, which must not have tuned on them."""
+    seeds: tuple[NonNegativeInt, ...] = ()
+    """Seeds of the final runs; none: those of the replicates."""
+    memory_draws: Count = 1
+    """Random memories for each order and seed."""
+
+
+class StudyConfig(Section):
+    """Which settings are searched, and how they are compared."""
+
+    space: str | None = None
+    """Search-space file, relative to the experiment file."""
+    trials: PositiveInt = 10
+    """Trials in total."""
+    sampler: SamplerName = "tpe"
+    """Optuna sampler."""
+    sampler_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    """Options of the sampler, named as Optuna names them."""
+    objectives: dict[str, Direction] = Field(default={"op": "maximize"}, min_length=1)
+    """Ledger columns to optimise, each with its direction; several make a Pareto search."""
+    bounds: tuple[Literal["seqft", "joint"], ...] = ()
+    """Reference runs beside the trials, for each order and seed: no replay, and all tasks at once; they give the
+    normalised gain."""
+    replicates: ReplicatesConfig = ReplicatesConfig()
+    """Runs of each configuration."""
+    pruning: PruningConfig = PruningConfig()
+    """Stops hopeless trials after a task."""
+    racing: RacingConfig = RacingConfig()
+    """Spares hopeless configurations their later replicates."""
+    protocol: Literal["full", "prefix", "held_out_orders"] = "full"
+    """`full`: tune on the whole stream; `prefix`: on its first tasks, which are never scored later; `held_out_orders`:
+    on some orders, and report others."""
+    prefix_tasks: Annotated[int, Field(strict=True, ge=3)] | None = None
+    """`prefix`: how many tasks."""
+    final: FinalConfig = FinalConfig()
+    """Which configurations are scored on the test split, and where."""
+    share_first_stage: bool = True
+    """Train the first task once for all runs that cannot differ in it."""
+    cache: str | None = None
+    """Directory of first tasks and bounds that studies share; null: `.cache` beside the study's directory."""
+    disk_gigabytes: PositiveFloat | None = None
+    """Most that the study may keep on disk; checkpoints that nobody needs go first. Null: no limit."""
+    max_concurrent: PositiveInt | None = None
+    """Trials at the same time; null: as many as the machine's resources allow."""
+
+    @model_validator(mode="after")
+    def _protocol_is_complete(self) -> Self:
+        if self.protocol == "prefix" and self.prefix_tasks is None:
+            raise ValueError("protocol 'prefix' needs prefix_tasks: the number of tasks to tune on, 3 or more")
+        if self.protocol != "prefix" and self.prefix_tasks is not None:
+            raise ValueError(
+                f"prefix_tasks is of protocol 'prefix', but protocol is {self.protocol!r}; drop one of them"
+            )
+        if self.protocol == "held_out_orders" and not self.final.orders:
+            raise ValueError("protocol 'held_out_orders' needs final.orders: the orders that are not tuned on")
+        if self.protocol != "held_out_orders" and self.final.orders:
+            raise ValueError(
+                f"final.orders is of protocol 'held_out_orders', but protocol is {self.protocol!r}; drop one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_decides_is_an_objective(self) -> Self:
+        if self.final.by is not None and self.final.by not in self.objectives:
+            raise ValueError(
+                f"final.by is {self.final.by!r}, which is not an objective; give one of {', '.join(self.objectives)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replicates_differ(self) -> Self:
+        for name, values in (
+            ("replicates.orders", self.replicates.orders),
+            ("replicates.seeds", self.replicates.seeds),
+            ("final.orders", self.final.orders),
+            ("final.seeds", self.final.seeds),
+        ):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} lists a value twice; drop one of them")
+        held_out = set(self.final.orders) & set(self.replicates.orders)
+        if held_out:
+            raise ValueError(
+                f"final.orders and replicates.orders share {list(held_out.pop())}; held-out orders must not be tuned on"
+            )
+        return self
