@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from seekr_tune.experiment import dump_config, load_experiment, with_values
     from seekr_tune.sequence.loop import run_stream
     from seekr_tune.stream.sources import load_stream
+    from seekr_tune.study.single import run_experiment
     from seekr_tune.study.study import resume_study, start_study, study_status
-    from seekr_tune.study.trial import run_experiment
     from seekr_tune.validation import validate
 
 __version__ = "0.1.0"
@@ -34,7 +34,7 @@ _HOMES = {
     "load_stream": "stream.sources",
     "rank": "analysis.ranking",
     "resume_study": "study.study",
-    "run_experiment": "study.trial",
+    "run_experiment": "study.single",
     "run_stream": "sequence.loop",
     "start_study": "study.study",
     "study_status": "study.study",

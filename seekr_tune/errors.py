@@ -7,7 +7,8 @@
     │   ├── ModelError          a model or tokenizer that cannot be loaded or served
     │   ├── TrainingError       training diverged: a loss or gradient is not a number
     │   └── StudyError          a run or study directory, or what is asked of it
-    └── CheckpointError         a checkpoint whose files do not match its manifest
+    ├── CheckpointError         a checkpoint whose files do not match its manifest
+    └── Stopped                 nothing is wrong: the user ended a study or a run, which can be resumed; exit code 130
 
 Anything else that escapes is a fault of this project: exit code 1, with a traceback.
 """
@@ -45,3 +46,7 @@ class StudyError(UserError):
 
 class CheckpointError(SeekrTuneError):
     """A checkpoint is incomplete or does not match its manifest."""
+
+
+class Stopped(SeekrTuneError):
+    """The user ended a study or a run; the message says how to go on."""

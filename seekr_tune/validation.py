@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seekr_tune.config import Config, Split
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import with_values
+from seekr_tune.study.units import bytes_text
 
 if TYPE_CHECKING:  # commands that only read results need no torch
     from transformers import PretrainedConfig
@@ -49,6 +50,7 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
     findings = [Finding("schema", f"{experiment}: every field is known and in range"), _space(config, experiment)]
     stream = _load_stream(config)
     findings += _stream(config, stream)
+    findings += _protocol(config, stream is not None)
     model = _read_model(config)
     findings += _model(config, model)
     findings += _storage(config)
@@ -80,7 +82,10 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
         raise ConfigError(f"{experiment}: {names} still to be given; add --set {' '.join(wanted)}")
     _require_objectives(config)
     if search:
+        from seekr_tune.study.protocol import require_protocol
+
         space_of(config, experiment)
+        require_protocol(config)
     load_stream(config, ("train", *config.evaluation.splits))
     model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
     assert model is not None
@@ -125,7 +130,40 @@ def _space(config: Config, experiment: Path) -> Finding:
     if config.study.space is None:
         return Finding("space", "study.space is null: this experiment can be run, but not swept")
     space = space_of(config, experiment)
-    return Finding("space", f"{config.study.space}: searches {', '.join(space.dimensions)}")
+    limits = f"; keeps {', '.join(map(str, space.constraints))}" if space.constraints else ""
+    return Finding("space", f"{config.study.space}: searches {', '.join(space.dimensions)}{limits}")
+
+
+def _protocol(config: Config, has_data: bool) -> Iterator[Finding]:
+    """What a study of this experiment tunes on, and what it will report."""
+    if config.study.space is None:
+        return
+    from seekr_tune.study.protocol import final_settings, replicates, require_protocol, tuned_tasks
+
+    if not has_data:
+        yield Finding("protocol", f"{config.study.protocol}: not checked without the data", checked=False)
+        return
+    notes = require_protocol(config)
+    runs, final = replicates(config), final_settings(config)
+    tuned, reported = tuned_tasks(config), tuple(final[0]["stream.tasks"])
+    yield Finding(
+        "protocol",
+        f"{config.study.protocol}: tunes on {_runs_text(runs, config)} of each configuration, {', '.join(tuned)}; "
+        f"`finalize` scores test in {_runs_text(final, config)} of each finalist, {', '.join(reported)}",
+    )
+    for note in notes:
+        yield Finding("protocol", note, checked=False)
+
+
+def _runs_text(settings: Sequence[Mapping[str, Any]], config: Config) -> str:
+    """How many runs, and in how many orders, seeds and memory draws."""
+    if len(settings) == 1:
+        return "one run"
+    own = {"stream.tasks": config.stream.tasks, "seed": config.seed, "memory_draw": config.memory_draw}
+    names = {"stream.tasks": "orders", "seed": "seeds", "memory_draw": "memory draws"}
+    counts = {name: len({repr(setting.get(path, own[path])) for setting in settings}) for path, name in names.items()}
+    several = ", ".join(f"{count} {name}" for name, count in counts.items() if count > 1)
+    return f"{len(settings)} runs ({several})"
 
 
 def _load_stream(config: Config) -> TaskStream | None:
@@ -204,7 +242,7 @@ def _memory(config: Config, stream: TaskStream | None, model: PretrainedConfig |
     if stream is None and percent > 0:
         yield Finding("memory", _sample_text(config, size, longest), checked=False)
     else:
-        yield Finding("memory", f"the last checkpoint takes {_bytes(found.checkpoint)} on disk at most")
+        yield Finding("memory", f"the last checkpoint takes {bytes_text(found.checkpoint)} on disk at most")
 
 
 def _worker_text(config: Config, found: Footprint) -> str:
@@ -224,30 +262,22 @@ def _worker_text(config: Config, found: Footprint) -> str:
     loading = {"the whole model while it is loaded": found.loading}
     if config.training.resources_per_worker.get("GPU", 0) > 0:
         return (
-            f"a worker takes {_bytes(found.device)} on its GPU ({_parts(on_device)}), at most {_bytes(found.host)} in "
-            f"main memory ({_parts(in_memory | loading)})"
+            f"a worker takes {bytes_text(found.device)} on its GPU ({_parts(on_device)}), at most "
+            f"{bytes_text(found.host)} in main memory ({_parts(in_memory | loading)})"
         )
-    return f"a worker takes at most {_bytes(found.together)} ({_parts(on_device | in_memory)})"
+    return f"a worker takes at most {bytes_text(found.together)} ({_parts(on_device | in_memory)})"
 
 
 def _sample_text(config: Config, size: ModelSize, sample: SampleSize) -> str:
     from seekr_tune.sequence.footprint import row_bytes, signal_bytes
 
     rows = 2 * row_bytes(sample, size, config)
-    kept = f"each stored sample keeps at most {_bytes(signal_bytes(sample, size, config))} of teacher signals"
-    return f"{kept}, and takes {_bytes(rows)} until its task ends; the workers share them"
+    kept = f"each stored sample keeps at most {bytes_text(signal_bytes(sample, size, config))} of teacher signals"
+    return f"{kept}, and takes {bytes_text(rows)} until its task ends; the workers share them"
 
 
 def _parts(parts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {_bytes(number)}" for name, number in parts.items() if number) or "nothing"
-
-
-def _bytes(number: int) -> str:
-    """In powers of 1000, as disks and graphics cards are sold."""
-    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
-        if number >= factor:
-            return f"{number / factor:.3g} {unit}"
-    return f"{number / 1000:.3g} kB"
+    return ", ".join(f"{name} {bytes_text(number)}" for name, number in parts.items() if number) or "nothing"
 
 
 def _root_missing(config: Config) -> bool:

@@ -17,7 +17,10 @@ from seekr_tune.validation import require_ready
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "experiments" / "demo.yaml"
-COMMANDS = ("run", "sweep", "resume", "status", "validate", "ls", "rank")
+COMMANDS = (
+    *("plan", "run", "sweep", "resume", "stop", "status", "show", "revive", "finalize"),
+    *("validate", "ls", "rank", "extend"),
+)
 SMALL = (
     *("--set", "stream.tasks=[star, last]", "stream.metrics={}", "stream.limits.train=32", "stream.limits.eval=8"),
     *("recipe.epochs=1", "method.replay_percent=10"),
@@ -175,6 +178,37 @@ def test_a_fault_of_ours_ends_with_a_traceback_and_1() -> None:
     assert done.returncode == 1 and "Traceback" in done.stderr and "a fault" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        ("seekr_tune.errors.Stopped('runs/x: stopped; go on with `seekr-tune resume runs/x`')", 130, "runs/x: stopped"),
+        ("KeyboardInterrupt", 130, "ended by Ctrl-C"),
+        ("seekr_tune.errors.StudyError('runs/x: no space left')", 2, "error: runs/x: no space left"),
+    ],
+)
+def test_how_a_command_ends_is_one_line_and_its_exit_code(raised: str, code: int, said: str) -> None:
+    script = (
+        "import sys, seekr_tune.catalogue, seekr_tune.cli, seekr_tune.errors\n"
+        f"def ending(): raise {raised}\n"
+        "seekr_tune.catalogue.catalogue = ending\n"
+        "sys.exit(seekr_tune.cli.main(['ls']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["resume", "stop", "status", "show", "revive", "finalize"])
+def test_a_directory_without_a_study_is_refused_and_left_alone(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = ["trial-0000"] if command in ("show", "revive") else []
+    assert main([command, str(tmp_path / "nothing"), *trial]) == 2
+    err = capsys.readouterr().err
+    assert "holds no study" in err and len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.ray
 def test_a_study_from_start_to_ranking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = tmp_path / "study"
@@ -185,14 +219,21 @@ def test_a_study_from_start_to_ranking(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(sweep) == 2  # nothing is overwritten by accident
     err = capsys.readouterr().err
     assert f"seekr-tune resume {study}" in err and len(err.splitlines()) == 1
+    assert main([*sweep, "--set", "seed=5"]) == 2
+    assert "seed differs from it; put that back" in capsys.readouterr().err
 
     assert main(["run", str(DEMO), *SMALL, "--out", str(study)]) == 2
     assert "study" in capsys.readouterr().err
 
     assert main(["resume", str(study), "--trials", "3"]) == 0
     capsys.readouterr()
-    assert main(["status", str(study)]) == 0
-    assert "3" in capsys.readouterr().out
+    assert main(["status", str(study), "--watch", "60"]) == 0  # nobody runs it, so it is shown once
+    out = capsys.readouterr().out
+    assert out.startswith(f"demo ({study}): 4 finished of 4") and "test sealed" in out
+    assert main(["show", str(study), "trial-0002"]) == 0
+    assert "Optuna trial    2 (COMPLETE)" in capsys.readouterr().out
+    assert main(["stop", str(study)]) == 0
+    assert "nothing to stop" in capsys.readouterr().err
 
     assert main(["rank", str(study), "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
+from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint
 from seekr_tune.sequence.model import read_model_config
-from seekr_tune.validation import Finding, validate
+from seekr_tune.validation import Finding, require_ready, validate
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -57,3 +58,44 @@ def test_without_replay_no_sample_is_stored(llama: Path) -> None:
 
 def test_a_model_that_is_not_at_hand_says_nothing_of_memory() -> None:
     assert memory("trace_llama2_7b") == []
+
+
+def protocol(*assignments: str, name: str = "demo") -> list[Finding]:
+    path = EXPERIMENTS / f"{name}.yaml"
+    findings = validate(load_experiment(path, assignments), path)
+    return [finding for finding in findings if finding.subject == "protocol"]
+
+
+def test_what_is_tuned_on_and_what_is_reported_is_told() -> None:
+    (found,) = protocol()
+    assert "full: tunes on one run of each configuration, star, last, paren, second, first;" in found.text
+    (found,) = protocol(
+        "study.protocol=prefix", "study.prefix_tasks=3", "study.replicates={seeds: [1, 2], memory_draws: 3}"
+    )
+    assert "tunes on 6 runs (2 seeds, 3 memory draws) of each configuration, star, last, paren;" in found.text
+    assert "`finalize` scores test in 2 runs (2 seeds) of each finalist, second, first" in found.text
+
+
+def test_a_study_that_would_see_the_test_split_is_refused() -> None:
+    with pytest.raises(ConfigError, match="evaluation.splits lists test"):
+        protocol("evaluation.splits=[eval, test]")
+    path = EXPERIMENTS / "demo.yaml"
+    config = load_experiment(path, ("evaluation.splits=[eval, test]",))
+    with pytest.raises(ConfigError, match="evaluation.splits lists test"):
+        require_ready(config, path, search=True)
+    assert require_ready(config, path, search=False).evaluation.splits == ("eval", "test")  # a run may
+
+
+def test_without_the_data_the_protocol_is_not_checked() -> None:
+    (found,) = protocol(name="trace")
+    assert not found.checked
+
+
+def test_an_experiment_without_a_space_has_no_protocol() -> None:
+    assert protocol("study.space=null", "evaluation.splits=[test]") == []
+
+
+def test_the_constraints_of_a_space_are_told() -> None:
+    path = EXPERIMENTS / "methods.yaml"
+    (space,) = [finding for finding in validate(load_experiment(path), path) if finding.subject == "space"]
+    assert space.text.endswith("; keeps heads >= layers")

@@ -1,8 +1,9 @@
 """The ledger of a study: six Parquet tables, their schema in this one place.
 
-`trials` has one row a trial: what it was, what came out, what it cost, its config as JSON (`config`, exact) and as
-flat columns (`config.<path>`, typed by the schema as `flat.py` says). `scores`, `heads`, `replay`, `timing` and `steps`
-are the long tables behind it, joined by `trial`. Each file is replaced atomically and carries the schema version.
+`trials` has one row a run (each replicate of a configuration has its own): what it was, what came out, what it cost,
+its config as JSON (`config`, exact) and as flat columns (`config.<path>`, typed by the schema as `flat.py` says).
+`scores`, `heads`, `replay`, `timing` and `steps` are the long tables behind it, joined by `trial`. Each file is
+replaced atomically and carries the schema version.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "op_per_replayed_token": _REAL,
         "op_per_replayed_byte": _REAL,
         "wall_seconds": _REAL,
+        "shared_seconds": _REAL,
         "tokens_per_second": _REAL,
         "peak_memory_bytes": _COUNT,
         "flops_utilisation": _REAL,
@@ -145,8 +147,8 @@ def write_ledger(
 
     Args:
         directory: the study's (or run's) directory.
-        records: one record a trial, bounds included.
-        steps: steps by trial key; a trial that is absent has none.
+        records: one record a run, bounds included.
+        steps: steps by the run's key; a run that is absent has none.
         split: split of the scores in `trials`; None takes `eval` if it was scored, else `test`, trial by trial.
     """
     tables: dict[TableName, pa.Table] = {
@@ -209,6 +211,7 @@ def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]
     return {
         **own,
         **asdict(measure(record, split)),
+        "shared_seconds": sum(row.shared_seconds for row in record.timing),
         "tasks": list(record.tasks),
         "params": json.dumps(record.params),
         "config": json.dumps(record.config),

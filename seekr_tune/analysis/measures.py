@@ -34,12 +34,17 @@ FORMULAS: dict[str, str] = {
     "op_per_replayed_token": "op / replay_tokens; null without replay",
     "op_per_replayed_byte": "op / memory_bytes; null without replay",
     "wall_seconds": "time that the trial ran, summed over resumes",
+    "shared_seconds": "time of training and scoring that the trial was spared, because another run had done the same; "
+    "summed over tasks",
     "tokens_per_second": "tokens trained, new and replayed, in the time of the training steps; summed over tasks",
     "peak_memory_bytes": "most bytes at once on the fullest worker: of device memory on a GPU, resident on a CPU",
     "flops_utilisation": "operations of the forward and backward passes, by those that the devices could have done in "
     "the time of the training steps; null where their peak is not known",
+    "replicate": "which run of its configuration, from 0: one for each order, seed and memory draw",
+    "replicates": "finished runs of the configuration; its numbers are means over them",
+    "op_se": "standard error of op: sample standard deviation over the finished runs / sqrt(replicates); null for one",
     "normalised_gain": "(op - op_seqft) / (op_joint - op_seqft): share of the gap between the bounds that is closed; "
-    "null where joint training is not better than seqft",
+    "taken in each order and seed, then averaged; null where joint training is not better than seqft",
     "gain_per_replayed_sample": "(op - op_seqft) / distinct_replayed_samples; null without replay",
     "beats_seqft": "op > op_seqft",
     "op_seqft": "op of the bound without replay, in the same stream and with the same seed",

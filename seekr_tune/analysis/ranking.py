@@ -1,7 +1,8 @@
 """Which configurations are worth their replay: rank, Pareto front, gains against the bounds, study-level numbers.
 
-Rows are the `trials` table's rows as dicts, widened by the columns that compare trials with each other. Formulas are
-in `measures.FORMULAS`. Only finished trials are ranked; the bounds (`role` "bound") are references, never ranked.
+Rows are the `trials` table's rows as dicts, one for each configuration (replicates are averaged, as `configurations`
+says), widened by the columns that compare configurations with each other. Formulas are in `measures.FORMULAS`. Only
+finished configurations are ranked; the bounds (`role` "bound") are references, never ranked.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from seekr_tune.analysis.measures import quotient
+from seekr_tune.analysis.configurations import TrialRow, add_gains, by_configuration, is_point
 from seekr_tune.errors import StudyError
-from seekr_tune.stream.metrics import normalised_gain
-
-TrialRow = dict[str, Any]
-"""One trial: a value for each column of the `trials` table and, once ranked, of `COMPARED`."""
 
 DEFAULT_COLUMN = "op_per_replayed_sample"
 TARGET_SHARES = (0.60, 0.75, 0.90)
 """Shares of the gap between the bounds whose price in samples is told."""
 
-COMPARED = ("rank", "pareto", "normalised_gain", "gain_per_replayed_sample", "beats_seqft", "op_seqft", "op_joint")
+COMPARED = (
+    "rank",
+    "pareto",
+    "replicates",
+    "op_se",
+    "normalised_gain",
+    "gain_per_replayed_sample",
+    "beats_seqft",
+    "op_seqft",
+    "op_joint",
+)
 """Columns that `rank` adds to each row."""
 
 _MORE_IS_BETTER = frozenset(
@@ -47,18 +54,18 @@ _MORE_IS_BETTER = frozenset(
         "gain_per_replayed_sample",
     }
 )
-_COMPARED_NUMBERS = ("normalised_gain", "gain_per_replayed_sample")
+_COMPARED_NUMBERS = ("normalised_gain", "gain_per_replayed_sample", "op_se")
 _STATUS_ORDER = {"finished": 0, "running": 1, "pruned": 2, "failed": 3}
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Trials in order, best first.
+    """Configurations in order, best first.
 
     Attributes:
         by: column that ordered them.
-        rows: finished trials with `rank` 1, 2, ..., then the others without rank.
-        bounds: the reference runs, by method and trial key.
+        rows: finished configurations with `rank` 1, 2, ..., then the others without rank.
+        bounds: the references, by method and key.
     """
 
     by: str
@@ -67,10 +74,10 @@ class Ranking:
 
 
 class Outcome(NamedTuple):
-    """A finished trial as a point: what it reached and what it kept."""
+    """A finished configuration as a point: what it reached and what it kept."""
 
     op: float
-    samples: int
+    samples: float
 
 
 @dataclass(frozen=True)
@@ -85,30 +92,33 @@ class StudyMeasures:
 
     hypervolume: float | None
     sample_range: tuple[float, float]
-    samples_to_target: Mapping[float, int | None]
+    samples_to_target: Mapping[float, float | None]
 
 
 def rank(trials: pa.Table, by: str = DEFAULT_COLUMN) -> Ranking:
-    """Order trials by a numeric column, the better first.
+    """Order configurations by a numeric column, the better first.
 
-    Finished trials without a value come after those with one. Ties go to the higher OP, then to the smaller trial
-    key. Trials that are running, pruned or failed come last and get no rank.
+    Finished ones without a value come after those with one. Ties go to the higher OP, then to the smaller key.
+    Those that are running, pruned (one of their replicates was, or they got no further ones) or failed come last and
+    get no rank.
 
     Args:
         trials: the `trials` table.
-        by: a numeric column of `trials`, or `normalised_gain` or `gain_per_replayed_sample`. Scores and gains are
-            better when higher; everything else (costs, forgetting, settings) is listed from low to high.
+        by: a numeric column of `trials`, or `normalised_gain`, `gain_per_replayed_sample` or `op_se`. Scores and gains
+            are better when higher; everything else (costs, forgetting, settings) is listed from low to high.
 
     Raises:
         StudyError: there is no such column, or it is not numeric.
     """
     _require_numeric(trials.schema, by)
-    every: list[TrialRow] = trials.to_pylist()
+    runs: list[TrialRow] = trials.to_pylist()
+    add_gains(runs)
+    every = by_configuration(runs)
+    for row in every:
+        compares = is_point(row) and row["op_seqft"] is not None
+        row["beats_seqft"] = row["op"] > row["op_seqft"] if compares else None
     bounds = [row for row in every if row["role"] == "bound"]
     rows = [row for row in every if row["role"] != "bound"]
-    references = _references(bounds)
-    for row in every:
-        _add_gains(row, references.get(_setting(row), {}))
     _mark_front(rows)
     ordered = sorted(rows, key=lambda row: _order(row, by))
     for place, row in enumerate(ordered, start=1):
@@ -126,11 +136,11 @@ def study_measures(ranking: Ranking, sample_range: tuple[float, float]) -> Study
         sample_range: lowest and highest number of distinct replayed samples that the hypervolume covers.
     """
     outcomes = _outcomes(ranking.rows)
-    seqft = [row["op"] for row in ranking.bounds if row["method"] == "seqft" and _is_point(row)]
+    seqft = [row["op"] for row in ranking.bounds if row["method"] == "seqft" and is_point(row)]
     gains = [
         (row["normalised_gain"], row["distinct_replayed_samples"])
         for row in ranking.rows
-        if _is_point(row) and row["normalised_gain"] is not None
+        if is_point(row) and row["normalised_gain"] is not None
     ]
     return StudyMeasures(
         hypervolume=hypervolume(outcomes, sample_range, fmean(seqft)) if seqft and outcomes else None,
@@ -151,7 +161,7 @@ def hypervolume(outcomes: Sequence[Outcome], sample_range: tuple[float, float], 
     below the range (0 samples too) counts from its start; one above the range does not count.
 
     Args:
-        outcomes: OP in percent and distinct replayed samples of finished trials.
+        outcomes: OP in percent and distinct replayed samples of finished configurations.
         sample_range: lowest and highest number of samples, 0 < lowest < highest.
         reference_op: OP in percent that is worth nothing, such as that of seqft.
 
@@ -170,17 +180,17 @@ def hypervolume(outcomes: Sequence[Outcome], sample_range: tuple[float, float], 
     return area
 
 
-def samples_to_target(gains: Sequence[tuple[float, int]], share: float) -> int | None:
+def samples_to_target(gains: Sequence[tuple[float, float]], share: float) -> float | None:
     """Fewest samples that closed at least `share` of the gap between the bounds; None where nothing did.
 
     Args:
-        gains: normalised gain and distinct replayed samples of finished trials.
+        gains: normalised gain and distinct replayed samples of finished configurations.
         share: the target, 0.75 for 75 % of the gap.
     """
     return min((samples for gain, samples in gains if gain >= share), default=None)
 
 
-def _by_samples(outcome: Outcome) -> tuple[int, float]:
+def _by_samples(outcome: Outcome) -> tuple[float, float]:
     return outcome.samples, outcome.op
 
 
@@ -190,7 +200,7 @@ def _dominates(one: Outcome, other: Outcome) -> bool:
 
 def _require_numeric(schema: pa.Schema, by: str) -> None:
     numeric = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
-    numeric += _COMPARED_NUMBERS
+    numeric = [name for name in numeric if name != "replicate"] + [*_COMPARED_NUMBERS]
     if by in numeric:
         return
     if by in schema.names:
@@ -204,36 +214,6 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(column for column in columns if not column.startswith("config.")) + ", config.<number>"
 
 
-def _setting(row: TrialRow) -> tuple[Any, ...]:
-    """What a trial and its bounds must share: tasks and their order, seed, and the split that was scored."""
-    return tuple(row["tasks"]), row["config.seed"], row["split"]
-
-
-def _references(bounds: Sequence[TrialRow]) -> dict[tuple[Any, ...], dict[str, float]]:
-    """By setting: OP of each bound's method; several runs of one bound in one setting are averaged."""
-    scores: dict[tuple[Any, ...], dict[str, list[float]]] = {}
-    for row in bounds:
-        if _is_point(row):
-            scores.setdefault(_setting(row), {}).setdefault(row["method"], []).append(row["op"])
-    return {key: {method: fmean(ops) for method, ops in methods.items()} for key, methods in scores.items()}
-
-
-def _is_point(row: TrialRow) -> bool:
-    return row["status"] == "finished" and row["op"] is not None
-
-
-def _add_gains(row: TrialRow, references: Mapping[str, float]) -> None:
-    seqft, joint = references.get("seqft"), references.get("joint")
-    known = _is_point(row)
-    row["normalised_gain"] = row["gain_per_replayed_sample"] = row["beats_seqft"] = None
-    row["op_seqft"], row["op_joint"] = seqft, joint
-    if known and seqft is not None:
-        row["gain_per_replayed_sample"] = quotient(row["op"] - seqft, row["distinct_replayed_samples"])
-        row["beats_seqft"] = row["op"] > seqft
-        if joint is not None:
-            row["normalised_gain"] = normalised_gain(row["op"], seqft, joint)
-
-
 def _mark_front(rows: Sequence[TrialRow]) -> None:
     """Flag the front; joint training gets no flag, for its 0 samples are no price: it sees all data at once."""
     for row in rows:
@@ -244,7 +224,7 @@ def _mark_front(rows: Sequence[TrialRow]) -> None:
 
 
 def _is_competitor(row: TrialRow) -> bool:
-    return _is_point(row) and row["method"] != "joint"
+    return is_point(row) and row["method"] != "joint"
 
 
 def _outcomes(rows: Sequence[TrialRow]) -> list[Outcome]:

@@ -13,8 +13,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.measures import FORMULAS
-from seekr_tune.analysis.ranking import Ranking, TrialRow
+from seekr_tune.analysis.ranking import Ranking
 
 _FIRST = (
     "rank",
@@ -24,6 +25,8 @@ _FIRST = (
     "method",
     "semantics",
     "op",
+    "op_se",
+    "replicates",
     "bwt",
     "distinct_replayed_samples",
     "replay_presentations",
@@ -43,7 +46,10 @@ _JSON_COLUMNS = ("config", "params")
 
 
 def terminal_table(ranking: Ranking) -> Table:
-    """The ranking for a terminal of 120 columns: bounds first, then trials in order; `*` marks the Pareto front."""
+    """The ranking for a terminal of 120 columns: bounds first, then configurations in order; `*` marks the front.
+
+    Where there are replicates, `n` says how many runs a row is the mean of, and op has its standard error.
+    """
     table = Table(
         title=f"Ranked by {ranking.by}",
         caption=_caption(ranking.by),
@@ -53,18 +59,19 @@ def terminal_table(ranking: Ranking) -> Table:
     )
     searched = _searched(ranking.rows)
     extra = [] if _is_shown(ranking.by) else [ranking.by]
-    for heading in ("#", "trial", "op", "bwt", "samples", "shown", "op/\nsample", "gain", "P"):
+    every = (*ranking.bounds, *ranking.rows)
+    replicated = any(row["replicates"] > 1 for row in every)
+    for heading in ("#", "trial", *["n"] * replicated, "op", "bwt", "samples", "shown", "op/\nsample", "gain", "P"):
         table.add_column(heading, justify="left" if heading == "trial" else "right", no_wrap=True)
     for path in (*searched, *extra):
         table.add_column(path.rsplit(".", 1)[-1].replace("_", "\n"), justify="right", overflow="fold")
     table.add_column("sec", justify="right", no_wrap=True)
-    every = (*ranking.bounds, *ranking.rows)
     with_status = any(row["status"] != "finished" for row in every)  # else the settings need the room
     if with_status:
         table.add_column("status", no_wrap=True)
     for row in every:
         status = [row["status"]] if with_status else []
-        table.add_row(*_cells(row, searched, extra), *status, style=None if row["rank"] else "dim")
+        table.add_row(*_cells(row, searched, extra, replicated), *status, style=None if row["rank"] else "dim")
     return table
 
 
@@ -94,15 +101,16 @@ def _searched(rows: Sequence[TrialRow]) -> list[str]:
     return list(dict.fromkeys(path for row in rows for path in json.loads(row["params"])))
 
 
-def _cells(row: TrialRow, searched: Sequence[str], extra: Sequence[str]) -> list[str]:
+def _cells(row: TrialRow, searched: Sequence[str], extra: Sequence[str], replicated: bool) -> list[str]:
     params: Mapping[str, Any] = json.loads(row["params"])
     return [
         str(row["rank"] or "-"),
         row["trial"],
-        _number(row["op"], "{:.2f}"),
+        *[str(row["replicates"])] * replicated,
+        _number(row["op"], "{:.2f}") + _error(row["op_se"]),
         _number(row["bwt"], "{:+.2f}"),
-        str(row["distinct_replayed_samples"]),
-        str(row["replay_presentations"]),
+        _count(row["distinct_replayed_samples"]),
+        _count(row["replay_presentations"]),
         _number(row["op_per_replayed_sample"], "{:.4g}"),
         _number(row["normalised_gain"], "{:.2f}"),
         "*" if row["pareto"] else "",
@@ -115,6 +123,7 @@ def _cells(row: TrialRow, searched: Sequence[str], extra: Sequence[str]) -> list
 def _is_shown(column: str) -> bool:
     return column in {
         "op",
+        "op_se",
         "bwt",
         "distinct_replayed_samples",
         "replay_presentations",
@@ -127,6 +136,15 @@ def _is_shown(column: str) -> bool:
 def _caption(by: str) -> str:
     shown = dict.fromkeys(("op_per_replayed_sample", "normalised_gain", by))
     return "\n".join(f"{column} = {FORMULAS[column]}" for column in shown if column in FORMULAS)
+
+
+def _count(value: float) -> str:
+    """A count, or the mean of several."""
+    return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f" ±{value:.2f}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -12,7 +12,8 @@ Curves of tasks (x = tasks done; 0 is before any training):
     score/<task>    score of each task that was evaluated, in percent
     op              mean score of the tasks learned so far, in percent; after the last task it is the trial's OP
     bwt             mean over the tasks learned before the last one of (score now - score when it was learned)
-    time/<part>     seconds of new and replay steps, distillation (part of replay), teacher, evaluation, checkpoint
+    time/<part>     seconds of new and replay steps, distillation (part of replay), teacher, evaluation, checkpoint;
+                    and `shared`: those that were spared, because another run had done the same
     memory/peak_bytes, throughput/flops_utilisation     of the fullest worker; share of the devices' peak
 
 `op` and `bwt` have no point where the scores they need were not evaluated.

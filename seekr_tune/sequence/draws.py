@@ -41,9 +41,15 @@ class Draws(Protocol):
 
 @dataclass(frozen=True)
 class SeededDraws:
-    """Reshuffled epochs, random nested memory, query rows without replacement."""
+    """Reshuffled epochs, random nested memory, query rows without replacement.
+
+    Attributes:
+        seed: of everything.
+        memory_draw: which of the seed's random memories; nothing else depends on it.
+    """
 
     seed: int
+    memory_draw: int = 0
 
     def epoch_order(self, task: str, epoch: int, size: int) -> list[int]:
         return _permutation(size, self.seed, "order", task, epoch)
@@ -53,7 +59,8 @@ class SeededDraws:
 
     def memory_samples(self, task: str, size: int, count: int) -> list[int]:
         # One permutation for every count: a smaller memory is a prefix of a larger one.
-        return _permutation(size, self.seed, "memory", task)[:count]
+        draw = (self.memory_draw,) if self.memory_draw else ()
+        return _permutation(size, self.seed, "memory", task, *draw)[:count]
 
     def query_rows(self, task: str, sample: int, length: int, budget: int | None) -> Tensor:
         chosen = _permutation(length, self.seed, "queries", task, sample)[:budget]
@@ -87,9 +94,9 @@ class FixedDraws(SeededDraws):
         return torch.from_numpy(np.sort(drawn)) - length
 
 
-def draws_of(semantics: Semantics, seed: int) -> Draws:
+def draws_of(semantics: Semantics, seed: int, memory_draw: int = 0) -> Draws:
     """The draws that belong to a reading of the method."""
-    return FixedDraws(seed) if semantics.draws == "fixed" else SeededDraws(seed)
+    return FixedDraws(seed) if semantics.draws == "fixed" else SeededDraws(seed, memory_draw)
 
 
 def _permutation(size: int, *key: object) -> list[int]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from seekr_tune.config import EvaluationConfig, Split
+from seekr_tune.config import Config, EvaluationConfig, Split
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import batches
+from seekr_tune.sequence.shared_scores import SharedScores
+from seekr_tune.sequence.state import InitialScores
 from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.collate import Encoder, collate_prompts
 from seekr_tune.stream.scoring import score
-from seekr_tune.stream.task import Task
+from seekr_tune.stream.task import Task, TaskStream
 
 
 def tasks_to_score(matrix: str, last: int, num_tasks: int) -> list[int]:
@@ -27,6 +30,59 @@ def tasks_to_score(matrix: str, last: int, num_tasks: int) -> list[int]:
     if matrix == "seen" or last == num_tasks - 1:
         return list(range(last + 1))
     return [last] if last >= 0 else []
+
+
+class Scorer:
+    """Scores the tasks of a stream when they are due.
+
+    Args:
+        config: what is scored, and when.
+        stream: the tasks.
+        loaded: the model, as it is when it is asked.
+        encoder: of prompts.
+        workers: the processes that share the prompts.
+    """
+
+    def __init__(
+        self, config: Config, stream: TaskStream, loaded: LoadedModel, encoder: Encoder, workers: Workers
+    ) -> None:
+        self._config, self._stream, self._loaded = config, stream, loaded
+        self._encoder, self._workers = encoder, workers
+
+    def rows(self, last: int, shared: SharedScores | None = None) -> dict[str, InitialScores]:
+        """By split, the scores that are due after task `last` (-1: before any training), NaN elsewhere.
+
+        Args:
+            shared: what other runs know of the model as it is now.
+        """
+        due = tasks_to_score(self._config.evaluation.matrix, last, len(self._stream))
+        rows: dict[str, InitialScores] = {}
+        with self._workers.whole(self._loaded.model):
+            for split in self._config.evaluation.splits:
+                rows[split] = np.full(len(self._stream), np.nan)
+                for index in due:
+                    rows[split][index] = self._score(split, self._stream[index], shared)
+        return rows
+
+    def _score(self, split: Split, task: Task, shared: SharedScores | None) -> float:
+        evaluation, limit = self._config.evaluation, self._config.recipe.max_answer_tokens
+
+        def score() -> float:
+            return score_task(self._loaded, self._encoder, task, split, evaluation, limit, self._workers)
+
+        return score() if shared is None else shared.get(self._subject(split, task), score)
+
+    def _subject(self, split: Split, task: Task) -> dict[str, Any]:
+        """What a score depends on besides the model."""
+        return {
+            "task": task.name,
+            "split": split,
+            "metric": task.metric,
+            "examples": [[example.prompt, example.answer] for example in task.splits[split]],
+            "batch_size": self._config.evaluation.batch_size,
+            "max_prompt_tokens": self._config.recipe.max_prompt_tokens,
+            "max_answer_tokens": self._config.recipe.max_answer_tokens,
+        }
 
 
 def score_task(

@@ -158,7 +158,7 @@ class CheckpointKeeper:
         Raises:
             CheckpointError: this save or the one before could not be written.
         """
-        self._settle()
+        self.settle()
         rank, world_size = self._workers.rank, self._workers.world_size
         files, parts = model_files(parameters or {}, learner.tensors, rank, world_size, copy=False)
         parts["memory"] = world_size
@@ -169,7 +169,7 @@ class CheckpointKeeper:
             files["samples.safetensors"] = tensor_file(sample_tensors(state.memory))
             files["state.json"] = partial(_write_json, document=document)
         self._write(Position(state.tasks_done), files)
-        self._settle()
+        self.settle()
 
     def save_steps(self, tasks_done: int, progress: Progress, parameters: Mapping[str, Tensor]) -> None:
         """Save where a stage stands: copied now, written while training goes on.
@@ -182,7 +182,7 @@ class CheckpointKeeper:
         Raises:
             CheckpointError: the save before could not be written.
         """
-        self._settle()
+        self.settle()
         rank, world_size = self._workers.rank, self._workers.world_size
         position = Position(tasks_done, len(progress.steps))
         files, parts = model_files(parameters, progress.learner.tensors, rank, world_size, copy=True)
@@ -191,6 +191,21 @@ class CheckpointKeeper:
             document = {"parts": parts, "base": base, **_counters(progress.learner)}
             files["progress.json"] = partial(_write_progress, document=document, steps=progress.steps)
         self._write(position, files)
+
+    def settle(self) -> None:
+        """Wait on every rank until what is being written is there.
+
+        Raises:
+            CheckpointError: on all ranks, if one of them could not write its share.
+        """
+        if self._writing is None:
+            return
+        name, error = self._writing.name, self._writing.error()
+        self._writing = None
+        failures = self._workers.gather(None if error is None else str(error))
+        told = dict.fromkeys(failure for failure in failures if failure is not None)
+        if told:
+            raise CheckpointError(f"{self._directory / name}: could not be written ({'; '.join(told)})") from error
 
     def close(self) -> None:
         """Wait for what is being written; nothing can be saved afterwards.
@@ -207,17 +222,6 @@ class CheckpointKeeper:
         """Begin to write this rank's share of a checkpoint; rank 0 lets it appear when all shares are there."""
         place = self._room.begin(position)
         self._writing = _Writing(place.name, lambda: self._room.write(place, files, self._kept))
-
-    def _settle(self) -> None:
-        """Wait on every rank for what is being written; an error of one rank is raised on all."""
-        if self._writing is None:
-            return
-        name, error = self._writing.name, self._writing.error()
-        self._writing = None
-        failures = self._workers.gather(None if error is None else str(error))
-        told = dict.fromkeys(failure for failure in failures if failure is not None)
-        if told:
-            raise CheckpointError(f"{self._directory / name}: could not be written ({'; '.join(told)})") from error
 
     def _restore_model(
         self, path: Path, document: Mapping[str, Any], parameters: Mapping[str, nn.Parameter]

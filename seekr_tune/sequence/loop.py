@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from seekr_tune.config import Config
-from seekr_tune.errors import DataError
 from seekr_tune.method.semantics import SEMANTICS, Semantics
 from seekr_tune.sequence.cadence import Cadence
 from seekr_tune.sequence.draws import Draws, draws_of
-from seekr_tune.sequence.evaluate import score_task, tasks_to_score
+from seekr_tune.sequence.evaluate import Scorer
+from seekr_tune.sequence.first_stage import FirstStage, SharedDirectories
 from seekr_tune.sequence.keeper import CheckpointKeeper, Room
 from seekr_tune.sequence.learner import Learner
-from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions
+from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions, require_learnable
 from seekr_tune.sequence.schedule import Stage, Step, plan_steps, stages_of, stored_samples
-from seekr_tune.sequence.state import InitialScores, Progress, StepRecord, StreamState, TaskHistory, TaskOutcome
+from seekr_tune.sequence.shared_scores import SharedScores
+from seekr_tune.sequence.state import Progress, Scores, StageTiming, StepRecord, StreamState, TaskHistory, TaskOutcome
+from seekr_tune.sequence.stopping import RunStopped, StopAsked, StopPoll
 from seekr_tune.sequence.teacher import Candidate, Lesson, Teacher
 from seekr_tune.sequence.throughput import StageClock
 from seekr_tune.sequence.workers import SingleProcess, Workers
@@ -58,10 +57,13 @@ class StreamRun:
         semantics: another reading of the method than the config's name stands for.
         draws: other random draws than the config's seed gives.
         room: where checkpoints are kept, for ranks that share no directory; None: in `directory`.
+        shared: where runs that begin alike share their beginning; needs `directory`. None shares nothing.
+        stop_asked: asked on rank 0 between steps; when it says so, the steps so far are saved, and `outcomes` ends.
 
     Attributes:
         state: what the newest checkpoint holds of the finished tasks; None where nothing was begun.
         unfinished: steps of the next task that it holds.
+        stopped: whether `outcomes` ended because `stop_asked` said so.
 
     Raises:
         ConfigError: settings that this model cannot meet.
@@ -79,9 +81,11 @@ class StreamRun:
         semantics: Semantics | None = None,
         draws: Draws | None = None,
         room: Room | None = None,
+        shared: SharedDirectories | None = None,
+        stop_asked: StopAsked | None = None,
     ) -> None:
         semantics = semantics or SEMANTICS[config.method.semantics]
-        draws = draws or draws_of(semantics, config.seed)
+        draws = draws or draws_of(semantics, config.seed, config.memory_draw)
         workers = workers or SingleProcess()
         recipe = config.recipe
         check_budgets(config, loaded.model.config)
@@ -94,9 +98,13 @@ class StreamRun:
         )
         self._encoded = [self._encoder.encode_all(task.train) for task in stream]
         for task, examples in zip(stream, self._encoded, strict=True):
-            _require_learnable(task.name, examples, num_positions(loaded.model.config))
+            require_learnable(task.name, examples, num_positions(loaded.model.config))
         self._learner = Learner(loaded, config, semantics, draws, workers)
         self._teacher = Teacher(loaded, config, semantics, draws, workers)
+        self._scorer = Scorer(config, stream, loaded, self._encoder, workers)
+        self._stop = StopPoll(stop_asked, workers)
+        self._first = FirstStage(shared, directory, workers, self._stop) if shared and directory else None
+        self.stopped = False
         self._keeper = (
             None
             if directory is None
@@ -109,7 +117,7 @@ class StreamRun:
             self.state, self.unfinished = restored.state.grown(len(stream)), restored.unfinished
             self._learner.restore(restored.learner)
 
-    def outcomes(self, on_step: OnStep | None = None) -> Iterator[TaskOutcome]:
+    def outcomes(self, on_step: OnStep | None = None) -> Generator[TaskOutcome]:
         """Learn what is left; yield after each task.
 
         Args:
@@ -119,22 +127,33 @@ class StreamRun:
             TrainingError: training diverged.
             CheckpointError: a checkpoint could not be written.
         """
-        state = self.state or self._begin()
         try:
+            state = self.state or self._begin()
             for stage in stages_of(self._config):
                 if stage.last >= state.tasks_done:
+                    if self._stop.is_asked():
+                        raise RunStopped
                     outcome = self._learn(stage, state, on_step)
                     state = outcome.state
                     yield outcome
+        except RunStopped:
+            self.stopped = True
         finally:
             if self._keeper:
                 self._keeper.close()
+            if self._first:
+                self._first.close()
 
     def _begin(self) -> StreamState:
         """Nothing learned; scores before any training, if the experiment asks for them."""
         splits, num_tasks = self._config.evaluation.splits, len(self._stream)
         state = StreamState.empty(num_tasks, *self._loaded.shape, splits)
-        state = replace(state, initial=self._scored(-1))
+        if self._first:
+            with self._first.base_turn():
+                initial = self._scorer.rows(-1, self._first.base_scores)
+        else:
+            initial = self._scorer.rows(-1)
+        state = replace(state, initial=initial)
         if self._keeper:
             self._keeper.save_stage(state, None, self._learner.state(inside_stage=False))
         return state
@@ -145,14 +164,17 @@ class StreamRun:
         candidates = self._candidates(stage)
         with clock.part("teacher"):
             rows_before = self._teacher.rows(candidates)
-        records = self._train(stage, state, on_step, clock)
+        # All tasks at once are no beginning that runs could share.
+        first = self._first if stage.tasks == (0,) and self._config.method.name != "joint" else None
+        records, spared = self._train(stage, state, on_step, clock, first)
         with clock.part("teacher"):
             lesson = self._teacher.remember(stage.name, candidates, rows_before, state.totals)
         with clock.part("evaluation"):
-            scores = {split: matrix.copy() for split, matrix in state.scores.items()}
-            for split, row in self._scored(stage.last).items():
-                scores[split][stage.last] = row
-        history = self._history(stage, records, lesson, clock)
+            scores = self._scores(stage, state, first.scores if first else None)
+        if first:
+            first.close()
+        timing = clock.timing(records, spared + (self._first.spared_scoring() if self._first else 0.0))
+        history = self._history(stage, records, lesson, clock.total(), timing)
         state = StreamState(
             tasks_done=stage.last + 1,
             totals=lesson.totals,
@@ -165,21 +187,54 @@ class StreamRun:
             self._keeper.save_stage(state, self._loaded.trainable(), self._learner.state(inside_stage=False))
         return TaskOutcome(stage.last, history.task, state, tuple(records), history.seconds)
 
-    def _train(self, stage: Stage, state: StreamState, on_step: OnStep | None, clock: StageClock) -> list[StepRecord]:
-        """All steps of a stage; those that an earlier launch took come from its checkpoint."""
+    def _train(
+        self, stage: Stage, state: StreamState, on_step: OnStep | None, clock: StageClock, first: FirstStage | None
+    ) -> tuple[list[StepRecord], float]:
+        """All steps of a stage, and the seconds of those that another run took for this one."""
         # Only now: the attention before the task had to be read with the weights that it started from.
-        progress = self._keeper.restore_steps(self._loaded.trainable()) if self._keeper else None
+        parameters = self._loaded.trainable()
+        progress = self._keeper.restore_steps(parameters) if self._keeper else None
         steps = self._plan(stage, len(state.memory))
+        if first is None:
+            return self._steps(stage, steps, state, progress, on_step, clock), 0.0
+        shared = first.take(parameters, len(steps))
+        if shared is not None:
+            self._learner.restore(shared.learner)
+            spared = shared.steps[len(progress.steps) if progress else 0 :]
+            for record in spared:
+                if on_step is not None:
+                    on_step(record)
+            return list(shared.steps), sum(record.seconds for record in spared)
+        first.begin(anew=progress is None)
+        records = self._steps(stage, steps, state, progress, on_step, clock)
+        first.keep(Progress(tuple(records), self._learner.state(inside_stage=False)), parameters, state)
+        return records, 0.0
+
+    def _steps(
+        self,
+        stage: Stage,
+        steps: Sequence[Step],
+        state: StreamState,
+        progress: Progress | None,
+        on_step: OnStep | None,
+        clock: StageClock,
+    ) -> list[StepRecord]:
+        """Take the steps of a stage; those that an earlier launch took come from its checkpoint."""
         records = list(progress.steps) if progress else []
         cadence = Cadence(self._config.training)
         for record in self._learner.learn(stage, steps, self._examples_of(stage), state.memory, progress):
             records.append(record)
             if on_step is not None:
                 on_step(record)
-            if self._keeper and cadence.is_due(record):
+            stop_now = self._stop.is_asked_after(record)
+            if self._keeper and (cadence.is_due(record) or stop_now):
                 with clock.part("checkpoint"):
                     now = Progress(tuple(records), self._learner.state(inside_stage=True))
                     self._keeper.save_steps(state.tasks_done, now, self._loaded.trainable())
+                    if stop_now:
+                        self._keeper.settle()
+            if stop_now:
+                raise RunStopped
         return records
 
     def _candidates(self, stage: Stage) -> list[Candidate]:
@@ -211,29 +266,16 @@ class StreamRun:
             offset += size
         return plan_steps(epochs, memory_size, self._config, stage.name, self._semantics, self._draws)
 
-    def _scored(self, last: int) -> dict[str, InitialScores]:
-        """By split, the scores that are due after task `last` (-1: before any training), NaN elsewhere."""
-        due = tasks_to_score(self._config.evaluation.matrix, last, len(self._stream))
-        rows: dict[str, InitialScores] = {}
-        with self._workers.whole(self._loaded.model):
-            for split in self._config.evaluation.splits:
-                rows[split] = np.full(len(self._stream), np.nan)
-                for index in due:
-                    rows[split][index] = self._score(split, index)
-        return rows
+    def _scores(self, stage: Stage, state: StreamState, shared: SharedScores | None) -> dict[str, Scores]:
+        """The score matrices, with what is due after a stage."""
+        scores = {split: matrix.copy() for split, matrix in state.scores.items()}
+        for split, row in self._scorer.rows(stage.last, shared).items():
+            scores[split][stage.last] = row
+        return scores
 
-    def _score(self, split: Literal["eval", "test"], index: int) -> float:
-        return score_task(
-            self._loaded,
-            self._encoder,
-            self._stream[index],
-            split,
-            self._config.evaluation,
-            self._config.recipe.max_answer_tokens,
-            self._workers,
-        )
-
-    def _history(self, stage: Stage, records: Sequence[StepRecord], lesson: Lesson, clock: StageClock) -> TaskHistory:
+    def _history(
+        self, stage: Stage, records: Sequence[StepRecord], lesson: Lesson, seconds: float, timing: StageTiming
+    ) -> TaskHistory:
         replayed = [record for record in records if record.kind == "replay"]
         return TaskHistory(
             task=self._config.stream.tasks[stage.last],
@@ -246,18 +288,6 @@ class StreamRun:
             presentations=sum(record.samples for record in replayed),
             replay_updates=len(replayed),
             replay_tokens=sum(record.tokens for record in replayed),
-            seconds=clock.total(),
-            timing=clock.timing(records),
+            seconds=seconds,
+            timing=timing,
         )
-
-
-def _require_learnable(task: str, examples: Sequence[EncodedExample], positions: int | None) -> None:
-    for row, example in enumerate(examples):
-        length = len(example.input_ids)
-        if length < 2:
-            raise DataError(f"task {task!r}, train row {row}: has no token to predict an answer from; drop the row")
-        if positions is not None and length > positions:
-            raise DataError(
-                f"task {task!r}, train row {row}: has {length} tokens, the model {positions} positions; "
-                "lower recipe.max_prompt_tokens or recipe.max_answer_tokens"
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PretrainedConfig
 
 from seekr_tune.config import Config, LoraConfig, ModelConfig
-from seekr_tune.errors import ConfigError, ModelError
+from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
 from seekr_tune.method.selection import resolve_budgets
 from seekr_tune.stream.builtin import builtin_model_directory
+from seekr_tune.stream.collate import EncodedExample
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,16 @@ def read_model_config(config: ModelConfig, *, fetch: bool = False) -> Pretrained
     return found
 
 
+def model_directory(config: ModelConfig) -> Path | None:
+    """Where the files of a model are; None for a hub name.
+
+    Raises:
+        ModelError: no such directory.
+    """
+    path = Path(_location(config))
+    return path if path.is_dir() else None
+
+
 def check_fit(config: Config, model: PretrainedConfig) -> None:
     """Refuse budgets and lengths that this model does not have.
 
@@ -128,6 +140,23 @@ def check_lengths(config: Config, model: PretrainedConfig) -> None:
             f"recipe.max_prompt_tokens + recipe.max_answer_tokens = {needed} exceeds the {available} positions of "
             f"model.path={config.model.path}; lower one of them"
         )
+
+
+def require_learnable(task: str, examples: Sequence[EncodedExample], positions: int | None) -> None:
+    """Refuse samples that nothing can be learned from, or that the model has no room for.
+
+    Raises:
+        DataError: naming the row.
+    """
+    for row, example in enumerate(examples):
+        length = len(example.input_ids)
+        if length < 2:
+            raise DataError(f"task {task!r}, train row {row}: has no token to predict an answer from; drop the row")
+        if positions is not None and length > positions:
+            raise DataError(
+                f"task {task!r}, train row {row}: has {length} tokens, the model {positions} positions; "
+                "lower recipe.max_prompt_tokens or recipe.max_answer_tokens"
+            )
 
 
 def num_positions(model: PretrainedConfig) -> int | None:

@@ -68,6 +68,8 @@ class StageTiming:
         model_flops: forward and backward passes of those tokens, over all ranks.
         flops_utilisation: their share of what the devices could have done in the steps' time; None where the peak of
             the device is not known.
+        shared_seconds: of training and scoring that were spared, because another run had done the same. Its steps
+            count in the seconds above, too: they are those of the run that took them.
     """
 
     new_seconds: float
@@ -80,6 +82,7 @@ class StageTiming:
     peak_memory_bytes: int
     model_flops: float
     flops_utilisation: float | None
+    shared_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -95,11 +95,12 @@ class StageClock:
         """Seconds so far."""
         return time.perf_counter() - self._started
 
-    def timing(self, records: Sequence[StepRecord]) -> StageTiming:
+    def timing(self, records: Sequence[StepRecord], shared_seconds: float = 0.0) -> StageTiming:
         """Where the time went; every rank calls this.
 
         Args:
             records: all steps of the stage, those of earlier launches included; the other parts are those of this one.
+            shared_seconds: that were spared.
         """
         seconds = {kind: sum(record.seconds for record in records if record.kind == kind) for kind in ("new", "replay")}
         flops = sum(record.flops for record in records)
@@ -116,6 +117,7 @@ class StageClock:
             peak_memory_bytes=max(self._workers.gather(peak_memory(device))),
             model_flops=flops,
             flops_utilisation=flops_utilisation(flops, device_seconds, device, self._dtype),
+            shared_seconds=shared_seconds,
         )
 
 

@@ -11,7 +11,7 @@ import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -52,6 +52,19 @@ def load_stream(config: Config, splits: Sequence[Split]) -> TaskStream:
         _check_no_leak(name, examples)
         tasks.append(Task(name, stream.metric_of(name), examples))
     return TaskStream(tuple(tasks))
+
+
+def has_split(config: Config, task: str, split: Split) -> bool:
+    """Whether a task has a split; the split itself is not opened."""
+    stream = config.stream
+    if stream.source == "builtin":
+        return True
+    _check_root(stream)
+    if stream.source == "datasets":
+        if _is_hub_name(stream):
+            return _hub_split(str(stream.root), task, split) is not None
+        return _dataset_files(_task_directory(stream, task), split) is not None
+    return os.path.isfile(_split_file(stream, task, split))
 
 
 def count_rows(stream: TaskStream) -> dict[str, dict[Split, int]]:
@@ -102,7 +115,7 @@ def _read_split(config: Config, task: str, split: Split) -> tuple[Example, ...]:
     if stream.source == "datasets":
         rows, where = _dataset_rows(stream, task, split)
     else:
-        path = _task_directory(stream, task) / f"{split}.{_SUFFIXES[stream.source]}"
+        path = _split_file(stream, task, split)
         _check_file(path, _root(stream))
         readers = {"trace_json": _json_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}
         rows, where = readers[stream.source](path), str(path)
@@ -165,6 +178,10 @@ def _is_hub_name(stream: StreamConfig) -> bool:
     root = stream.root or ""
     looks_like_path = root.startswith((".", "/", "~")) or root.count("/") > 1
     return stream.source == "datasets" and not looks_like_path and not os.path.isdir(_root(stream))
+
+
+def _split_file(stream: StreamConfig, task: str, split: Split) -> Path:
+    return _task_directory(stream, task) / f"{split}.{_SUFFIXES[stream.source]}"
 
 
 def _task_directory(stream: StreamConfig, task: str) -> Path:
@@ -263,31 +280,51 @@ def _dataset_rows(stream: StreamConfig, task: str, split: Split) -> tuple[Iterat
     if _is_hub_name(stream):
         return _hub_rows(str(stream.root), task, split), f"{stream.root} [{task}]"
     directory = _task_directory(stream, task)
+    found = _dataset_files(directory, split)
+    if found is None:
+        names = " or ".join(_DATASET_SPLITS[split])
+        there = ", ".join(sorted(os.listdir(directory))[:_SHOWN]) or "nothing"
+        raise DataError(f"{directory}: no data set split named {names} (the folder holds: {there}); add it")
+    builder, files = found
+    if builder is None:
+        return _saved_rows(files[0], _root(stream)), str(files[0])
+    for file in files:
+        _check_file(file, _root(stream))
+    return _built_rows(builder, files), str(files[0])
+
+
+def _dataset_files(directory: Path, split: Split) -> tuple[str | None, list[Path]] | None:
+    """Where a split lies in a task's folder: a folder of `save_to_disk` (no builder), or files and their builder."""
     for name in _DATASET_SPLITS[split]:
         if os.path.isfile(directory / name / "dataset_info.json"):
-            return _saved_rows(directory / name, _root(stream)), str(directory / name)
+            return None, [directory / name]
         for folder in (directory, directory / "data"):
             for suffix, builder in _DATASET_BUILDERS.items():
                 files = sorted([*folder.glob(f"{name}{suffix}"), *folder.glob(f"{name}-*{suffix}")])
                 if files:
-                    for file in files:
-                        _check_file(file, _root(stream))
-                    return _built_rows(builder, files), str(files[0])
-    names, there = " or ".join(_DATASET_SPLITS[split]), ", ".join(sorted(os.listdir(directory))[:_SHOWN]) or "nothing"
-    raise DataError(f"{directory}: no data set split named {names} (the folder holds: {there}); add it")
+                    return builder, files
+    return None
 
 
 def _hub_rows(root: str, task: str, split: Split) -> Iterator[Any]:
     import datasets
 
-    mend = f"give a directory, or a data set and configuration of the hub that can be reached from here, not {root!r}"
-    with _dataset_errors(f"{root} [{task}]", mend):
-        present = datasets.get_dataset_split_names(root, task)
-        found = next((name for name in _DATASET_SPLITS[split] if name in present), None)
+    with _hub_errors(root, task):
+        found = _hub_split(root, task, split)
         if found is None:
-            raise DataError(f"{root} [{task}]: no split {split!r}, only {', '.join(present)}; choose another data set")
+            present = ", ".join(datasets.get_dataset_split_names(root, task))
+            raise DataError(f"{root} [{task}]: no split {split!r}, only {present}; choose another data set")
         # streaming: otherwise every split is downloaded and prepared, the sealed one too
         yield from datasets.load_dataset(root, name=task, split=found, streaming=True)
+
+
+def _hub_split(root: str, task: str, split: Split) -> str | None:
+    """What the hub calls a split."""
+    import datasets
+
+    with _hub_errors(root, task):
+        present = datasets.get_dataset_split_names(root, task)
+    return next((name for name in _DATASET_SPLITS[split] if name in present), None)
 
 
 def _saved_rows(directory: Path, root: Path) -> Iterator[Any]:
@@ -305,6 +342,11 @@ def _built_rows(builder: str, files: Sequence[Path]) -> Iterator[Any]:
     with _dataset_errors(str(files[0]), f"write it again as {files[0].suffix[1:]}"):
         data_files = [str(file) for file in files]
         yield from datasets.load_dataset(builder, data_files=data_files, split="train", streaming=True)
+
+
+def _hub_errors(root: str, task: str) -> AbstractContextManager[None]:
+    mend = f"give a directory, or a data set and configuration of the hub that can be reached from here, not {root!r}"
+    return _dataset_errors(f"{root} [{task}]", mend)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class ProgressConsole:
 
     def __init__(self, console: Console | None, total: int, done: int = 0) -> None:
         self._console = console or Console(quiet=True)
-        self._total, self._done = total, done
+        self.total, self._done = total, done
         self._bar = Progress(
             TextColumn("runs"),
             BarColumn(),
@@ -87,18 +87,21 @@ class ProgressConsole:
         )
 
     def run_finished(self, record: TrialRecord) -> None:
-        """One line for a finished or failed run."""
+        """One line for a run that has ended."""
         self._done += 1
         self._bar.update(self._task, completed=self._done)
-        where = f"{record.trial}  {record.status} ({self._done}/{self._total})"
+        where = f"{record.trial}  {record.status} ({self._done}/{self.total})"
+        if record.status == "pruned":
+            after = f"after task {record.tasks_done}/{len(record.tasks)}  op {_percent(TaskProgress.of(record).op)}"
+            self._print(f"{where}  {after}  {record.wall_seconds:.1f} s  {_settings(record)}")
+            return
         if record.status == "failed":
             self._print(f"{where}  {shorten(record.error or '', 200)}")
             return
         measures = measure(record)
-        settings = ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in record.params.items())
         self._print(
             f"{where}  op {_percent(measures.op)}  {measures.distinct_replayed_samples} replayed samples"
-            f"  {record.wall_seconds:.1f} s  {settings or record.method}"
+            f"  {record.wall_seconds:.1f} s  {_settings(record)}"
         )
 
     def say(self, text: str) -> None:
@@ -111,6 +114,11 @@ class ProgressConsole:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} %"
+
+
+def _settings(record: TrialRecord) -> str:
+    settings = ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in record.params.items())
+    return settings or record.method
 
 
 def _short(value: object) -> str:

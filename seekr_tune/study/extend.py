@@ -24,7 +24,7 @@ from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.study.layout import extending_path, is_run, is_study, rejected_path, storage_path
-from seekr_tune.study.trial import run_experiment
+from seekr_tune.study.single import run_experiment
 
 _ACCEPTED = "accepted"
 """File in the working directory of an update that has passed the gate and is being published."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from seekr_tune.analysis.files import write_atomically
-from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, write_record
+from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, write_record
 from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.config import Config
-from seekr_tune.errors import StudyError
+from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, flatten, load_experiment
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.writing import remove_rooms
@@ -61,7 +61,7 @@ class TrialFiles:
         logging.getLogger("seekr_tune").addHandler(self._warnings)
         path = self._directory / "result.json"
         record = read_record(path) if path.is_file() else None
-        if record is not None and record.status == "finished":  # killed when all was done but the tidying
+        if record is not None and record.status in ("finished", "pruned"):  # killed when all was done but the tidying
             remove_rooms(self._directory / "checkpoints")
         return record
 
@@ -89,6 +89,33 @@ class TrialFiles:
             self._finish(record)
         write_record(self._directory / "result.json", record)
 
+    def leave(self, record: TrialRecord) -> None:
+        """What is known of a run that ends before its last task: stopped by the user, or pruned."""
+        assert self._board is not None
+        if record.status == "pruned":
+            self._finish(record)
+        write_record(self._directory / "result.json", record)
+
+    def take_over(self, record: TrialRecord, steps: Sequence[StepRow]) -> None:
+        """The files of a run whose results another one has found.
+
+        Args:
+            record: of a finished run.
+            steps: all its steps.
+        """
+        self.start(record.model_copy(update={"status": "running", "tasks_done": 0, "scores": (), "timing": ()}), ())
+        for number, stage in enumerate(record.timing, start=1):
+            rows = [row for row in steps if row.task_index == stage.task_index]
+            for row in rows:
+                self._log_row(row)
+            done = {"tasks_done": stage.task_index + 1, "timing": record.timing[:number]}
+            status = "finished" if number == len(record.timing) else "running"
+            self.finish_task(record.model_copy(update=done | {"status": status}), rows)
+
+    def steps(self) -> tuple[StepRow, ...]:
+        """Steps of the finished tasks."""
+        return read_steps(self._directory / "steps.jsonl")
+
     def close(self) -> None:
         """Give the directory back."""
         if self._steps is not None:
@@ -105,8 +132,11 @@ class TrialFiles:
         self._board = None
 
     def _log_step(self, step: StepRecord) -> None:
-        assert self._steps is not None and self._board is not None
         (row,) = step_rows([step])
+        self._log_row(row)
+
+    def _log_row(self, row: StepRow) -> None:
+        assert self._steps is not None and self._board is not None
         self._steps.append(row)
         self._board.log_step(row)
 
@@ -116,7 +146,12 @@ def _require_same_settings(directory: Path, config: Config) -> None:
     if not path.is_file():
         write_atomically(path, dump_config(config).encode())
         return
-    begun, now = flatten(load_experiment(path)), flatten(config)
+    try:
+        begun, now = flatten(load_experiment(path)), flatten(config)
+    except ConfigError as error:
+        raise StudyError(
+            f"{error}; it is damaged: restore it, or delete it if nothing was changed since the run was begun"
+        ) from None
     changed = [key for key in sorted({*begun, *now}) if begun.get(key) != now.get(key)]
     changed = [key for key in changed if not key.startswith(_MAY_CHANGE)]
     if changed:

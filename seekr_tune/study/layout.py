@@ -85,9 +85,9 @@ def openings_path(directory: Path) -> Path:
     return directory / "study" / "openings.json"
 
 
-def final_path(directory: Path) -> Path:
-    """The runs of `finalize`: laid out as a study's, with a ledger of their own."""
-    return directory / "final"
+def final_path(directory: Path, number: int = 1) -> Path:
+    """The runs of `finalize` (of the first, or of a later one): laid out as a study's, with a ledger of their own."""
+    return directory / ("final" if number == 1 else f"final-{number}")
 
 
 def cache_path(directory: Path, cache: str | None) -> Path:

@@ -42,7 +42,7 @@ def new_record(config: Config, request: TrialRequest, ray_trial_id: str | None =
         tasks=config.stream.tasks,
         optuna_number=request.number,
         ray_trial_id=ray_trial_id,
-        code_version=_code_version(),
+        code_version=code_version(),
     )
 
 
@@ -132,7 +132,8 @@ def _timing_row(history: TaskHistory) -> TimingRow:
     return TimingRow(task=history.task, task_index=history.index, **vars(history.timing))
 
 
-def _code_version() -> str:
+def code_version() -> str:
+    """Version of this package."""
     try:
         return metadata.version("seekr-tune")
     except metadata.PackageNotFoundError:

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.workers import Workers
 from seekr_tune.store import Stamp, Store
 from seekr_tune.study.files import TrialFiles
-from seekr_tune.study.storage import PARTIAL, fetch_results, local_stamps
+from seekr_tune.study.storage import PARTIAL, STOP, fetch_results, local_stamps
+
+_LOOK_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,29 @@ class SentFiles(TrialFiles):
     def finish_task(self, record: TrialRecord, steps: list[StepRow]) -> None:
         super().finish_task(record, steps)
         self._results.push()
+
+    def leave(self, record: TrialRecord) -> None:
+        super().leave(record)
+        self._results.push()
+
+
+class StopAtStore:
+    """Asks whether the process that follows the run wants it to stop; looks every few seconds, for a look costs.
+
+    Args:
+        place: of the run at the store.
+    """
+
+    def __init__(self, place: Store) -> None:
+        self._place = place
+        self._looked = time.monotonic()
+        self._asked = False
+
+    def __call__(self) -> bool:
+        if not self._asked and time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._asked = self._place.read(STOP) is not None
+            self._looked = time.monotonic()
+        return self._asked
 
 
 @contextmanager

@@ -1,54 +1,43 @@
-"""The bridge to Optuna: which trial is next, and what became of it. Knows nothing of Ray.
+"""The bridge to Optuna: which run is next, and what became of it. Knows nothing of Ray.
 
-The truth of a study is its Optuna journal plus one directory per trial. Everything here can be repeated: a queue that
-is built again over the same journal and directories goes on where the killed one stood, hands out no trial twice and
-tells none twice.
+The truth of a study is its Optuna journal plus one directory per run. Everything here can be repeated: a queue that is
+built again over the same journal and directories goes on where the killed one stood, hands out no run twice and tells
+no trial twice.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from seekr_tune.analysis.record import TrialRecord, write_record
-from seekr_tune.config import Config, StudyConfig
+from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
-from seekr_tune.experiment import flatten
-from seekr_tune.study.layout import bound_key, journal_path, result_path, trial_key
-from seekr_tune.study.objectives import OBJECTIVES, objective_values
-from seekr_tune.study.outcome import read_record_of
+from seekr_tune.experiment import load_experiment, with_values
+from seekr_tune.study.fidelity import at_position
+from seekr_tune.study.journal import note_given, open_study, record_or_aside, trial_number
+from seekr_tune.study.judge import Judge
+from seekr_tune.study.layout import bound_key, experiment_path, result_path, run_key, trial_key
+from seekr_tune.study.objectives import objective_values
+from seekr_tune.study.protocol import replicates, settings_of_bounds
 from seekr_tune.study.request import TrialRequest
+from seekr_tune.study.resolution import Resolver, refusal
+from seekr_tune.study.samplers import DistinctSampler, make_sampler, own_seed_of
 from seekr_tune.study.space import Space
 
-_MAY_CHANGE = ("study.trials", "study.max_concurrent", "study.space", "training.")
-"""What may differ between two launches of one study: how much and where it runs, never what a trial is."""
-
-_STUDY_NAME = "seekr-tune"
-"""One journal holds one study, whatever the experiment is called."""
-
-_MAX_DRAWS = 10
-"""Draws of a sampler that keeps proposing what was tried already, before random draws take its place."""
-
-_MAX_RANDOM_DRAWS = 100
-"""Random draws after which a repeated configuration is accepted: the space is then as good as used up."""
+__all__ = ["TrialQueue", "open_study", "revive"]
 
 
 @dataclass
 class TrialQueue:
-    """What is still to be run: unfinished trials first, then bounds, then new trials up to the total.
+    """What is still to be run: unfinished runs, then bounds, further replicates, and new trials up to the total.
 
     Args:
         study: the Optuna study; only one queue at a time may use it.
@@ -61,210 +50,279 @@ class TrialQueue:
     space: Space
     config: Config
     directory: Path
-    _unfinished: deque[TrialRequest] = field(default_factory=deque, init=False)
+    _ready: deque[TrialRequest] = field(default_factory=deque, init=False)
     _bounds: deque[TrialRequest] = field(default_factory=deque, init=False)
+    _live: dict[str, TrialRequest] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        if not self.study.get_trials(deepcopy=False) and self.space.published():
-            self.study.enqueue_trial(self.space.published())
+        self._settings = replicates(self.config)
+        first = with_values(self.config, self._settings[0], origin="study.replicates")
+        self.space = self.space.within(first)
+        self._resolver, self._judge = Resolver(first), Judge(self.config, self.directory)
+        self._resolved: dict[int, str] = {}
+        note_given(self.directory, self.study)
+        self._enqueue_published()
         for trial in self.study.get_trials(states=[TrialState.RUNNING]):
             self._take_up(trial)
-        for bound in self.config.study.bounds:
-            request = TrialRequest(bound_key(bound), "bound", {"method.name": bound})
-            record = self.record(request.key)
-            if record is not None and record.status == "failed":  # no search depends on it: it may be tried again
-                record = record.model_copy(update={"status": "running", "error": None})
-                write_record(result_path(self.directory, request.key), record)
-            if record is None or record.status != "finished":
-                self._bounds.append(request)
+        for trial in self.study.get_trials(states=[TrialState.PRUNED]):
+            self._settle(trial)
+        self._settle_twins()
+        self._find_bounds()
 
     @property
     def num_asked(self) -> int:
-        """Trials that the search has proposed so far, over all launches."""
-        return sum(trial.state != TrialState.WAITING for trial in self.study.get_trials(deepcopy=False))
+        """Trials that the search has proposed so far, over all launches; what it was told of others does not count."""
+        return sum(_counts(trial) and trial.state != TrialState.WAITING for trial in self._trials())
 
     @property
     def num_left(self) -> int:
-        """Requests that `next` will still hand out."""
-        return len(self._unfinished) + len(self._bounds) + max(0, self.config.study.trials - self.num_asked)
+        """Requests that `next` may still hand out, at most: a race may spare some."""
+        new = max(0, self.config.study.trials - self.num_asked) * len(self._settings)
+        later = [request for request in (*self._ready, *self._live.values()) if request.role == "trial"]
+        further = sum(len(self._settings) - 1 - request.replicate for request in later)
+        return len(self._ready) + len(self._bounds) + further + new
+
+    @property
+    def total(self) -> int:
+        """Runs of the whole study, bounds included, at most."""
+        bounds = len(self.config.study.bounds) * len(settings_of_bounds(self._settings))
+        return bounds + max(self.config.study.trials, self.num_asked) * len(self._settings)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every run that was handed out has ended, and nothing will be handed out any more."""
+        return not (self._ready or self._bounds or self._live) and self.num_asked >= self.config.study.trials
 
     def next(self) -> TrialRequest | None:
-        """The next run, or None when all have been handed out."""
-        for waiting in (self._unfinished, self._bounds):
+        """The next run; None where there is none now, though there may be when another one has ended."""
+        request = self._next()
+        if request is not None:
+            self._live[request.key] = request
+        return request
+
+    def _next(self) -> TrialRequest | None:
+        if self._ready and self._was_begun(self._ready[0]):
+            return self._ready.popleft()
+        for waiting in (self._bounds, self._ready):
             if waiting:
                 return waiting.popleft()
-        if self.num_asked >= self.config.study.trials:
-            return None
-        self.study.sampler = make_sampler(
-            self.config.study, self.config.seed, len(self.study.get_trials(deepcopy=False)), self.space
-        )
-        trial = self.study.ask()
-        values = self.space.suggest(trial)
-        trial.set_user_attr("trial", trial_key(trial.number))
-        return TrialRequest(trial_key(trial.number), "trial", values, trial.number)
+        while self.num_asked < self.config.study.trials:
+            trial = self._ask()
+            if not self._take_over(trial):
+                return self._request(trial, 0)
+        return None
 
     def link(self, request: TrialRequest, ray_trial_id: str) -> None:
-        """Note in the journal which Ray Tune trial runs a request."""
-        if request.number is not None:
-            storage_id = self.study.get_trials(deepcopy=False)[request.number]._trial_id
-            self.study._storage.set_trial_user_attr(storage_id, "ray_trial_id", ray_trial_id)
+        """Note in the journal which Ray Tune trial runs a request, and where its files are."""
+        if request.number is not None and self._trials()[request.number].state == TrialState.RUNNING:
+            run = f"trials/{request.key}"
+            attributes = {"ray_trial_id": ray_trial_id, "record": f"{run}/result.json"}
+            attributes |= {"tensorboard": f"{run}/events", "checkpoints": f"{run}/checkpoints"}
+            self._note(request.number, attributes)
 
     def finish(self, request: TrialRequest) -> None:
-        """Tell Optuna what the trial's directory holds; a trial that is told already stays as it is."""
+        """Take note of how a run ended, by its directory; a trial that is told already stays as it is."""
+        self._live.pop(request.key, None)
         if request.number is not None:
-            record = self.record(request.key)
-            values = None if record is None else objective_values(record, self.config.study.objectives)
-            state = TrialState.FAIL if values is None else TrialState.COMPLETE
-            self.study.tell(request.number, values, state=state, skip_if_finished=True)
+            self._settle(self._trials()[request.number])
+            self._settle_twins()
 
     def record(self, key: str) -> TrialRecord | None:
         """What a run wrote so far; None before it was begun."""
-        return read_record_of(self.directory, key)
+        return record_or_aside(self.directory, key)
+
+    # What is asked for.
+
+    def _enqueue_published(self) -> None:
+        """The published settings are a trial; where others were enqueued, they come behind those."""
+        published = self.space.published()
+        begun = [trial for trial in self._trials() if _counts(trial) and trial.state != TrialState.WAITING]
+        if not published or begun or any("published" in trial.user_attrs for trial in self._trials()):
+            return
+        if self.space.missing(published) is None:
+            reason = refusal(self._resolver, self.space.constraints, published)
+            if reason is not None:
+                raise ConfigError(f"{self.space.origin}: the published settings cannot be tried: {reason}; change them")
+        self.study.enqueue_trial(published, user_attrs={"published": True})
+
+    def _ask(self) -> FrozenTrial:
+        self._make_sampler(trial_number(self.study))
+        trial = self.study.ask()
+        self.space.suggest(trial)
+        trial.set_user_attr("trial", trial_key(trial.number))
+        return self._trials()[trial.number]
+
+    def _make_sampler(self, number: int) -> None:
+        sampler = make_sampler(self.config.study, self.config.seed, number, self.space)
+        known = {self._meaning(trial) for trial in self._trials() if trial.number != number and trial.params}
+        self.study.sampler = DistinctSampler(
+            sampler,
+            own_seed_of(self.config.seed, number),
+            self.space,
+            fits=lambda values: refusal(self._resolver, self.space.constraints, values) is None,
+            is_new=lambda values: self._resolver.resolve(values).key not in known,
+        )
+
+    def _take_over(self, trial: FrozenTrial) -> bool:
+        """Whether an earlier trial means the same, and this one therefore has its result without a run."""
+        if "same_as" in trial.user_attrs:
+            return True
+        meaning = self._meaning(trial)
+        for other in self._trials()[: trial.number]:
+            if other.params and "same_as" not in other.user_attrs and self._meaning(other) == meaning:
+                self._note(trial.number, {"same_as": other.user_attrs.get("trial", trial_key(other.number))})
+                self._settle_twins()
+                return True
+        return False
+
+    def _meaning(self, trial: FrozenTrial) -> str:
+        """Equal for trials that mean the same; one whose values cannot be run means nothing but itself."""
+        if trial.number not in self._resolved:
+            try:
+                self._resolved[trial.number] = self._resolver.resolve(trial.params).key
+            except ConfigError:
+                return f"trial {trial.number}"
+        return self._resolved[trial.number]
+
+    # What became of it.
 
     def _take_up(self, trial: FrozenTrial) -> None:
-        """Settle a trial that a killed driver left: tell its result, or hand it out again."""
-        if set(trial.params) != set(self.space.dimensions):  # killed while it was being proposed
-            self.study.sampler = make_sampler(self.config.study, self.config.seed, trial.number, self.space)
-            values = self.space.suggest(optuna.Trial(self.study, trial._trial_id))
+        """Settle a trial that a killed driver left: tell its result, or hand out what is missing of it."""
+        if self.space.missing(trial.params) is not None:  # killed while it was being proposed
+            self._make_sampler(trial.number)
+            self.space.suggest(optuna.Trial(self.study, trial._trial_id))
+            trial = self._trials()[trial.number]
+        if "trial" not in trial.user_attrs:
+            self._note(trial.number, {"trial": trial_key(trial.number)})
+            if not self._records(trial.number) and self._take_over(trial):
+                return
+        if "same_as" not in trial.user_attrs:
+            self._settle(trial)
+
+    def _settle(self, trial: FrozenTrial) -> None:
+        """Tell what is known of a trial, or make its next run ready. May be called at any time, any number of times."""
+        if trial.state != TrialState.RUNNING and not self._is_revived(trial):
+            return
+        records = self._records(trial.number)
+        ended = next((record.status for record in records if record.status in ("failed", "pruned")), None)
+        done = [record for record in records if record.status == "finished"]
+        if ended is not None or len(done) == len(self._settings):
+            self._tell(trial, records, ended)
+        elif len(done) < len(records) or not done or not self._judge.ends_race(done):
+            request = self._request(trial, len(done))
+            if request.key not in self._live and request not in self._ready:
+                self._ready.append(request)
         else:
-            values = trial.params
-        request = TrialRequest(trial_key(trial.number), "trial", values, trial.number)
-        record = self.record(request.key)
-        if record is not None and record.status in ("finished", "failed"):
-            self.finish(request)
-        else:
-            self._unfinished.append(request)
+            self._tell(trial, records, "pruned")
+
+    def _tell(self, trial: FrozenTrial, records: Sequence[TrialRecord], ended: str | None) -> None:
+        every = [objective_values(record, self.config.study.objectives) for record in records] if not ended else [None]
+        known = [values for values in every if values is not None]
+        state, values = TrialState.FAIL, None
+        if ended == "pruned":
+            state = TrialState.PRUNED
+        elif len(known) == len(every):
+            state, values = TrialState.COMPLETE, [fmean(column) for column in zip(*known, strict=True)]
+        if trial.state == TrialState.PRUNED:
+            if state == TrialState.COMPLETE:  # Optuna does not let a trial end twice
+                attributes = {"trial": trial_key(trial.number), "revives": trial.number}
+                self.study.add_trial(
+                    create_trial(
+                        values=values, params=trial.params, distributions=trial.distributions, user_attrs=attributes
+                    )
+                )
+            return
+        positions = at_position(records, self.config.study.objectives) if state != TrialState.FAIL else {}
+        self._note(trial.number, {"intermediate": [[*place, list(found)] for place, found in positions.items()]})
+        if len(self.config.study.objectives) == 1:  # Optuna's samplers know intermediate values of one objective only
+            tasks = len(records[0].tasks)
+            for place, found in positions.items():
+                step = place.replicate * tasks + place.tasks
+                self.study._storage.set_trial_intermediate_value(trial._trial_id, step, found[0])
+        self.study.tell(trial.number, values, state=state, skip_if_finished=True)
+
+    def _settle_twins(self) -> None:
+        """Tell trials that took over another one's result, as soon as that is known."""
+        trials = self._trials()
+        ended = {
+            trial.user_attrs.get("trial", trial_key(trial.number)): trial
+            for trial in trials
+            if trial.state.is_finished() and "same_as" not in trial.user_attrs
+        }
+        for twin in trials:
+            other = ended.get(twin.user_attrs.get("same_as", ""))
+            if twin.state == TrialState.RUNNING and other is not None:
+                values = other.values if other.state == TrialState.COMPLETE else None
+                self._note(twin.number, {"intermediate": other.user_attrs.get("intermediate", [])})
+                self.study.tell(twin.number, values, state=other.state, skip_if_finished=True)
+
+    def _is_revived(self, trial: FrozenTrial) -> bool:
+        """Whether somebody took up a trial that was pruned, and its end is not told yet."""
+        told = any(other.user_attrs.get("revives") == trial.number for other in self._trials())
+        pruned = trial.state == TrialState.PRUNED and not told
+        return pruned and any(record.revived for record in self._records(trial.number))
+
+    def _find_bounds(self) -> None:
+        """Runs of the bounds that are not finished: one for each order and seed."""
+        for bound in self.config.study.bounds:
+            for number, setting in enumerate(settings_of_bounds(self._settings)):
+                configuration = bound_key(bound)
+                key, values = run_key(configuration, number), {"method.name": bound}
+                request = TrialRequest(key, "bound", values, None, configuration, number, setting)
+                record = self.record(key)
+                if record is not None and record.status == "failed":  # no search depends on it: it may be tried again
+                    record = record.model_copy(update={"status": "running", "error": None})
+                    write_record(result_path(self.directory, key), record)
+                if record is None or record.status != "finished":
+                    self._bounds.append(request)
+
+    def _records(self, number: int) -> list[TrialRecord]:
+        """Of the replicates of a trial, in order, up to the first that was not begun."""
+        found: list[TrialRecord] = []
+        for replicate in range(len(self._settings)):
+            record = self.record(run_key(trial_key(number), replicate))
+            if record is None:
+                break
+            found.append(record)
+        return found
+
+    def _request(self, trial: FrozenTrial, replicate: int) -> TrialRequest:
+        configuration = trial_key(trial.number)
+        values = {key: trial.params[key] for key in self.space.dimensions if key in trial.params}
+        key, setting = run_key(configuration, replicate), self._settings[replicate]
+        return TrialRequest(key, "trial", values, trial.number, configuration, replicate, setting)
+
+    def _was_begun(self, request: TrialRequest) -> bool:
+        return request.replicate == 0 or self.record(request.key) is not None
+
+    def _note(self, number: int, attributes: Mapping[str, Any]) -> None:
+        storage_id = self._trials()[number]._trial_id
+        for name, value in attributes.items():
+            self.study._storage.set_trial_user_attr(storage_id, name, value)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
 
 
-def open_study(directory: Path, config: Config, space: Space) -> optuna.Study:
-    """The Optuna study of a study directory, made on first use. The caller holds the directory's lock.
+def revive(directory: Path, key: str) -> None:
+    """Mark a trial that was stopped as to be continued: the queue hands it out again, and nothing stops it any more.
 
     Raises:
-        ConfigError: an objective is not a column of the ledger.
-        StudyError: the experiment or the space is not the one that the journal was begun with.
+        StudyError: there is no such trial, or it was not stopped.
     """
-    unknown = sorted(set(config.study.objectives) - set(OBJECTIVES))
-    if unknown:
-        raise ConfigError(f"study.objectives: {unknown[0]!r} is not one of {', '.join(OBJECTIVES)}")
-    path = journal_path(directory)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_remains(path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name=_STUDY_NAME,
-        storage=JournalStorage(JournalFileBackend(str(path))),
-        directions=list(config.study.objectives.values()),
-        load_if_exists=True,
-    )
-    _require_same(study, directory, "experiment", _fixed_values(config))
-    _require_same(study, directory, "space", json.loads(json.dumps(_space_values(space))))
-    return study
+    count = len(replicates(load_experiment(experiment_path(directory))))
+    found = (record_or_aside(directory, run_key(key, number)) for number in range(count))
+    records = [record for record in found if record is not None]
+    if not records or records[0].role != "trial":
+        raise StudyError(f"{directory}: has no trial {key!r}; `seekr-tune status {directory}` lists the trials")
+    last = records[-1]
+    if last.status not in ("pruned", "finished") or (last.status == "finished" and len(records) == count):
+        raise StudyError(f"{directory}: {key} is {last.status}; only a trial that was stopped can be revived")
+    status = "running" if last.status == "pruned" else last.status
+    revived = last.model_copy(update={"status": status, "revived": True})
+    write_record(result_path(directory, last.trial), revived)
 
 
-def make_sampler(study: StudyConfig, seed: int, number: int, space: Space) -> BaseSampler:
-    """The sampler that proposes Optuna trial `number`.
-
-    It is made anew for each trial, with a seed of its own: a resumed study then proposes what the uninterrupted one
-    would have proposed, and never the parameters of its first launch again.
-    """
-    own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
-    sampler: BaseSampler
-    if study.sampler == "tpe":
-        # Random draws until there is one trial more than dimensions: studies of streams are small, and Optuna's
-        # default of 10 would leave many of them without any search.
-        sampler = TPESampler(
-            seed=own_seed,
-            multivariate=True,  # budgets and weights interact
-            constant_liar=True,  # trials at the same time must not crowd around one point
-            n_startup_trials=len(space.dimensions) + 1,
-        )
-    elif study.sampler == "qmc":  # one sequence for the whole study: its place in it is kept in the journal
-        independent = RandomSampler(seed=own_seed)
-        sampler = QMCSampler(scramble=True, seed=seed, independent_sampler=independent, warn_independent_sampling=False)
-    elif study.sampler == "nsgaii":
-        sampler = NSGAIISampler(seed=own_seed)
-    else:
-        sampler = RandomSampler(seed=own_seed)
-    return DistinctSampler(sampler, own_seed, space)
-
-
-class DistinctSampler(BaseSampler):
-    """Draws all parameters of a trial at once, and again while they equal those of an earlier trial."""
-
-    def __init__(self, sampler: BaseSampler, seed: int, space: Space) -> None:
-        self._sampler, self._random = sampler, RandomSampler(seed=seed)
-        self._distributions = space.distributions()
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._distributions
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        # A waiting trial brings its own values: they must not be compared with themselves, nor cost a draw.
-        if "fixed_params" in trial.system_attrs and set(trial.system_attrs["fixed_params"]) == set(search_space):
-            return {}
-        earlier = [other.params for other in study.get_trials(deepcopy=False) if other.number < trial.number]
-        for sampler, draws in ((self._sampler, _MAX_DRAWS), (self._random, _MAX_RANDOM_DRAWS)):
-            for _ in range(draws):
-                drawn = _draw(sampler, study, trial, search_space)
-                if drawn not in earlier:
-                    return drawn
-        return drawn
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
-
-def _draw(
-    sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-) -> dict[str, Any]:
-    """A value of every parameter: jointly where the sampler can, one by one where it has too few trials for that."""
-    joint = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
-    rest = {
-        name: sampler.sample_independent(study, trial, name, distribution)
-        for name, distribution in search_space.items()
-        if name not in joint
-    }
-    return {**joint, **rest}
-
-
-def _clear_remains(journal: Path) -> None:
-    """Remove what a killed driver left: Optuna's lock files, and a last line that was cut in the middle."""
-    for remains in journal.parent.glob(f"{journal.name}.lock*"):
-        remains.unlink()
-    if journal.is_file():
-        content = journal.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(journal, whole)
-
-
-def _fixed_values(config: Config) -> dict[str, Any]:
-    return {path: value for path, value in flatten(config).items() if not path.startswith(_MAY_CHANGE)}
-
-
-def _space_values(space: Space) -> dict[str, Any]:
-    return {key: dimension.model_dump(mode="json") for key, dimension in space.dimensions.items()}
-
-
-def _require_same(study: optuna.Study, directory: Path, what: str, values: dict[str, Any]) -> None:
-    begun = study.user_attrs.get(what)
-    if begun is None:
-        study.set_user_attr(what, values)
-    elif begun != values:
-        changed = sorted(key for key in {*begun, *values} if begun.get(key) != values.get(key))
-        raise StudyError(
-            f"{directory / f'{what}.yaml'}: {', '.join(changed)} changed since the study was started; "
-            "put it back, or start a new study in another directory"
-        )
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether a trial is one of the study's own, and neither of an earlier study nor the end of a revived one."""
+    return not {"warm_start", "revives"} & set(trial.user_attrs)

@@ -3,6 +3,7 @@
     <storage_path>/<name>-<8 hex>/          of a study or a single run; `storage.json` in its directory remembers it
         <key>/                              the place of one run
             owner  checkpoints/             see `seekr_tune.sequence.remote`
+            stop                            while the run shall stop
             config.yaml  result.json  steps.jsonl  steps.partial.jsonl  events/
             ray/                            Ray's own files; disposable
 
@@ -15,7 +16,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -36,6 +37,8 @@ RESULTS = ("config.yaml", PARTIAL, "steps.jsonl")
 EVENTS = "events"
 RECORD = "result.json"
 """Copied last, for it vouches for the others."""
+STOP = "stop"
+"""There when the run shall end after the step that it takes."""
 
 _PULL_SECONDS = 3.0
 _REFUSED = (OSError, ArrowException)
@@ -57,7 +60,7 @@ def home_of(directory: Path, config: Config) -> Store | None:
     wanted = place if place is None or "://" in place else str(Path(place).absolute())
     path = storage_path(directory)
     if path.is_file():
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = _begun(path)
         if begun["storage_path"] != wanted:
             raise StudyError(
                 f"{directory}: was begun with training.storage_path {begun['storage_path']}, where its checkpoints "
@@ -75,7 +78,7 @@ def known_home(directory: Path) -> Store | None:
     path = storage_path(directory)
     if not path.is_file():
         return None
-    begun = json.loads(path.read_text(encoding="utf-8"))
+    begun = _begun(path)
     return Store.open(begun["storage_path"]).at(begun["folder"])
 
 
@@ -83,8 +86,20 @@ def forget(directory: Path) -> None:
     """Remove what a directory that is about to be removed has at the store."""
     path = storage_path(directory)
     if path.is_file():
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = _begun(path)
         Store.open(begun["storage_path"]).remove(begun["folder"])
+
+
+def _begun(path: Path) -> dict[str, str]:
+    """What stands in `storage.json`."""
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        return {name: str(begun[name]) for name in ("storage_path", "folder")}
+    except (ValueError, TypeError, KeyError):
+        raise StudyError(
+            f"{path}: is damaged; write into it again where the checkpoints are, as "
+            '{"storage_path": "...", "folder": "..."}'
+        ) from None
 
 
 class Mirror:
@@ -98,6 +113,7 @@ class Mirror:
     def __init__(self, place: Store, directory: Path) -> None:
         self._place, self._directory = place, directory
         self._seen: dict[str, Stamp] = {}
+        self._is_stopped = False
 
     def begin(self) -> bool:
         """Bring both sides to the same state; returns whether there is something left to learn.
@@ -109,6 +125,7 @@ class Mirror:
         """
         try:
             self._place.remove("ray")
+            self._place.remove(STOP)
             if self._place.read(RECORD) is None:
                 self._seed()
             self.pull()
@@ -116,19 +133,31 @@ class Mirror:
         except _REFUSED as error:
             raise StudyError(f"{self._place}: cannot be used now ({error}); give the command again") from None
 
-    def following(self) -> AbstractContextManager[None]:
+    def following(self, stop_asked: Callable[[], bool] | None = None) -> AbstractContextManager[None]:
         """For the time of the block, and when it ends, bring what is new. A store that fails for a while is waited
-        for."""
-        return polled(self._try_to_pull, _PULL_SECONDS)
+        for.
+
+        Args:
+            stop_asked: when it says so, the run is asked to stop.
+        """
+
+        def look() -> None:
+            self._try_to_pull()
+            if stop_asked is not None and not self._is_stopped and stop_asked():
+                self._try_to_stop()
+
+        return polled(look, _PULL_SECONDS)
 
     def complete(self) -> None:
-        """Bring a finished run's last checkpoint, and then the record that says so.
+        """Bring a finished run's last checkpoint, and then the record that says so; nothing of one that was stopped.
 
         Raises:
-            StudyError: the store cannot be read, or the run is not finished there.
+            StudyError: the store cannot be read, or the run is neither finished there nor stopped.
         """
         try:
             if not self._is_finished():
+                if self._is_stopped:
+                    return
                 raise StudyError(f"{self._place}: holds no finished run; give the command again to go on")
             self._bring_checkpoint()
             self._seen.clear()  # nothing may hang on clocks now
@@ -161,6 +190,13 @@ class Mirror:
             self.pull()
         except _REFUSED as error:
             _logger.warning("%s: cannot be read now (%s)", self._place, error)
+
+    def _try_to_stop(self) -> None:
+        try:
+            self._place.write(STOP, b"")
+            self._is_stopped = True
+        except _REFUSED as error:
+            _logger.warning("%s: cannot be written now (%s)", self._place, error)
 
     def _is_finished(self) -> bool:
         record = self._place.read(RECORD)

@@ -1,38 +1,31 @@
-"""A study from start to end: start it, resume it, look at it."""
+"""A study from start to end: start it, resume it, take a trial up again, look at it."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from seekr_tune.analysis.files import write_atomically
-from seekr_tune.analysis.ledger import write_ledger
-from seekr_tune.analysis.record import StepRow, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
-from seekr_tune.experiment import dump_config, load_experiment, with_values
-from seekr_tune.study.console import ProgressConsole
-from seekr_tune.study.layout import (
-    driver_path,
-    experiment_path,
-    is_run,
-    is_study,
-    space_path,
-    trial_path,
-)
+from seekr_tune.experiment import dump_config, flatten, load_experiment, with_values
+from seekr_tune.study.drive import drive, room_in_ray
+from seekr_tune.study.full_disk import refusing_full_disk
+from seekr_tune.study.judge import Judge
+from seekr_tune.study.layout import experiment_path, is_run, is_study, journal_path, space_path
+from seekr_tune.study.lock import StudyLock
 from seekr_tune.study.search import TrialQueue, open_study
 from seekr_tune.study.space import Space, load_space, space_of
-from seekr_tune.study.status import StudyStatus, read_records, study_status
+from seekr_tune.study.status import StudyStatus, study_status
+from seekr_tune.study.warm_start import enqueue as enqueue_file
+from seekr_tune.study.warm_start import warm_start as learn_from
 from seekr_tune.training.session import cluster_session
 
-__all__ = ["resume_study", "start_study", "study_status"]
+__all__ = ["resume_study", "revive_trial", "start_study", "study_status"]
+
+_RESUME = "seekr-tune resume"
 
 
 def start_study(
@@ -42,6 +35,8 @@ def start_study(
     *,
     address: str | None = None,
     console: Console | None = None,
+    enqueue: Path | None = None,
+    warm_start: Sequence[Path] = (),
 ) -> StudyStatus:
     """Run a new study to its end.
 
@@ -51,10 +46,14 @@ def start_study(
         directory: the study's directory; it must not hold a study or a run.
         address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
         console: where to show progress.
+        enqueue: a file of configurations that are tried first.
+        warm_start: directories of finished studies that the sampler learns from.
 
     Raises:
-        StudyError: the directory is taken, the machine is too small for one trial, or no cluster is at the address.
-        ConfigError: the space or the objectives are wrong.
+        StudyError: the directory is taken, the machine is too small for one trial, no cluster is at the address, or a
+            disk is full.
+        ConfigError: the space, the objectives or a configuration of `enqueue` are wrong.
+        Stopped: somebody asked to stop.
     """
     directory = Path(directory).absolute()
     if isinstance(experiment, Space):
@@ -63,16 +62,11 @@ def start_study(
     else:
         space = space_of(config, experiment)
     config = with_values(config, {"study.space": space_path(directory).name})
-    with cluster_session(address), _study_lock(directory):
-        if is_study(directory):
-            raise StudyError(f"{directory}: holds a study already; go on with `seekr-tune resume {directory}`")
-        if is_run(directory):
-            raise StudyError(f"{directory}: holds a single run; choose another directory for the study")
-        with _ray_with_room(config):
-            open_study(directory, config, space)
-            write_atomically(space_path(directory), space.dump().encode())
-            write_atomically(experiment_path(directory), dump_config(config).encode())
-            _drive(directory, config, space, console)
+    with cluster_session(address), StudyLock(directory) as lock:
+        _require_free(directory, config, space)
+        with refusing_full_disk(directory, _RESUME), room_in_ray(config):
+            _begin(directory, config, space, enqueue, warm_start)
+            _drive(directory, config, space, console, lock)
     return study_status(directory)
 
 
@@ -82,6 +76,7 @@ def resume_study(
     trials: int | None = None,
     address: str | None = None,
     console: Console | None = None,
+    enqueue: Path | None = None,
 ) -> StudyStatus:
     """Go on with a study: its unfinished runs first, then new trials up to the total.
 
@@ -90,65 +85,92 @@ def resume_study(
         trials: new total of trials; None keeps it.
         address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
         console: where to show progress.
+        enqueue: a file of configurations that are tried next; they count in the total.
 
     Raises:
-        StudyError: no study is there, another process runs it, its files were changed, the total is too small, or no
-            cluster is at the address.
+        StudyError: no study is there, another process runs it, its files were changed, the total is too small, no
+            cluster is at the address, or a disk is full.
+        ConfigError: a configuration of `enqueue` is wrong.
+        Stopped: somebody asked to stop.
     """
-    directory = Path(directory).absolute()
-    if not is_study(directory):
-        raise StudyError(f"{directory}: holds no study; start one with `seekr-tune sweep EXPERIMENT --out {directory}`")
-    with cluster_session(address), _study_lock(directory):
+    directory = _study_at(directory)
+    with cluster_session(address), StudyLock(directory) as lock, refusing_full_disk(directory, _RESUME):
         config, space = load_experiment(experiment_path(directory)), load_space(space_path(directory))
         if trials is not None and trials != config.study.trials:
             _require_total(directory, config, space, trials)
             config = with_values(config, {"study.trials": trials})
             write_atomically(experiment_path(directory), dump_config(config).encode())
-        _drive(directory, config, space, console)
+        if enqueue is not None:
+            enqueue_file(open_study(directory, config, space), space, config, enqueue)
+        _drive(directory, config, space, console, lock)
     return study_status(directory)
 
 
-def _drive(directory: Path, config: Config, space: Space, console: Console | None) -> None:
-    queue = TrialQueue(open_study(directory, config, space), space, config, directory)
-    ledger = _Ledger(directory)
-    total = config.study.trials + len(config.study.bounds)
+def revive_trial(directory: Path | str, key: str) -> None:
+    """Take up a trial that was pruned: the next `resume` goes on with it, and does not prune it again.
+
+    Raises:
+        StudyError: no study is there, another process runs it, or the trial was not pruned.
+    """
+    from seekr_tune.study.search import revive
+
+    directory = _study_at(directory)
+    with StudyLock(directory), refusing_full_disk(directory, _RESUME):
+        revive(directory, key)
+
+
+def _study_at(directory: Path | str) -> Path:
+    directory = Path(directory).absolute()
+    if not is_study(directory):
+        raise StudyError(f"{directory}: holds no study; start one with `seekr-tune sweep EXPERIMENT --out {directory}`")
+    return directory
+
+
+def _begin(directory: Path, config: Config, space: Space, enqueue: Path | None, warm_start: Sequence[Path]) -> None:
+    """Write what makes a directory a study, the experiment last: without it there is none, and it is begun anew."""
+    journal = journal_path(directory)
+    for remains in journal.parent.glob(f"{journal.name}*"):
+        remains.unlink()
     try:
-        if queue.num_left:
-            with ProgressConsole(console, total, done=total - queue.num_left) as progress:
-                _run_left(queue, total, progress, ledger)
+        study = open_study(directory, config, space)
+        if warm_start:
+            learn_from(study, space, config, warm_start)
+        if enqueue is not None:
+            enqueue_file(study, space, config, enqueue)
+        write_atomically(space_path(directory), space.dump().encode())
+        write_atomically(experiment_path(directory), dump_config(config).encode())
     finally:
-        ledger.write()
+        if not is_study(directory):
+            journal.unlink(missing_ok=True)
+            space_path(directory).unlink(missing_ok=True)
 
 
-def _run_left(queue: TrialQueue, total: int, progress: ProgressConsole, ledger: _Ledger) -> None:
-    from seekr_tune.study.tuner import run_queue
-    from seekr_tune.training.session import trials_at_once
-
-    with _ray_with_room(queue.config):
-        room = min(trials_at_once(queue.config.training), queue.config.study.max_concurrent or queue.num_left)
-        progress.say(f"{queue.directory}: {queue.num_left} of {total} runs to go, {room} at a time")
-        run_queue(queue, room, progress, ledger.write)
+def _drive(directory: Path, config: Config, space: Space, console: Console | None, lock: StudyLock) -> None:
+    queue = TrialQueue(open_study(directory, config, space), space, config, directory)
+    judge = Judge(config, directory) if config.study.pruning.rule != "none" else None
+    drive(queue, directory, directory, console, lock=lock, judge=judge)
 
 
-class _Ledger:
-    """Writes a study's ledger from its runs' directories; steps of finished runs are read once."""
+def _require_free(directory: Path, config: Config, space: Space) -> None:
+    """Refuse a directory that holds something, and say how the study there differs from the one that was asked for."""
+    if is_run(directory):
+        raise StudyError(f"{directory}: holds a single run; choose another directory for the study")
+    if not is_study(directory):
+        return
+    differing = _differing(load_experiment(experiment_path(directory)), config)
+    if load_space(space_path(directory)).dump() != space.dump():
+        differing.append("the search space")
+    if not differing:
+        raise StudyError(f"{directory}: holds a study already; go on with `{_RESUME} {directory}`")
+    raise StudyError(
+        f"{directory}: holds a study already, and {', '.join(differing)} differ{'s' * (len(differing) == 1)} from it; "
+        f"put that back and go on with `{_RESUME} {directory}` (--trials N for another total), or choose another --out"
+    )
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._steps: dict[str, tuple[StepRow, ...]] = {}
 
-    def write(self) -> None:
-        records = read_records(self._directory)
-        for record in records:
-            path = trial_path(self._directory, record.trial) / "steps.jsonl"
-            if record.trial not in self._steps and path.is_file():
-                self._steps[record.trial] = read_steps(path)
-        write_ledger(self._directory, records, self._steps)
-        self._steps = {
-            record.trial: self._steps[record.trial]
-            for record in records
-            if record.status == "finished" and record.trial in self._steps
-        }
+def _differing(begun: Config, now: Config) -> list[str]:
+    before, after = flatten(begun), flatten(now)
+    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
 
 
 def _require_total(directory: Path, config: Config, space: Space, trials: int) -> None:
@@ -156,34 +178,3 @@ def _require_total(directory: Path, config: Config, space: Space, trials: int) -
     asked = TrialQueue(open_study(directory, config, space), space, config, directory).num_asked
     if trials < asked:
         raise StudyError(f"{directory}: has {asked} trials already; give --trials {asked} or more")
-
-
-@contextmanager
-def _ray_with_room(config: Config) -> Iterator[None]:
-    """A Ray session in which at least one trial fits."""
-    from seekr_tune.training.session import ray_session, trials_at_once
-
-    with ray_session():
-        trials_at_once(config.training)
-        yield
-
-
-@contextmanager
-def _study_lock(directory: Path) -> Iterator[None]:
-    """Hold the study's directory; a second driver is refused by name."""
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(directory / ".lock", timeout=0)
-    holder = driver_path(directory)
-    try:
-        lock.acquire()
-    except Timeout:
-        by = json.loads(holder.read_text()) if holder.is_file() else {"pid": "?", "host": "?"}
-        raise StudyError(
-            f"{directory}: is being run by process {by['pid']} on {by['host']}; wait for it, or end it"
-        ) from None
-    try:
-        write_atomically(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()

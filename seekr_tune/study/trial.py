@@ -6,21 +6,17 @@ finished task.
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import torch
-from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
-from seekr_tune.analysis.ledger import write_ledger
-from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
+from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, Split
 from seekr_tune.errors import CheckpointError, StudyError, UserError
 from seekr_tune.sequence.keeper import Room
@@ -29,19 +25,11 @@ from seekr_tune.sequence.model import LoadedModel, load_model
 from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
-from seekr_tune.study.console import ProgressConsole, TaskProgress
+from seekr_tune.study.bounds import find_bound, keep_bound, taken_over
 from seekr_tune.study.files import TrialFiles
-from seekr_tune.study.layout import is_study, ray_path, storage_path
-from seekr_tune.study.outcome import new_record, run_failed, step_rows, with_state
+from seekr_tune.study.outcome import new_record, step_rows, with_state
 from seekr_tune.study.request import TrialRequest
-from seekr_tune.study.watch import watched
-from seekr_tune.training.session import cluster_session
-from seekr_tune.training.strategy import local_workers
-
-if TYPE_CHECKING:  # a run in this process needs neither
-    from ray.train import UserCallback
-
-    from seekr_tune.store import Store
+from seekr_tune.study.stages import bound_directory, shared_directories
 
 OnTask = Callable[[TrialRecord], None]
 T = TypeVar("T")
@@ -57,8 +45,14 @@ def run_trial(
     on_task: OnTask | None = None,
     files: TrialFiles | None = None,
     room: Room | None = None,
+    cache: Path | None = None,
+    stops: Callable[[TrialRecord], bool] | None = None,
+    stop_asked: Callable[[], bool] | None = None,
 ) -> TrialRecord:
     """Learn the stream of `config` from where `directory` stands; every rank of `workers` calls this.
+
+    A run that is asked to stop is returned as `running`, with its steps saved. One that was pruned is returned as it
+    is, until somebody revives it.
 
     Args:
         config: the experiment as this run sees it.
@@ -69,6 +63,9 @@ def run_trial(
         on_task: called on every rank with the record after every finished task.
         files: what rank 0 writes into the directory; None: the usual ones.
         room: where checkpoints are kept; None: in the directory.
+        cache: directory of first stages and bounds that runs share; None shares nothing.
+        stops: asked on rank 0 after every task but the last, unless the run was revived: whether to prune it.
+        stop_asked: asked on rank 0 between steps and tasks: whether to save what is done, and end.
 
     Raises:
         StudyError: another process runs it, the directory belongs to other settings, or a checkpoint cannot be written
@@ -77,68 +74,93 @@ def run_trial(
     """
     workers = workers or SingleProcess()
     files = files or TrialFiles(directory, config)
-    with _opened(files, workers) as earlier, _no_fault_of_the_run(request):
-        if earlier is not None and earlier.status == "finished":
+    with _opened_for_all(files, workers) as earlier, _no_fault_of_the_run(request):
+        if earlier is not None and earlier.status in ("finished", "pruned"):
             return earlier
         clock = _Clock(earlier.wall_seconds if earlier else 0.0)
         record = new_record(config, request, ray_trial_id)
-        stream, loaded = _on_every_rank(workers, lambda: _load(config, workers))
-        run = StreamRun(config, stream, loaded, directory=directory, workers=workers, room=room)
-        if run.state is not None:
-            record = with_state(record, run.state, clock.seconds())
-        on_step = files.start(record, run.unfinished) if workers.rank == 0 else None
-        for outcome in run.outcomes(on_step):
+        record = record.model_copy(update={"revived": earlier is not None and earlier.revived})
+        stream = _on_every_rank(workers, lambda: _load_stream(config))
+        bound = _place_of_bound(cache, config, request, stream, workers)
+        if bound is not None and (earlier is None or earlier.tasks_done == 0):
+            known = workers.broadcast(lambda: _take_over(bound, files, config, request, ray_trial_id))
+            if known is not None:
+                if on_task:
+                    on_task(known)
+                return known
+        loaded = _on_every_rank(workers, lambda: _load_model(config, workers))
+        shared = workers.broadcast(lambda: shared_directories(cache, config, stream, workers)) if cache else None
+        run = StreamRun(
+            config,
+            stream,
+            loaded,
+            directory=directory,
+            workers=workers,
+            room=room,
+            shared=shared,
+            stop_asked=stop_asked,
+        )
+        record = _learn(run, record, files, workers, clock, on_task, None if record.revived else stops)
+        if bound is not None and record.status == "finished" and workers.rank == 0:
+            keep_bound(bound, record, files.steps())
+        return record
+
+
+def _learn(
+    run: StreamRun,
+    record: TrialRecord,
+    files: TrialFiles,
+    workers: Workers,
+    clock: _Clock,
+    on_task: OnTask | None,
+    stops: Callable[[TrialRecord], bool] | None,
+) -> TrialRecord:
+    """Learn what is left, and leave the record of it."""
+
+    def is_hopeless(now: TrialRecord) -> bool:
+        may_stop = stops is not None and 0 < now.tasks_done < len(now.tasks)
+        return may_stop and workers.broadcast(lambda: bool(stops and stops(now)))
+
+    if run.state is not None:
+        record = with_state(record, run.state, clock.seconds())
+    on_step = files.start(record, run.unfinished) if workers.rank == 0 else None
+    # One that was killed just after a task has not been judged there; one with steps behind it has.
+    pruned = not run.unfinished and is_hopeless(record)
+    with closing(run.outcomes(on_step)) as outcomes:
+        while not pruned and (outcome := next(outcomes, None)) is not None:
             record = with_state(record, outcome.state, clock.seconds())
             if workers.rank == 0:
                 files.finish_task(record, list(step_rows(outcome.steps)))
             if on_task:
                 on_task(record)
-        return record
+            pruned = is_hopeless(record)
+    if pruned or run.stopped:
+        status = "pruned" if pruned else "running"
+        record = record.model_copy(update={"status": status, "wall_seconds": clock.seconds()})
+        if workers.rank == 0:
+            files.leave(record)
+    return record
 
 
-def run_experiment(
-    config: Config,
-    directory: Path | str,
-    *,
-    name: str | None = None,
-    address: str | None = None,
-    console: Console | None = None,
-) -> TrialRecord:
-    """One run of an experiment, without a search; called again on the same directory it goes on.
+def _place_of_bound(
+    cache: Path | None, config: Config, request: TrialRequest, stream: TaskStream, workers: Workers
+) -> Path | None:
+    """Where a reference is kept for other studies; None for other runs."""
+    if cache is None or request.role != "bound":
+        return None
+    return workers.broadcast(lambda: bound_directory(cache, config, stream, workers))
 
-    With `training.workers: 0` it runs in this process, without Ray.
 
-    Args:
-        config: the experiment.
-        directory: the run's directory; gets a ledger of its own.
-        name: of the run in its ledger; None: that of the directory.
-        address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
-        console: where to show progress.
-
-    Raises:
-        StudyError: the directory holds a study or a run of other settings, the machine is too small, or there is no
-            cluster at the address.
-        UserError: the data, the model or the settings cannot be used.
-    """
-    directory = Path(directory).absolute()
-    if address is not None and config.training.workers == 0:
-        raise StudyError(
-            f"address {address!r}: with training.workers 0 the run would stay in this process and use nothing of the "
-            "cluster; set training.workers to 1 or more, or leave the address out"
-        )
-    if is_study(directory):
-        raise StudyError(f"{directory}: holds a study; go on with `seekr-tune resume {directory}`, or choose another")
-    request = TrialRequest(key=name or directory.name, role="run")
-    with cluster_session(address), ProgressConsole(console, total=1) as progress:
-        try:
-            record = _run(config, directory, request, progress)
-        except UserError:
-            raise
-        except Exception as error:
-            run_failed(directory, config, request, error)
-            raise
-        progress.run_finished(record)
-    write_ledger(directory, [record], {record.trial: read_steps(directory / "steps.jsonl")})
+def _take_over(
+    place: Path, files: TrialFiles, config: Config, request: TrialRequest, ray_trial_id: str | None
+) -> TrialRecord | None:
+    """The results of a reference that another study has run; None if none has."""
+    found = find_bound(place)
+    if found is None:
+        return None
+    known, steps = found
+    record = taken_over(known, config, request, ray_trial_id)
+    files.take_over(record, steps)
     return record
 
 
@@ -156,7 +178,14 @@ class _Clock:
 
 
 @contextmanager
-def _opened(files: TrialFiles, workers: Workers) -> Iterator[TrialRecord | None]:
+def opened(files: TrialFiles) -> Iterator[TrialRecord | None]:
+    """Hold a run's directory for the time of the block; what was recorded there."""
+    with _opened_for_all(files, SingleProcess()) as earlier:
+        yield earlier
+
+
+@contextmanager
+def _opened_for_all(files: TrialFiles, workers: Workers) -> Iterator[TrialRecord | None]:
     """Hold the run's directory on rank 0; every rank gets what was recorded there."""
     try:
         yield workers.broadcast(files.open)
@@ -174,16 +203,19 @@ def _no_fault_of_the_run(request: TrialRequest) -> Iterator[None]:
         raise StudyError(f"{request.key}: {error}; {mend}") from None
 
 
-def _load(config: Config, workers: Workers) -> tuple[TaskStream, LoadedModel]:
+def _load_stream(config: Config) -> TaskStream:
     splits: tuple[Split, ...] = ("train", *config.evaluation.splits)
-    stream = load_stream(config, splits)
+    return load_stream(config, splits)
+
+
+def _load_model(config: Config, workers: Workers) -> LoadedModel:
     # One bar for every model that is loaded would tear the lines of ours.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(config.seed)  # adapters start from random weights, also in a process that ran a trial before
     # FSDP moves a layer to the device when it has cut it: a whole model need not fit there.
     is_cut = config.training.parallelism == "fsdp" and workers.world_size > 1
     device = torch.device("cpu") if is_cut else workers.device
-    return stream, load_model(config.model, device)
+    return load_model(config.model, device)
 
 
 def _on_every_rank(workers: Workers, make: Callable[[], T]) -> T:
@@ -197,99 +229,3 @@ def _on_every_rank(workers: Workers, make: Callable[[], T]) -> T:
         if refused is not None:
             raise refused
     return made
-
-
-def _run(config: Config, directory: Path, request: TrialRequest, progress: ProgressConsole) -> TrialRecord:
-    def show(record: TrialRecord) -> None:
-        progress.task_finished(TaskProgress.of(record))
-
-    if config.training.workers == 0:
-        return run_trial(config, directory, request, workers=local_workers(config), on_task=show)
-    with _opened(TrialFiles(directory, config), SingleProcess()) as earlier:  # before Ray is started for nothing
-        if earlier is not None and earlier.status == "finished":
-            return earlier
-        home = _home(directory, config)
-    from seekr_tune.training.session import ray_session, trials_at_once
-
-    shutil.rmtree(ray_path(directory), ignore_errors=True)  # of earlier launches; nobody reads it
-    with ray_session(), watched(directory / "result.json", show):
-        trials_at_once(config.training)
-        run_in_group(config, directory, request, home=home)
-    return read_record(directory / "result.json")
-
-
-def _home(directory: Path, config: Config) -> Store | None:
-    """Where the run stands at the store, if there is one."""
-    if config.training.storage_path is None and not storage_path(directory).is_file():
-        return None
-    from seekr_tune.study.storage import home_of
-
-    return home_of(directory, config)
-
-
-def run_in_group(
-    config: Config,
-    directory: Path,
-    request: TrialRequest,
-    *,
-    home: Store | None = None,
-    ray_trial_id: str | None = None,
-    callbacks: Sequence[UserCallback] = (),
-) -> None:
-    """`run_trial` in a worker group; what it leaves is then in `directory`. Needs a Ray session.
-
-    Args:
-        config, directory, request, ray_trial_id: see `run_trial`.
-        home: of the study or run at the store, for workers that do not see the directory.
-        callbacks: see what the group reports.
-    """
-    from seekr_tune.training.trainer import run_in_workers
-
-    work = partial(run_as_rank, config=config, directory=directory, request=request, ray_trial_id=ray_trial_id)
-    if home is None:
-        run_in_workers(work, config, ray_path(directory), request.key, callbacks)
-        return
-    from seekr_tune.study.storage import Mirror
-
-    place = home.at(request.key)
-    with _opened(TrialFiles(directory, config), SingleProcess()):
-        mirror = Mirror(place, directory)
-        if mirror.begin():
-            try:
-                with mirror.following():
-                    run_in_workers(partial(work, place=place), config, place.at("ray"), request.key, callbacks)
-            except CheckpointError as error:  # no fault of the run: a trial must not be marked as failed for it
-                raise StudyError(f"{place}: {error}; what was saved goes on when the command is given again") from None
-        mirror.complete()
-
-
-def run_as_rank(
-    workers: Workers,
-    report: Callable[[Mapping[str, Any]], None],
-    *,
-    config: Config,
-    directory: Path,
-    request: TrialRequest,
-    ray_trial_id: str | None = None,
-    place: Store | None = None,
-) -> None:
-    """`run_trial` as one rank of a worker group, reporting each finished task.
-
-    Args:
-        place: of the run at the store; the directory is then not touched.
-    """
-    run = partial(
-        run_trial,
-        config,
-        request=request,
-        workers=workers,
-        ray_trial_id=ray_trial_id,
-        on_task=lambda record: report(TaskProgress.of(record).as_metrics()),
-    )
-    if place is None:
-        run(directory)
-        return
-    from seekr_tune.study.remote import scratch_of
-
-    with scratch_of(place, config, workers) as scratch:
-        run(scratch.directory, files=scratch.files, room=scratch.room)

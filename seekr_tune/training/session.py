@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ _DRIVER = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # The trial directories are the truth: Tune's logs and snapshots would only cost time.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune would end runs in the middle of a step
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints errors of trials even when it is to be silent
 }
@@ -74,10 +77,11 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
         for name in ("ray", "ray.tune", "ray.train", "ray.data"):  # errors of runs are in their own directories
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        if address is None:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
-        else:
-            _connect(address)
+        with _own_sigterm():
+            if address is None:
+                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+            else:
+                _connect(address)
         try:
             yield
         finally:
@@ -129,6 +133,15 @@ def this_node() -> str:
     all_nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     resources: dict[str, float] = next(node["Resources"] for node in all_nodes if node["NodeID"] == here)
     return next(name for name in resources if name.startswith("node:") and name != HEAD_NODE)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray ends the process at SIGTERM; a handler that the caller brought stays instead."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _is_running() -> bool:

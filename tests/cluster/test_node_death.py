@@ -21,7 +21,8 @@ from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
 from seekr_tune.sequence.checkpoint import Position
 from seekr_tune.study.request import TrialRequest
-from seekr_tune.study.trial import run_experiment, run_trial
+from seekr_tune.study.single import run_experiment
+from seekr_tune.study.trial import run_trial
 from seekr_tune.training.strategy import group_workers
 from tests.cluster.nodes import Nodes
 from tests.training.ranks import run_ranks

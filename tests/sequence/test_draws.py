@@ -145,3 +145,23 @@ def test_only_dropout_depends_on_the_rank_and_on_the_step() -> None:
 def test_each_reading_of_the_method_has_its_draws() -> None:
     assert draws_of(OFFICIAL, 1) == FixedDraws(1)
     assert draws_of(CORRECTED, 1) == SeededDraws(1)
+
+
+def test_memory_draws_of_a_seed_differ_in_the_stored_samples_only() -> None:
+    first, second = SeededDraws(3), SeededDraws(3, memory_draw=1)
+    assert SeededDraws(3, memory_draw=0) == first
+    assert first.memory_samples("task", 50, 5) != second.memory_samples("task", 50, 5)
+    assert first.epoch_order("task", 0, 50) == second.epoch_order("task", 0, 50)
+    assert first.replay_order("task", 0, 50) == second.replay_order("task", 0, 50)
+    assert torch.equal(first.query_rows("task", 1, 20, 5), second.query_rows("task", 1, 20, 5))
+    assert first.torch_seed("task", 0, 0) == second.torch_seed("task", 0, 0)
+
+
+def test_each_memory_draw_is_nested() -> None:
+    draws = SeededDraws(3, memory_draw=2)
+    assert draws.memory_samples("task", 50, 5) == draws.memory_samples("task", 50, 9)[:5]
+
+
+def test_the_release_knows_one_memory_only() -> None:
+    assert draws_of(CORRECTED, 3, memory_draw=1) == SeededDraws(3, memory_draw=1)
+    assert draws_of(OFFICIAL, 3, memory_draw=1) == FixedDraws(3)

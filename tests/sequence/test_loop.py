@@ -548,7 +548,6 @@ def test_without_scores_only_sequences_longer_than_the_model_s_positions_are_ref
         list(run_stream(config, stream, tiny_loaded()))
 
 
-
 # --- what is reported ------------------------------------------------------------------------------------------------
 
 

@@ -298,7 +298,7 @@ def killed_and_restored(directory: Path) -> list[Any]:
     for tasks_done in (1, 2):
         save_at(first, workers, tasks_done, Net(tasks_done))
     first.keeper.save_steps(2, progress_of(Net(4), 3), parameters_of(Net(4)))
-    first.keeper._settle()
+    first.keeper.settle()
 
     second, net = Launch(place, node / "fresh", workers), Net(9)
     found = second.keeper.restore_stage(parameters_of(net))

@@ -19,7 +19,7 @@ from seekr_tune.errors import ConfigError, DataError, StudyError
 from seekr_tune.experiment import parse_config, with_values
 from seekr_tune.study import extend, trial
 from seekr_tune.study.extend import extend_run
-from seekr_tune.study.trial import run_experiment
+from seekr_tune.study.single import run_experiment
 
 TASKS = ("star", "last", "paren")
 

@@ -194,7 +194,7 @@ def test_several_objectives_make_a_pareto_search(desk: Desk) -> None:
     assert {trial.number for trial in study.best_trials} == {0, 1}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsgaii"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc", "nsgaii", "nsgaiii", "cmaes"])
 def test_every_sampler_proposes_distinct_trials_over_restarts(
     desk: Desk, sampler: str, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,7 +218,11 @@ def test_a_small_grid_is_used_up_before_anything_is_repeated(desk: Desk, tmp_pat
         "random",
         "sensitivity",
     ]
-    assert len(drain(desk, desk.open(trials=5))) == 1  # nothing new is left: it is repeated, not refused
+    queue = desk.open(trials=5)  # nothing new is left: the fifth takes over a known result
+    assert queue.next() is None and queue.is_done
+    fifth = open_study(desk.directory, desk.config, desk.space).trials[4]
+    known = {request.key: 50.0 + number for number, request in enumerate(requests)}
+    assert fifth.value == known[fifth.user_attrs["same_as"]]
 
 
 def test_more_trials_extend_a_finished_study(desk: Desk) -> None:
@@ -232,7 +236,8 @@ def test_the_ray_trial_is_noted_in_the_journal(desk: Desk) -> None:
     assert request is not None
     queue.link(request, "abc_123")
     attributes = open_study(desk.directory, desk.config, desk.space).trials[0].user_attrs
-    assert attributes == {"trial": "trial-0000", "ray_trial_id": "abc_123"}
+    assert attributes["trial"] == "trial-0000" and attributes["ray_trial_id"] == "abc_123"
+    assert attributes["record"] == "trials/trial-0000/result.json"
 
 
 def test_a_changed_experiment_or_space_is_refused_by_name(desk: Desk, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import seekr_tune.study.remote as remote_module
+import seekr_tune.study.storage as storage_module
 import seekr_tune.study.trial as trial_module
 import seekr_tune.training.session as session_module
 import seekr_tune.training.trainer as trainer_module
@@ -28,8 +30,9 @@ from seekr_tune.store import Store
 from seekr_tune.study.extend import extend_run
 from seekr_tune.study.remote import scratch_of
 from seekr_tune.study.request import TrialRequest
-from seekr_tune.study.storage import Mirror, home_of, known_home
-from seekr_tune.study.trial import run_experiment, run_trial
+from seekr_tune.study.single import run_experiment
+from seekr_tune.study.storage import Mirror, forget, home_of, known_home
+from seekr_tune.study.trial import run_trial
 
 from .test_trial import Killed, comparable, killed_after, steps_without_time
 
@@ -173,15 +176,39 @@ def test_the_record_is_there_before_the_first_task_is_done(
     assert (record.status, record.tasks_done) == ("running", 0)
 
 
-def test_a_run_that_was_begun_without_a_store_goes_on_over_one(
-    away: Config, tmp_path: Path, begun: list[int]
-) -> None:
+def test_a_run_that_was_begun_without_a_store_goes_on_over_one(away: Config, tmp_path: Path, begun: list[int]) -> None:
     with killed_after(2):
         run_experiment(on_disk(away), tmp_path / "away")
     run_experiment(away, tmp_path / "away")
     assert begun == [-1, 2]
     run_experiment(on_disk(away), tmp_path / "disk")
     assert_same_run(tmp_path / "away", tmp_path / "disk")
+
+
+def test_a_stop_reaches_the_workers_through_the_store(
+    away: Config, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_module, "_PULL_SECONDS", 0.01)
+    monkeypatch.setattr(remote_module, "_LOOK_SECONDS", 0.0)
+    stopped = run_experiment(away, tmp_path / "away", stop_asked=lambda: True)
+    assert stopped.status == "running" and stopped == read_record(tmp_path / "away" / "result.json")
+    assert list(scratch.iterdir()) == []
+    run_experiment(away, tmp_path / "away", stop_asked=lambda: False)  # the earlier request is forgotten
+    run_experiment(on_disk(away), tmp_path / "disk")
+    assert_same_run(tmp_path / "away", tmp_path / "disk")
+
+
+def test_the_workers_look_for_a_stop_every_few_seconds_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Store.open(str(tmp_path))
+    place.write("stop", b"")
+    now = 100.0
+    monkeypatch.setattr(remote_module.time, "monotonic", lambda: now)
+    stop = remote_module.StopAtStore(place)
+    assert not stop()
+    now = 104.0
+    assert stop()
+    place.remove("stop")
+    assert stop()
 
 
 @pytest.mark.parametrize("now", [None, "other"])
@@ -213,9 +240,7 @@ def test_a_launch_that_was_overtaken_sends_no_results(away: Config, tmp_path: Pa
             Claim.take(place)
             sent.update(place.stamps())
 
-    with pytest.raises(StudyError, match="another launch took over"), scratch_of(
-        place, away, SingleProcess()
-    ) as old:
+    with pytest.raises(StudyError, match="another launch took over"), scratch_of(place, away, SingleProcess()) as old:
         run_trial(away, old.directory, request, files=old.files, room=old.room, on_task=overtake)
     assert "result.json" in sent
     now = place.stamps()
@@ -305,3 +330,11 @@ def test_a_run_over_a_store_is_extended_as_one_on_a_disk(
     (home,) = (tmp_path / "store").iterdir()  # the place of the update is gone
     assert home.name.startswith("away-")
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("garbage", ["", "{", "[]", '{"storage_path": "x"}'])
+def test_a_damaged_place_is_refused_in_one_line(tmp_path: Path, garbage: str) -> None:
+    (tmp_path / "storage.json").write_text(garbage)
+    for ask in (known_home, forget):
+        with pytest.raises(StudyError, match=r"storage\.json: is damaged; write into it again"):
+            ask(tmp_path)

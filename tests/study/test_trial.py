@@ -17,14 +17,15 @@ from filelock import FileLock
 import seekr_tune.study.files
 import seekr_tune.study.trial as trial_module
 from seekr_tune.analysis.ledger import read_trials
-from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix
+from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.state import TaskOutcome
 from seekr_tune.study.request import TrialRequest
-from seekr_tune.study.trial import run_experiment, run_trial
+from seekr_tune.study.single import run_experiment
+from seekr_tune.study.trial import run_trial
 
 
 class Killed(BaseException):
@@ -174,3 +175,98 @@ def test_a_disk_that_is_full_ends_the_run_in_one_line_and_the_run_goes_on_later(
     assert read_record(tmp_path / "run" / "result.json").status == "running"
     resumed = run_experiment(config, tmp_path / "run")
     assert comparable(resumed) == comparable(run_experiment(config, tmp_path / "whole"))
+
+
+def test_damaged_settings_of_a_run_are_refused_in_one_line(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for garbage in (b"name: [", b"", b"\x00\xff"):
+        (tmp_path / "run" / "config.yaml").write_bytes(garbage)
+        with pytest.raises(StudyError, match=r"config\.yaml.*it is damaged: restore it, or delete it"):
+            run_trial(config, tmp_path / "run", TrialRequest("run", "run"))
+
+
+def request() -> TrialRequest:
+    return TrialRequest("trial-0000", "trial", configuration="trial-0000")
+
+
+class After:
+    """Says yes from the n-th question on."""
+
+    def __init__(self, questions: int) -> None:
+        self.questions, self.asked = questions, 0
+
+    def __call__(self, *record: TrialRecord) -> bool:
+        self.asked += 1
+        return self.asked > self.questions
+
+
+@pytest.mark.parametrize("questions", [0, 2, 4, 9])
+def test_a_stopped_run_stays_running_and_goes_on_where_it_was(config: Config, tmp_path: Path, questions: int) -> None:
+    stopped = run_trial(config, tmp_path / "stopped", request(), stop_asked=After(questions))
+    assert stopped.status == "running" and stopped.tasks_done < 3
+    assert read_record(tmp_path / "stopped" / "result.json") == stopped
+    again = run_trial(config, tmp_path / "stopped", request(), stop_asked=After(1000))
+    whole = run_trial(config, tmp_path / "whole", request())
+    assert comparable(again) == comparable(whole)
+    assert steps_without_time(tmp_path / "stopped") == steps_without_time(tmp_path / "whole")
+    assert again.wall_seconds > stopped.wall_seconds > 0
+
+
+def test_a_stopped_single_run_leaves_no_ledger_and_can_be_called_again(config: Config, tmp_path: Path) -> None:
+    assert run_experiment(config, tmp_path / "run", stop_asked=After(3)).status == "running"
+    assert not (tmp_path / "run" / "ledger").exists()
+    assert run_experiment(config, tmp_path / "run").status == "finished"
+    assert read_trials(tmp_path / "run").num_rows == 1
+
+
+def test_a_pruned_run_says_so_and_is_left_alone(config: Config, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def stops(record: TrialRecord) -> bool:
+        seen.append(record.tasks_done)
+        return record.tasks_done == 2
+
+    pruned = run_trial(config, tmp_path / "run", request(), stops=stops)
+    assert (pruned.status, pruned.tasks_done, seen) == ("pruned", 2, [1, 2])
+    assert read_record(tmp_path / "run" / "result.json") == pruned
+    assert {row.task_index for row in read_steps(tmp_path / "run" / "steps.jsonl")} == {0, 1}
+    assert not list((tmp_path / "run" / "checkpoints").glob(".writing-*"))
+    assert run_trial(config, tmp_path / "run", request(), stops=After(0)) == pruned
+
+
+def test_a_revived_run_is_not_pruned_again_and_ends_like_an_undisturbed_one(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "result.json"
+    pruned = run_trial(config, tmp_path / "run", request(), stops=After(0))
+    assert (pruned.status, pruned.tasks_done) == ("pruned", 1)
+    write_record(path, pruned.model_copy(update={"status": "running", "revived": True}))
+    stops = After(0)
+    revived = run_trial(config, tmp_path / "run", request(), stops=stops)
+    assert (revived.status, revived.revived, stops.asked) == ("finished", True, 0)
+    whole = run_trial(config, tmp_path / "whole", request())
+    assert comparable(revived) | {"revived": False} == comparable(whole)
+    assert steps_without_time(tmp_path / "run") == steps_without_time(tmp_path / "whole")
+
+
+def test_a_run_that_was_killed_before_it_was_judged_is_judged_when_it_goes_on(config: Config, tmp_path: Path) -> None:
+    with killed_after(1):
+        run_trial(config, tmp_path / "run", request())
+    pruned = run_trial(config, tmp_path / "run", request(), stops=After(0))
+    assert (pruned.status, pruned.tasks_done) == ("pruned", 1)
+    assert {row.task_index for row in read_steps(tmp_path / "run" / "steps.jsonl")} == {0}
+
+
+def test_nobody_judges_a_run_after_its_last_task(config: Config, tmp_path: Path) -> None:
+    stops = After(2)
+    assert run_trial(config, tmp_path / "run", request(), stops=stops).status == "finished"
+    assert stops.asked == 2
+
+
+def test_runs_of_a_study_share_their_first_task(config: Config, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = run_trial(config, tmp_path / "first", request(), cache=cache)
+    second = run_trial(config, tmp_path / "second", request(), cache=cache)
+    alone = run_trial(config, tmp_path / "alone", request())
+    assert comparable(second) == comparable(first) == comparable(alone)
+    assert steps_without_time(tmp_path / "second") == steps_without_time(tmp_path / "alone")
+    assert [row.shared_seconds > 0 for row in first.timing] == [False, False, False]
+    assert [row.shared_seconds > 0 for row in second.timing] == [True, False, False]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,11 +17,12 @@ from seekr_tune.config import Config
 from seekr_tune.errors import DataError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.console import ProgressConsole, TaskProgress
-from seekr_tune.study.layout import result_path
+from seekr_tune.study.layout import result_path, stop_path
 from seekr_tune.study.outcome import new_record
 from seekr_tune.study.request import TrialRequest
 from seekr_tune.study.search import TrialQueue, open_study
 from seekr_tune.study.space import Space
+from seekr_tune.study.stopping import StopFile
 from seekr_tune.study.tuner import QueueSearcher
 from tests.study.conftest import Finish
 
@@ -32,7 +36,8 @@ class Bench:
         self.queue = TrialQueue(open_study(directory, self.config, space), space, self.config, directory)
         self.ledgers = 0
         progress = ProgressConsole(self.console, total=3)
-        self.searcher = QueueSearcher(self.queue, 2, progress, self._count)
+        self.stop = StopFile(stop_path(directory))
+        self.searcher = QueueSearcher(self.queue, self.stop, 2, progress, self._count)
 
     def ask(self, ray_id: str) -> TrialRequest:
         return TrialRequest(**json.loads(self.searcher.suggest(ray_id)["request"]))
@@ -68,7 +73,7 @@ def test_the_searcher_says_when_all_is_handed_out(bench: Bench, finish: Finish) 
         finish(bench.config, bench.ask(ray_id))
         bench.searcher.on_trial_complete(ray_id, {})
     assert bench.searcher.suggest("d") == QueueSearcher.FINISHED
-    assert bench.ledgers == 3 and not bench.searcher.interrupted
+    assert bench.ledgers == 3 and bench.queue.is_done
 
 
 def test_a_finished_task_and_a_finished_run_are_shown(bench: Bench, finish: Finish) -> None:
@@ -101,13 +106,73 @@ def test_a_run_that_is_ended_early_stays_unfinished(bench: Bench) -> None:
     request = bench.ask("a")
     bench.begin(request)
     bench.searcher.on_trial_complete("a", {"tasks_done": 1})
-    assert bench.searcher.interrupted and bench.states() == ["RUNNING"]
+    assert bench.searcher.suggest("b") == QueueSearcher.FINISHED, "a launch that ends early begins nothing new"
+    assert bench.states() == ["RUNNING"] and not bench.queue.is_done
+
+
+def test_nothing_is_handed_out_once_somebody_asked_to_stop(bench: Bench) -> None:
+    bench.ask("a")
+    bench.stop.ask()
+    assert bench.searcher.suggest("b") == QueueSearcher.FINISHED
+    assert bench.states() == ["RUNNING"]
+
+
+def test_a_pruned_run_has_ended(bench: Bench) -> None:
+    request = bench.ask("a")
+    record = new_record(bench.config, request).model_copy(update={"status": "pruned", "tasks_done": 2})
+    write_record(result_path(bench.directory, request.key), record)
+    bench.searcher.on_trial_complete("a", {})
+    assert bench.states() == ["PRUNED"] and bench.ledgers == 1
+    assert "trial-0000  pruned (1/3)  after task 2/3" in bench.console.export_text()
+
+
+def test_what_cannot_be_noted_ends_the_launch(bench: Bench, finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune would take it for an error of the trial, and run that again."""
+    finish(bench.config, bench.ask("a"))
+
+    def full(request: TrialRequest) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(bench.queue, "finish", full)
+    bench.searcher.on_trial_complete("a", {})
+    assert isinstance(bench.searcher.error, OSError) and bench.searcher.error.errno == errno.ENOSPC
+    assert bench.searcher.suggest("b") is None
+
+
+class Waiting:
+    """A queue whose second run waits for the first one to end."""
+
+    def __init__(self) -> None:
+        self.handed = 0
+        self.has_ended = False
+
+    @property
+    def is_done(self) -> bool:
+        return self.handed == 2
+
+    def next(self) -> TrialRequest | None:
+        if self.handed == 2 or (self.handed == 1 and not self.has_ended):
+            return None
+        self.handed += 1
+        return TrialRequest(f"trial-000{self.handed}", "trial")
+
+    def link(self, request: TrialRequest, ray_trial_id: str) -> None: ...
+
+
+def test_a_queue_that_waits_is_asked_again_and_not_given_up() -> None:
+    queue: Any = Waiting()
+    searcher = QueueSearcher(queue, lambda: False, 4, ProgressConsole(None, total=2), lambda: None)
+    assert json.loads(searcher.suggest("a")["request"])["key"] == "trial-0001"
+    assert searcher.suggest("b") is None
+    queue.has_ended = True
+    assert json.loads(searcher.suggest("b")["request"])["key"] == "trial-0002"
+    assert searcher.suggest("c") == QueueSearcher.FINISHED
 
 
 def test_data_that_cannot_be_used_ends_the_study_and_fails_no_trial(bench: Bench) -> None:
     bench.ask("a")
     bench.searcher.on_trial_result("a", {"refusal": "DataError", "message": "no folder 'star'"})
-    assert isinstance(bench.searcher.refusal, DataError) and str(bench.searcher.refusal) == "no folder 'star'"
+    assert isinstance(bench.searcher.error, DataError) and str(bench.searcher.error) == "no folder 'star'"
     assert bench.searcher.suggest("b") is None
     bench.searcher.on_trial_complete("a", {})
     assert bench.states() == ["RUNNING"]

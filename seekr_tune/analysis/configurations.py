@@ -1,0 +1,126 @@
+"""From runs to configurations: gains against the bounds of the same setting, and means over replicates.
+
+A configuration is run once for each order, seed and memory draw that the study asks for. Each run is compared with the
+bounds of its own order and seed; only then are its numbers averaged with those of the other runs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from seekr_tune.analysis.measures import Measures, quotient
+from seekr_tune.config import ReplicatesConfig
+from seekr_tune.stream.metrics import normalised_gain
+
+TrialRow = dict[str, Any]
+"""One trial: a value for each column of the `trials` table, and for those that are added here."""
+
+GAINS = ("normalised_gain", "gain_per_replayed_sample", "op_seqft", "op_joint")
+"""Numbers that compare a run with the bounds of its setting."""
+
+_AVERAGED = (
+    "tasks_done",
+    *(name for name in Measures.__dataclass_fields__ if name != "split"),
+    "wall_seconds",
+    "shared_seconds",
+    *GAINS,
+)
+"""Scores and costs; what else is a number names something, or is shared by all replicates."""
+
+
+def add_gains(rows: Sequence[TrialRow]) -> None:
+    """Add `GAINS` to every run, from the finished bounds among the rows that share its tasks, order, seed and split."""
+    references = _references([row for row in rows if row["role"] == "bound"])
+    for row in rows:
+        bounds = references.get(_setting(row), {})
+        seqft, joint = bounds.get("seqft"), bounds.get("joint")
+        row.update(dict.fromkeys(GAINS), op_seqft=seqft, op_joint=joint)
+        if is_point(row) and seqft is not None:
+            row["gain_per_replayed_sample"] = quotient(row["op"] - seqft, row["distinct_replayed_samples"])
+            row["normalised_gain"] = normalised_gain(row["op"], seqft, joint)
+
+
+def is_point(row: TrialRow) -> bool:
+    """Whether a row has come to its end and has a score."""
+    return row["status"] == "finished" and row["op"] is not None
+
+
+def by_configuration(rows: Iterable[TrialRow]) -> list[TrialRow]:
+    """One row for each configuration, trial or bound, in the order in which they first appear.
+
+    Numbers are means over its finished runs (over all of its runs while none is finished); a mean is null where one of
+    them has no value. What is no number (and what stands in the config) is that of its first replicate. `replicates`
+    counts the finished runs, and `op_se` is the standard error of `op`.
+    """
+    groups: dict[tuple[str, str], list[TrialRow]] = {}
+    for row in rows:
+        groups.setdefault((row["role"], row["configuration"] or row["trial"]), []).append(row)
+    return [_merged(sorted(group, key=lambda row: int(row["replicate"]))) for group in groups.values()]
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Their mean; None where there are none, or one has no value."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return known[0] if len(set(known)) == 1 else fmean(known)
+
+
+def standard_error(values: Sequence[float | None]) -> float | None:
+    """Sample standard deviation / sqrt(n); None for fewer than two values, or where one has no value."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2 or len(known) < len(values):
+        return None
+    return stdev(known) / math.sqrt(len(known))
+
+
+def _merged(runs: Sequence[TrialRow]) -> TrialRow:
+    first, finished = runs[0], [row for row in runs if row["status"] == "finished"]
+    counted = finished or runs
+    return {
+        **first,
+        **{column: mean([row[column] for row in counted]) for column in _AVERAGED},
+        "trial": first["configuration"] or first["trial"],
+        "status": _status(runs),
+        "error": next((row["error"] for row in runs if row["error"] is not None), None),
+        "replicates": len(finished),
+        "op_se": standard_error([row["op"] for row in finished]),
+    }
+
+
+def _status(runs: Sequence[TrialRow]) -> str:
+    """Of the whole: finished when every replicate is; one that gets no further replicates was pruned."""
+    statuses = {row["status"] for row in runs}
+    for status in ("failed", "pruned", "running"):
+        if status in statuses:
+            return status
+    if len(runs) >= _num_replicates(runs[0]):
+        return "finished"
+    return "running" if runs[0]["role"] == "bound" else "pruned"
+
+
+def _num_replicates(row: TrialRow) -> int:
+    """Runs that the study asks for; a bound has no memory, so it is run once for each order and seed."""
+    if row["configuration"] is None or row["split"] == "test":  # final runs are not raced
+        return 1
+    study = json.loads(row["config"])["study"]
+    asked = ReplicatesConfig.model_validate(study["replicates"])
+    draws = 1 if row["role"] == "bound" else asked.memory_draws
+    return max(1, len(asked.orders)) * max(1, len(asked.seeds)) * draws
+
+
+def _setting(row: TrialRow) -> tuple[Any, ...]:
+    """What a trial and its bounds must share: tasks and their order, seed, and the split that was scored."""
+    return tuple(row["tasks"]), row["config.seed"], row["split"]
+
+
+def _references(bounds: Sequence[TrialRow]) -> Mapping[tuple[Any, ...], Mapping[str, float]]:
+    """By setting: OP of each bound's method; several runs of one bound in one setting are averaged."""
+    scores: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    for row in filter(is_point, bounds):
+        scores.setdefault(_setting(row), {}).setdefault(row["method"], []).append(row["op"])
+    return {key: {method: fmean(ops) for method, ops in methods.items()} for key, methods in scores.items()}

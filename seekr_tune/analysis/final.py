@@ -1,0 +1,107 @@
+"""The final table: what the chosen configurations reach on the test split, beside what tuning promised.
+
+A number is the mean over the final runs of a configuration (orders x seeds x memory draws), with its standard error:
+sample standard deviation / sqrt(n). The normalised gain is taken within each order and seed, against the bounds there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seekr_tune.analysis.configurations import TrialRow, add_gains, mean, standard_error
+from seekr_tune.analysis.ledger import trials_table
+from seekr_tune.analysis.record import TrialRecord
+
+FINAL_COLUMNS = ("op", "bwt", "forgetting", "distinct_replayed_samples", "normalised_gain")
+"""What is reported; the formulas are in `measures.FORMULAS`."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over runs and its standard error; null where a run has no value, and the error also for one run."""
+
+    mean: float | None
+    error: float | None
+
+
+@dataclass(frozen=True)
+class FinalRow:
+    """One chosen configuration, or a bound.
+
+    Attributes:
+        configuration: its key.
+        role: `trial` or `bound`.
+        method: its method.
+        params: what the search chose, by config path.
+        n: finished runs; the estimates are over them.
+        failed: runs that failed.
+        estimates: by column of `FINAL_COLUMNS`, on the test split.
+        tuned: what decided the choice: the objective on the eval split, mean over the replicates of the study.
+    """
+
+    configuration: str
+    role: str
+    method: str
+    params: Mapping[str, Any]
+    n: int
+    failed: int
+    estimates: Mapping[str, Estimate]
+    tuned: float | None
+
+
+@dataclass(frozen=True)
+class FinalTable:
+    """The result of a study.
+
+    Attributes:
+        by: the objective in `tuned`.
+        rule: how the configurations were chosen.
+        protocol: what was tuned on, and when `test` was opened.
+        orders, seeds, memory_draws: of the final runs.
+        rows: bounds first, then the configurations, in the order of the choice, not of their results.
+    """
+
+    by: str
+    rule: str
+    protocol: str
+    orders: tuple[tuple[str, ...], ...]
+    seeds: tuple[int, ...]
+    memory_draws: tuple[int, ...]
+    rows: tuple[FinalRow, ...]
+
+
+def final_rows(
+    records: Sequence[TrialRecord], chosen: Sequence[str], tuned: Mapping[str, float | None]
+) -> tuple[FinalRow, ...]:
+    """The rows of a final table.
+
+    Args:
+        records: of the final runs, bounds included.
+        chosen: keys of the configurations, best first.
+        tuned: by key of a configuration or bound: the objective that decided, on the eval split.
+    """
+    runs: list[TrialRow] = trials_table(records, "test").to_pylist()
+    add_gains(runs)
+    groups: dict[str, list[TrialRow]] = {}
+    for run in runs:
+        groups.setdefault(run["configuration"] or run["trial"], []).append(run)
+    bounds = sorted(key for key, group in groups.items() if group[0]["role"] == "bound")
+    params = {record.configuration or record.trial: record.params for record in records}
+    return tuple(_row(key, groups[key], params[key], tuned.get(key)) for key in (*bounds, *chosen) if key in groups)
+
+
+def _row(key: str, runs: Sequence[TrialRow], params: Mapping[str, Any], tuned: float | None) -> FinalRow:
+    finished = [run for run in runs if run["status"] == "finished"]
+    values = {column: [run[column] for run in finished] for column in FINAL_COLUMNS}
+    return FinalRow(
+        configuration=key,
+        role=runs[0]["role"],
+        method=runs[0]["method"],
+        params=params,
+        n=len(finished),
+        failed=sum(run["status"] == "failed" for run in runs),
+        estimates={column: Estimate(mean(own), standard_error(own)) for column, own in values.items()},
+        tuned=tuned,
+    )

@@ -1,0 +1,82 @@
+"""The command line: parse, call, print. What a command does is in the modules that it calls.
+
+Exit codes: 0 done; 2 the user can mend it (one line on stderr that says how); 3 the gate of `extend` refused an update;
+130 somebody ended it (Ctrl-C, SIGTERM, `stop`) and it can go on; 1 a fault of ours (a traceback).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from seekr_tune.cli import results, runs, studies
+from seekr_tune.cli.app import app
+from seekr_tune.cli.experiments import default_run_directory, default_study_directory
+from seekr_tune.cli.output import say
+from seekr_tune.errors import Stopped, UserError
+
+__all__ = [
+    "app",
+    "default_run_directory",
+    "default_study_directory",
+    "main",
+    "one_flag_per_assignment",
+    "results",
+    "runs",
+    "studies",
+]
+
+USER_ERROR = 2
+ENDED_BY_USER = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (`sys.argv` by default); returns the exit code."""
+    # Read when the libraries are imported: no progress bars (of transformers too), and an error is said once, by us.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    arguments = one_flag_per_assignment(sys.argv[1:] if argv is None else argv)
+    try:
+        code: Any = app(args=arguments or ["--help"], prog_name="seekr-tune", standalone_mode=False)
+    except UserError as error:
+        return _refuse(str(error))
+    except Stopped as stopped:
+        say(str(stopped))
+        return ENDED_BY_USER
+    except typer.TyperException as error:
+        return _refuse(_usage(error))
+    if code == ENDED_BY_USER:  # Ctrl-C where nothing waits for a step to end
+        say("ended by Ctrl-C; what was saved goes on with the same command, a study with `seekr-tune resume`")
+    return code if isinstance(code, int) else 0
+
+
+def one_flag_per_assignment(arguments: Sequence[str]) -> list[str]:
+    """Let one `--set` take several assignments: `--set a=1 b=2` becomes `--set a=1 --set b=2`."""
+    expanded: list[str] = []
+    after_set = False
+    for argument in arguments:
+        is_assignment = "=" in argument and not argument.startswith("-")
+        if after_set and is_assignment and expanded[-1] != "--set":
+            expanded.append("--set")
+        after_set = argument == "--set" or (after_set and is_assignment)
+        expanded.append(argument)
+    return expanded
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What was wrong with the command line, and where its options are listed."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "seekr-tune"
+    message = getattr(error, "format_message", error.__str__)()
+    return f"{message.rstrip('.')}; see `{command} --help`"
+
+
+def _refuse(message: str) -> int:
+    say(f"error: {' '.join(message.split())}")
+    return USER_ERROR

@@ -1,0 +1,40 @@
+"""From an experiment file on the command line to a checked experiment and the directory of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seekr_tune.config import Config
+
+
+def ready(experiment: Path, assignments: Sequence[str] | None, search: bool) -> Config:
+    """The experiment, checked with its data and its model."""
+    from seekr_tune.experiment import load_experiment
+    from seekr_tune.validation import require_ready
+
+    return require_ready(load_experiment(experiment, assignments or ()), experiment, search=search)
+
+
+def with_trials(assignments: Sequence[str] | None, trials: int | None) -> list[str]:
+    """`--trials` as one more assignment."""
+    return [*(assignments or ()), *([] if trials is None else [f"study.trials={trials}"])]
+
+
+def default_study_directory(config: Config) -> Path:
+    """One study an experiment; another one of the same name needs `--out`."""
+    return Path("runs") / config.name
+
+
+def default_run_directory(config: Config) -> Path:
+    """The same settings find the same directory, and go on there; other settings find another one."""
+    import hashlib
+    import json
+
+    from seekr_tune.experiment import flatten
+
+    learned = {path: value for path, value in flatten(config).items() if not path.startswith(("study.", "training."))}
+    fingerprint = hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()[:8]
+    return Path("runs") / f"{config.name}-{fingerprint}"

@@ -1,0 +1,82 @@
+"""What commands say: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from seekr_tune.errors import StudyError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PLAIN_WIDTH = 120  # columns where the output is not a terminal
+
+
+class Format(StrEnum):
+    """Output of tables."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def say(text: str) -> None:
+    """One line beside the results."""
+    typer.echo(text, err=True)
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that does not fold lines where nobody looks."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr)
+    return made if made.is_terminal else Console(stderr=stderr, width=_PLAIN_WIDTH)
+
+
+def print_ranking(directory: Path, by: str | None = None, format: Format = Format.table) -> None:
+    """The trials of a study, or a single run."""
+    from seekr_tune.analysis.ledger import read_trials
+    from seekr_tune.analysis.ranking import DEFAULT_COLUMN
+    from seekr_tune.analysis.ranking import rank as ranked
+    from seekr_tune.analysis.tables import terminal_table, to_csv, to_json
+    from seekr_tune.study.openings import protocol_line
+
+    ranking = ranked(read_trials(directory), by or DEFAULT_COLUMN)
+    if format is Format.json:
+        typer.echo(to_json(ranking))
+    elif format is Format.csv:
+        typer.echo(to_csv(ranking), nl=False)
+    else:
+        console().print(terminal_table(ranking))
+    protocol = protocol_line(directory)
+    if protocol is not None:
+        say(protocol)
+
+
+def finish_study(directory: Path) -> None:
+    """The ranking of a study that has come to its end, and what to do with it."""
+    print_ranking(directory)
+    say(f"more trials:  seekr-tune resume {directory} --trials N")
+    say(f"on test:      seekr-tune finalize {directory}")
+    say(f"curves:       tensorboard --logdir {directory}")
+
+
+def writable(directory: Path) -> Path:
+    """The directory, once it could be made and a file be written in it; nothing is left of that."""
+    import tempfile
+
+    whole = directory.absolute()
+    try:
+        missing = [path for path in (whole, *whole.parents) if not path.exists()]
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(b"\0" * 4096)  # a full disk still makes empty files
+        for path in missing:
+            path.rmdir()
+        return directory
+    except OSError as error:
+        raise StudyError(f"{directory}: cannot be written to ({error.strerror}); choose another --out") from None

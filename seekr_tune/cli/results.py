@@ -1,0 +1,66 @@
+"""Commands that look at experiments and results: `validate`, `ls`, `rank`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seekr_tune.cli.app import Assignments, app
+from seekr_tune.cli.output import Format, print_ranking
+from seekr_tune.errors import ConfigError
+
+
+@app.command()
+def validate(
+    experiment: Annotated[Path | None, typer.Argument(help="Experiment file (YAML).", show_default=False)] = None,
+    assignments: Assignments = None,
+    fields: Annotated[bool, typer.Option("--fields", help="List every field instead, as Markdown.")] = False,
+) -> None:
+    """Check an experiment without training.
+
+    Looks at its fields, its search space, its data and its model, as far as they are at hand.
+    """
+    if fields:
+        from seekr_tune.catalogue import fields_as_markdown
+
+        typer.echo(fields_as_markdown())
+        return
+    if experiment is None:
+        raise ConfigError("validate needs an experiment file; `seekr-tune ls` lists the ones at hand")
+    from seekr_tune.experiment import load_experiment
+    from seekr_tune.validation import validate as check
+
+    findings = check(load_experiment(experiment, assignments or ()), experiment)
+    for finding in findings:
+        typer.echo(f"{'ok  ' if finding.checked else 'note'}  {finding.subject:<7} {finding.text}")
+
+
+@app.command()
+def ls() -> None:
+    """List what is in this folder.
+
+    Experiments, search spaces, and the results under runs/.
+    """
+    from seekr_tune.catalogue import catalogue
+
+    found = catalogue()
+    for entry in found.experiments:
+        typer.echo(f"experiment  {entry.path}  {entry.summary}")
+    for path in found.spaces:
+        typer.echo(f"space       {path}")
+    for kind, path in found.results:
+        typer.echo(f"{kind:<10}  {path}")
+    if not (found.experiments or found.spaces or found.results):
+        typer.echo("nothing here: no experiments/*.yaml, search_spaces/*.yaml or runs/*")
+
+
+@app.command()
+def rank(
+    directory: Annotated[Path, typer.Argument(help="Directory of a study or of a run.", show_default=False)],
+    by: Annotated[str | None, typer.Option(help="Column that orders. [default: op_per_replayed_sample]")] = None,
+    format: Annotated[Format, typer.Option(help="Output.")] = Format.table,
+) -> None:
+    """Rank the trials of a study, the best first."""
+    print_ranking(directory, by, format)

@@ -1,0 +1,160 @@
+"""Commands for a study, from its plan to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seekr_tune.cli.app import Address, Assignments, Directory, Enqueue, Experiment, Trial, Trials, app
+from seekr_tune.cli.experiments import default_study_directory, ready, with_trials
+from seekr_tune.cli.output import Format, console, finish_study, say, writable
+
+
+@app.command()
+def plan(experiment: Experiment, assignments: Assignments = None, trials: Trials = None) -> None:
+    """What a study would cost.
+
+    Takes a few steps of the model on this machine; trains and writes nothing.
+    """
+    config = ready(experiment, with_trials(assignments, trials), search=True)
+    from seekr_tune.study.plan import plan_study
+    from seekr_tune.study.space import space_of
+
+    typer.echo(plan_study(config, space_of(config, experiment), console(stderr=True)).summary())
+
+
+@app.command()
+def sweep(
+    experiment: Experiment,
+    assignments: Assignments = None,
+    trials: Trials = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the study. [default: runs/<name>]")] = None,
+    address: Address = None,
+    enqueue: Enqueue = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Study whose results the sampler learns from; may be given several times."),
+    ] = None,
+) -> None:
+    """Run a study and rank its trials.
+
+    The first trial has the published settings, the others are proposed by the sampler. Ctrl-C saves the steps that are
+    running; `resume` goes on.
+    """
+    config = ready(experiment, with_trials(assignments, trials), search=True)
+    from seekr_tune.study.study import start_study
+
+    directory = writable(out or default_study_directory(config))
+    start_study(
+        config,
+        experiment,
+        directory,
+        address=address,
+        console=console(stderr=True),
+        enqueue=enqueue,
+        warm_start=warm_start or (),
+    )
+    finish_study(directory)
+
+
+@app.command()
+def resume(
+    directory: Directory,
+    trials: Annotated[int | None, typer.Option(min=1, help="New total of trials.")] = None,
+    address: Address = None,
+    enqueue: Enqueue = None,
+) -> None:
+    """Go on with a study.
+
+    Unfinished trials continue from their checkpoints, then new ones start up to the total.
+    """
+    from seekr_tune.study.study import resume_study
+
+    resume_study(directory, trials=trials, address=address, console=console(stderr=True), enqueue=enqueue)
+    finish_study(directory)
+
+
+@app.command()
+def stop(
+    directory: Directory,
+    timeout: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for the running steps.")] = 600.0,
+) -> None:
+    """End a running study, wherever it was started.
+
+    Steps that are running are finished and saved; `resume` goes on.
+    """
+    from seekr_tune.study.stopping import stop_study
+
+    if stop_study(directory, timeout, say):
+        say(f"stopped; go on with `seekr-tune resume {directory}`")
+    else:
+        say(f"nobody runs {directory}: nothing to stop")
+
+
+@app.command()
+def status(
+    directory: Directory,
+    watch: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.1, help="Show it again and again, until nobody runs it.")
+    ] = None,
+) -> None:
+    """How far a study is, what is best so far, and how long it will take."""
+    from seekr_tune.study.status import study_status, watch_study
+
+    if watch is None:
+        typer.echo(study_status(directory).summary())
+        return
+    screen = console()
+    if not screen.is_terminal:
+        watch_study(directory, watch, typer.echo)
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=screen, auto_refresh=False) as live:
+        watch_study(directory, watch, lambda text: live.update(Text(text), refresh=True))
+
+
+@app.command()
+def show(directory: Directory, trial: Trial) -> None:
+    """All that belongs to one trial: its runs, files, curves, and its numbers in Optuna and Ray."""
+    from seekr_tune.study.show import show_trial
+
+    typer.echo(show_trial(directory, trial).summary())
+
+
+@app.command()
+def revive(directory: Directory, trial: Trial) -> None:
+    """Take up a trial that was pruned.
+
+    The next `resume` goes on with it from its checkpoint, and does not prune it again.
+    """
+    from seekr_tune.study.study import revive_trial
+
+    revive_trial(directory, trial)
+    say(f"{trial} will go on with `seekr-tune resume {directory}`")
+
+
+@app.command()
+def finalize(
+    directory: Directory,
+    again: Annotated[bool, typer.Option("--again", help="Open the test split once more, which is noted.")] = False,
+    format: Annotated[Format, typer.Option(help="Output.")] = Format.table,
+    address: Address = None,
+) -> None:
+    """Score the chosen configurations of a finished study on the test split.
+
+    It may be done once: looking again and again makes a result too good.
+    """
+    from seekr_tune.analysis.final_tables import final_csv, final_json, terminal_final_table
+    from seekr_tune.study.finalize import finalize_study
+
+    table = finalize_study(directory, again=again, address=address, console=console(stderr=True))
+    if format is Format.json:
+        typer.echo(final_json(table))
+    elif format is Format.csv:
+        typer.echo(final_csv(table), nl=False)
+    else:
+        console().print(terminal_final_table(table))

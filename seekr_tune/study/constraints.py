@@ -1,0 +1,77 @@
+"""Constraints of a search space: comparisons of what a configuration means, such as `heads >= layers`."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from seekr_tune.errors import ConfigError
+from seekr_tune.experiment import config_paths
+
+QUANTITIES = ("heads", "layers", "stored_samples")
+"""What budgets become for a model and its data: heads distilled, layers that may hold some, samples kept in total."""
+
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_COMPARISON = re.compile(r"^\s*(\S+?)\s*(>=|<=|>|<)\s*(\S+)\s*$")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`left comparison right`, each side a quantity, a config path or a number."""
+
+    left: str
+    comparison: str
+    right: str
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.comparison} {self.right}"
+
+    def admits(self, values: Mapping[str, Any]) -> bool:
+        """Whether it holds; it does where a side has no number, such as the heads of a method that has none.
+
+        Args:
+            values: of quantities and config paths.
+        """
+        left, right = (_number(side, values) for side in (self.left, self.right))
+        return left is None or right is None or _OPERATORS[self.comparison](left, right)
+
+
+def parse_constraint(text: Any, origin: str) -> Constraint:
+    """Read one line of `constraints`.
+
+    Raises:
+        ConfigError: it is no comparison, or a side is unknown.
+    """
+    match = _COMPARISON.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise ConfigError(f"{origin}: constraints: {text!r} must read like 'heads >= layers' (>=, <=, > or <)")
+    left, comparison, right = match.groups()
+    known = (*QUANTITIES, *config_paths())
+    for side in (left, right):
+        if _literal(side) is None and side not in known:
+            close = difflib.get_close_matches(side, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(QUANTITIES)}, a config path or a number"
+            raise ConfigError(f"{origin}: constraints: {text!r}: unknown {side!r}; {hint}")
+    return Constraint(left, comparison, right)
+
+
+def _number(side: str, values: Mapping[str, Any]) -> float | None:
+    literal = _literal(side)
+    value = values.get(side) if literal is None else literal
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _literal(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,19 @@
+"""Times and sizes in words."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def bytes_text(number: float) -> str:
+    """Bytes in powers of 1000, as disks are sold."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return f"{number / 1000:.3g} kB"
