@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from seekr_tune.experiment import dump_config, load_experiment, with_values
     from seekr_tune.sequence.loop import run_stream
     from seekr_tune.stream.sources import load_stream
+    from seekr_tune.study.finalize import finalize_study
     from seekr_tune.study.single import run_experiment
     from seekr_tune.study.study import resume_study, start_study, study_status
     from seekr_tune.validation import validate
@@ -30,6 +31,7 @@ _HOMES = {
     "SeekrTuneError": "errors",
     "UserError": "errors",
     "dump_config": "experiment",
+    "finalize_study": "study.finalize",
     "load_experiment": "experiment",
     "load_stream": "stream.sources",
     "rank": "analysis.ranking",
@@ -47,6 +49,7 @@ __all__ = [
     "SeekrTuneError",
     "UserError",
     "dump_config",
+    "finalize_study",
     "load_experiment",
     "load_stream",
     "rank",

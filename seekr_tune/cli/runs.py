@@ -27,8 +27,8 @@ def run(
     Run again in the same directory, it goes on where it was: also after Ctrl-C, which saves the step that is running.
     """
     config = ready(experiment, assignments, search=False)
-    from seekr_tune.study.stopping import StopFile, stopped_by_signals
     from seekr_tune.study.single import run_experiment
+    from seekr_tune.study.stopping import StopFile, stopped_by_signals
 
     directory = writable(out or default_run_directory(config))
     stop = StopFile(directory.absolute() / ".stop")

@@ -106,6 +106,8 @@ def _held(directory: Path) -> Iterator[TrialRecord]:
         record = read_record(directory / "result.json")
         if record.status != "finished":
             raise StudyError(f"{directory}: is {record.status}, not finished; finish it with `seekr-tune run` first")
+        if not any((directory / "checkpoints").glob("task-*")):
+            raise StudyError(f"{directory}: has no checkpoint to go on from; run the experiment again in another directory")
         yield record
     finally:
         lock.release()

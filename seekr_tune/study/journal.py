@@ -96,14 +96,18 @@ def record_or_aside(directory: Path, key: str) -> TrialRecord | None:
 
 
 def note_given(directory: Path, study: optuna.Study) -> None:
-    """Keep beside the journal what stands nowhere else: trials of earlier studies, and enqueued ones."""
-    given = {
-        trial.number: {"params": dict(trial.params), "values": trial.values, "user_attrs": trial.user_attrs}
-        if "warm_start" in trial.user_attrs
-        else {"fixed": trial.system_attrs["fixed_params"], "user_attrs": {"enqueued": trial.user_attrs["enqueued"]}}
-        for trial in study.get_trials(deepcopy=False)
-        if "warm_start" in trial.user_attrs or "enqueued" in trial.user_attrs
-    }
+    """Keep beside the journal the trials that have no directory to be read from: of earlier studies, enqueued ones, and
+    those that took over a known result."""
+    given: dict[int, dict[str, Any]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        notes = trial.user_attrs
+        if "warm_start" in notes:
+            given[trial.number] = {"params": trial.params, "values": trial.values, "user_attrs": notes}
+        elif "same_as" in notes:
+            given[trial.number] = {"params": trial.params, "user_attrs": {"same_as": notes["same_as"]}}
+        elif "enqueued" in notes:
+            fixed = trial.system_attrs["fixed_params"]
+            given[trial.number] = {"fixed": fixed, "user_attrs": {"enqueued": notes["enqueued"]}}
     if given:
         write_atomically(_given_path(directory), json.dumps(given).encode())
 
@@ -208,8 +212,7 @@ def _rebuild(
 def _rebuilt(number: int, params: Mapping[str, Any] | None, given: Mapping[str, Any], space: Space) -> FrozenTrial:
     distributions = space.distributions()
     attributes = dict(given.get("user_attrs", {}))
-    if "values" in given:
-        params = given["params"]
+    params = given.get("params", params)
     fitting = {key: value for key, value in (params or {}).items() if holds(distributions[key], value)}
     if params is None:
         return create_trial(

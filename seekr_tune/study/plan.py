@@ -110,7 +110,7 @@ class Plan:
     def _times(self) -> Iterator[str]:
         at_once = min(self.slots, self.num_runs)
         split = f", {self.workers} workers each" if self.workers > 1 else ""
-        most = " at most; pruning and racing may spare a part" if self.may_stop_early else ""
+        most = "; pruning and racing may spare a part" if self.may_stop_early else ""
         yield f"wall time: about {duration(self.wall_seconds)} with {at_once} runs at a time{split}{most}"
         yield f"measured on this machine in one process ({self.device}); starting Ray and processes comes on top"
 

@@ -171,6 +171,7 @@ class TrialQueue:
         for other in self._trials()[: trial.number]:
             if other.params and "same_as" not in other.user_attrs and self._meaning(other) == meaning:
                 self._note(trial.number, {"same_as": other.user_attrs.get("trial", trial_key(other.number))})
+                note_given(self.directory, self.study)
                 self._settle_twins()
                 return True
         return False

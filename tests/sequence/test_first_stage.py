@@ -51,9 +51,10 @@ def shared_run(
     *,
     on_step: Callable[[StepRecord], None] | None = None,
     stop_asked: Callable[[], bool] | None = None,
+    loaded: LoadedModel | None = None,
 ) -> Run:
     """The whole tiny stream, sharing its beginning under `root`."""
-    loaded = loaded_for(config)
+    loaded = loaded or loaded_for(config)
     directories = SharedDirectories(root / "base" / "b", root / "stages" / "s")
     streamed = StreamRun(
         config,
@@ -250,7 +251,8 @@ def test_a_run_waits_for_the_one_that_trains_and_then_takes_it(
 ) -> None:
     monkeypatch.setattr(first_stage, "_POLL_SECONDS", 0.01)
     waiting: list[Run] = []
-    waiter = Thread(target=lambda: waiting.append(shared_run(tiny_config(), tmp_path, "two")))
+    loaded = tiny_loaded()  # not in the thread: torch has one random state for both
+    waiter = Thread(target=lambda: waiting.append(shared_run(tiny_config(), tmp_path, "two", loaded=loaded)))
 
     def start_the_other(record: StepRecord) -> None:
         if (record.task_index, record.step) == (0, 0):

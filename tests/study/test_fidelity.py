@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from seekr_tune.analysis.record import score_cells
-from seekr_tune.config import Config, PruningConfig
+from seekr_tune.config import Config, Direction, PruningConfig, StoppingRule
 from seekr_tune.study.fidelity import at_position, is_hopeless, is_rung, prefix, ranks
 from seekr_tune.study.objectives import objective_value
 from seekr_tune.study.request import TrialRequest
 from tests.study.searching import pretend
 
-UP, DOWN = "maximize", "minimize"
+UP: Direction = "maximize"
+DOWN: Direction = "minimize"
 
 
 def test_a_position_is_the_mean_over_replicates_after_as_many_tasks(config: Config, tmp_path: Path) -> None:
@@ -73,7 +74,8 @@ def test_halving_keeps_the_best_share_and_its_equals() -> None:
 
 def test_what_nobody_beats_is_never_hopeless() -> None:
     others = [(90.0, 50.0), (80.0, 20.0), (70.0, 60.0), (60.0, 70.0)]
-    for rule in ("median", "halving"):
+    rules: tuple[StoppingRule, ...] = ("median", "halving")
+    for rule in rules:
         strict = PruningConfig(rule=rule, startup_trials=1)
         assert not is_hopeless((10.0, 1.0), others, [UP, DOWN], strict)
         assert is_hopeless((59.0, 71.0), others, [UP, DOWN], strict)

@@ -154,6 +154,7 @@ def test_a_run_that_is_finished_at_the_store_is_only_fetched(
     def killed(mirror: Mirror) -> None:
         raise Killed
 
+    monkeypatch.setattr(storage_module, "_PULL_SECONDS", 600.0)  # on a busy machine it would come while it runs
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Mirror, "complete", killed)
         run_experiment(away, tmp_path / "away")
