@@ -11,7 +11,7 @@ from seekr_tune.experiment import load_experiment
 from seekr_tune.stream.builtin import QUESTIONS
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.yaml"))
-TO_BE_GIVEN = {"superni", "trace"}
+TO_BE_GIVEN = {"methods", "superni", "trace"}
 PAPER = {"trace_llama2_7b", "superni_llama2_7b"}
 
 
