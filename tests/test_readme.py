@@ -87,5 +87,10 @@ def test_the_field_reference_is_the_schema() -> None:
 
 
 def test_nothing_names_the_place_where_it_was_made() -> None:
-    for path in [*PAGES, ROOT / "CHANGELOG.md", *(ROOT / "experiments").rglob("*.yaml"), *(ROOT / "search_spaces").glob("*")]:
+    for path in [
+        *PAGES,
+        ROOT / "CHANGELOG.md",
+        *(ROOT / "experiments").rglob("*.yaml"),
+        *(ROOT / "search_spaces").glob("*"),
+    ]:
         assert not re.search(r"/work/|/tmp/|/home/|/root/", path.read_text(encoding="utf-8")), path

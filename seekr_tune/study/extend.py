@@ -107,7 +107,9 @@ def _held(directory: Path) -> Iterator[TrialRecord]:
         if record.status != "finished":
             raise StudyError(f"{directory}: is {record.status}, not finished; finish it with `seekr-tune run` first")
         if not any((directory / "checkpoints").glob("task-*")):
-            raise StudyError(f"{directory}: has no checkpoint to go on from; run the experiment again in another directory")
+            raise StudyError(
+                f"{directory}: has no checkpoint to go on from; run the experiment again in another directory"
+            )
         yield record
     finally:
         lock.release()

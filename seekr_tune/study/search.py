@@ -24,7 +24,7 @@ from seekr_tune.experiment import load_experiment, with_values
 from seekr_tune.study.fidelity import at_position
 from seekr_tune.study.journal import note_given, open_study, record_or_aside, trial_number
 from seekr_tune.study.judge import Judge
-from seekr_tune.study.layout import bound_key, experiment_path, result_path, run_key, trial_key
+from seekr_tune.study.layout import bound_key, experiment_path, result_path, run_key, trial_key, trial_path
 from seekr_tune.study.objectives import objective_values
 from seekr_tune.study.protocol import replicates, settings_of_bounds
 from seekr_tune.study.request import TrialRequest
@@ -67,6 +67,7 @@ class TrialQueue:
         for trial in self.study.get_trials(states=[TrialState.PRUNED]):
             self._settle(trial)
         self._settle_twins()
+        self._find_lost()
         self._find_bounds()
 
     @property
@@ -262,6 +263,16 @@ class TrialQueue:
         told = any(other.user_attrs.get("revives") == trial.number for other in self._trials())
         pruned = trial.state == TrialState.PRUNED and not told
         return pruned and any(record.revived for record in self._records(trial.number))
+
+    def _find_lost(self) -> None:
+        """Runs of trials that are told, whose records were lost since: what is told stays, the record is made again."""
+        for trial in self._trials():
+            if not trial.state.is_finished() or self._is_revived(trial):
+                continue
+            for replicate in range(len(self._settings)):
+                key = run_key(trial.user_attrs.get("trial", trial_key(trial.number)), replicate)
+                if _counts(trial) and trial_path(self.directory, key).is_dir() and self.record(key) is None:
+                    self._ready.append(self._request(trial, replicate))
 
     def _find_bounds(self) -> None:
         """Runs of the bounds that are not finished: one for each order and seed."""

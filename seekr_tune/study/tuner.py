@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -119,7 +120,6 @@ def run_queue(
         run_config=tune.RunConfig(
             name=time.strftime("%Y%m%d-%H%M%S"),
             storage_path=str(storage),
-            failure_config=tune.FailureConfig(max_failures=queue.config.training.max_failures),
             stop=_StopWhen(searcher),
             verbose=0,
         ),
@@ -209,6 +209,8 @@ class QueueSearcher(Searcher):
         self._queue, self._stop, self._limit = queue, stop, limit
         self._progress, self._on_finished = progress, on_finished
         self._live: dict[str, TrialRequest] = {}
+        self._lost: deque[TrialRequest] = deque()
+        self._losses: Counter[str] = Counter()
         self._is_stopped = False
         self.error: Exception | None = None
 
@@ -221,7 +223,7 @@ class QueueSearcher(Searcher):
         return None
 
     def _suggest(self, trial_id: str) -> Any:
-        request = self._queue.next()
+        request = self._lost.popleft() if self._lost else self._queue.next()
         if request is None:
             return Searcher.FINISHED if self._queue.is_done or not self._live else None
         self._live[trial_id] = request
@@ -242,6 +244,11 @@ class QueueSearcher(Searcher):
     def _complete(self, request: TrialRequest, error: bool) -> None:
         record = self._queue.record(request.key)
         if error and not has_ended(record):
+            # Not left to Tune, which gives a run up at once if its process dies while it is got ready.
+            self._losses[request.key] += 1
+            if self._losses[request.key] <= self._queue.config.training.max_failures:
+                self._lost.append(request)
+                return
             lost = "its process was lost more often than training.max_failures allows"
             directory = trial_path(self._queue.directory, request.key)
             record = run_failed(directory, request.config(self._queue.config), request, lost)

@@ -28,8 +28,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": GROUPED | {"sliding_window": None},
     "mistral, sliding window": GROUPED | {"sliding_window": 5},
     "gpt2": {"vocab_size": VOCABULARY, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4},
-    "gpt_neox": COMMON
-    | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "gpt_neox": COMMON | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
 NUM_LAYERS, NUM_HEADS = 3, 4
 

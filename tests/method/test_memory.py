@@ -49,9 +49,7 @@ def test_each_layer_holds_the_pairs_of_the_samples_that_selected_it() -> None:
 def test_a_model_that_is_its_own_teacher_has_no_divergence_and_logit_loss_at_the_entropy() -> None:
     samples, tokens = _stored()
     model = build_model("llama", "seekr_tap")
-    losses = replay_losses(
-        model, tokens, samples, CORRECTED, distil_logits=True, distil_attention=True, step_rows=1
-    )
+    losses = replay_losses(model, tokens, samples, CORRECTED, distil_logits=True, distil_attention=True, step_rows=1)
     assert losses.attention is not None and losses.logits is not None
     assert abs(losses.attention.item()) < 1e-4
     entropy = torch.distributions.Categorical(logits=teacher_logits(samples)).entropy().sum()

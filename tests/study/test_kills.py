@@ -65,7 +65,7 @@ def launch(experiment: Path, directory: Path) -> subprocess.Popen[bytes]:
 def trial_processes(driver: int) -> list[int]:
     """Process ids of the trials that a driver runs now."""
     parents = dict(_processes())
-    return [pid for pid in parents if "run_on_tune" in _command(pid) and _is_below(pid, driver, parents)]
+    return [pid for pid in parents if "ImplicitFunc" in _command(pid) and _is_below(pid, driver, parents)]
 
 
 def _is_below(pid: int, ancestor: int, parents: dict[int, int]) -> bool:

@@ -129,7 +129,7 @@ def assert_like_plain_python(directory: Path, record: TrialRecord, plain: Path) 
     """The run that was killed and resumed on Ray, once more without both."""
     experiment = load_experiment(experiment_path(directory))
     values = record.params or {"method.name": record.method}
-    request = TrialRequest(record.trial, record.role, values, record.optuna_number)
+    request = TrialRequest(record.trial, record.role, values, record.optuna_number, record.configuration)
     run_trial(request.config(experiment), plain, request)
     again = read_record(plain / "result.json")
     ignored = {"wall_seconds", "ray_trial_id", "timing"}

@@ -45,6 +45,12 @@ class Bench:
     def begin(self, request: TrialRequest) -> None:
         write_record(result_path(self.directory, request.key), new_record(self.config, request))
 
+    def lose(self, ray_id: str) -> TrialRequest | None:
+        """The process of a run dies; what is handed out next."""
+        self.searcher.on_trial_complete(ray_id, None, error=True)
+        suggested = self.searcher.suggest(f"{ray_id}'")
+        return None if isinstance(suggested, str) else TrialRequest(**json.loads(suggested["request"]))
+
     def states(self) -> list[str]:
         return [trial.state.name for trial in self.queue.study.trials]
 
@@ -87,18 +93,22 @@ def test_a_finished_task_and_a_finished_run_are_shown(bench: Bench, finish: Fini
     assert "attention_weight=1000" in shown[1] and len(shown) == 2
 
 
-def test_a_run_whose_process_is_lost_for_good_has_failed(bench: Bench) -> None:
+def test_a_run_whose_process_is_lost_is_handed_out_again_until_it_has_failed(bench: Bench) -> None:
     request = bench.ask("a")
     bench.begin(request)
-    bench.searcher.on_trial_complete("a", None, error=True)
+    assert bench.config.training.max_failures == 2
+    assert bench.lose("a") == bench.lose("a'") == request
+    assert bench.states() == ["RUNNING"]
+    assert bench.lose("a''") != request
     record = read_record(result_path(bench.directory, request.key))
     assert record.status == "failed" and record.error is not None and "training.max_failures" in record.error
-    assert bench.states() == ["FAIL"]
+    assert bench.states() == ["FAIL", "RUNNING"]
 
 
 def test_a_run_that_is_lost_before_it_wrote_anything_has_failed_too(bench: Bench) -> None:
     request = bench.ask("a")
-    bench.searcher.on_trial_complete("a", None, error=True)
+    for ray_id in ("a", "a'", "a''"):
+        bench.lose(ray_id)
     assert read_record(result_path(bench.directory, request.key)).status == "failed"
 
 
