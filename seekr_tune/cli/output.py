@@ -12,6 +12,7 @@ from seekr_tune.errors import StudyError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _PLAIN_WIDTH = 120  # columns where the output is not a terminal
 
@@ -37,6 +38,17 @@ def console(stderr: bool = False) -> Console:
     return made if made.is_terminal else Console(stderr=stderr, width=_PLAIN_WIDTH)
 
 
+def print_table(table: Table) -> None:
+    """A table, on a line for each row where nobody's terminal is too narrow for that."""
+    from rich.measure import Measurement
+
+    made = console()
+    if not made.is_terminal:
+        needed = Measurement.get(made, made.options.update(max_width=10 * _PLAIN_WIDTH), table).maximum
+        made.width = max(_PLAIN_WIDTH, needed)
+    made.print(table)
+
+
 def print_ranking(directory: Path, by: str | None = None, format: Format = Format.table) -> None:
     """The trials of a study, or a single run."""
     from seekr_tune.analysis.ledger import read_trials
@@ -51,7 +63,7 @@ def print_ranking(directory: Path, by: str | None = None, format: Format = Forma
     elif format is Format.csv:
         typer.echo(to_csv(ranking), nl=False)
     else:
-        console().print(terminal_table(ranking))
+        print_table(terminal_table(ranking))
     protocol = protocol_line(directory)
     if protocol is not None:
         say(protocol)

@@ -9,7 +9,7 @@ import typer
 
 from seekr_tune.cli.app import Address, Assignments, Directory, Enqueue, Experiment, Trial, Trials, app
 from seekr_tune.cli.experiments import default_study_directory, ready, with_trials
-from seekr_tune.cli.output import Format, console, finish_study, say, writable
+from seekr_tune.cli.output import Format, console, finish_study, print_table, say, writable
 
 
 @app.command()
@@ -83,12 +83,14 @@ def stop(
 ) -> None:
     """End a running study, wherever it was started.
 
-    Steps that are running are finished and saved; `resume` goes on.
+    Steps that are running are finished and saved; `resume` goes on (`finalize`, where its runs were stopped).
     """
+    from seekr_tune.study.openings import openings
     from seekr_tune.study.stopping import stop_study
 
     if stop_study(directory, timeout, say):
-        say(f"stopped; go on with `seekr-tune resume {directory}`")
+        command = "resume" if all(opening.finished for opening in openings(directory)) else "finalize"
+        say(f"stopped; go on with `seekr-tune {command} {directory}`")
     else:
         say(f"nobody runs {directory}: nothing to stop")
 
@@ -157,4 +159,4 @@ def finalize(
     elif format is Format.csv:
         typer.echo(final_csv(table), nl=False)
     else:
-        console().print(terminal_final_table(table))
+        print_table(terminal_final_table(table))

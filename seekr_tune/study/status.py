@@ -21,6 +21,7 @@ from seekr_tune.study.lock import living_driver
 from seekr_tune.study.openings import protocol_line
 from seekr_tune.study.records import read_all_records, read_records
 from seekr_tune.study.standing import best_of, configuration_values, num_waiting, pareto_front, seconds_left
+from seekr_tune.study.units import bytes_text, duration
 
 __all__ = ["RunStatus", "StudyStatus", "read_records", "study_status", "watch_study"]
 
@@ -64,6 +65,7 @@ class StudyStatus:
         total: runs in all, bounds and replicates included; pruning and racing make them fewer.
         counts: runs by state; they add up to the total.
         runs: those that were begun, in the order of their keys.
+        trials: configurations by what the search was told of them: RUNNING, COMPLETE, PRUNED, FAIL.
         objectives: what is optimised, each with its direction.
         best: the configuration that is best in the first objective, over all of its replicates; None before the first.
         best_value: its value.
@@ -81,6 +83,7 @@ class StudyStatus:
     total: int
     counts: Mapping[RunState, int]
     runs: tuple[RunStatus, ...]
+    trials: Mapping[str, int]
     objectives: Mapping[str, Direction]
     best: str | None
     best_value: float | None
@@ -105,7 +108,7 @@ class StudyStatus:
             elif run.state in ("failed", "damaged"):
                 yield f"  {run.trial}  {run.state}  {run.error}"
         yield from self._results()
-        yield f"  disk used: {_bytes(self.disk_bytes)}"
+        yield f"  disk used: {bytes_text(self.disk_bytes)}"
         yield f"  {self.protocol}"
         if self.driver is not None:
             yield f"  run by {self.driver}{', stopping' if self.is_stopping else ''}"
@@ -113,15 +116,17 @@ class StudyStatus:
             yield f"  nobody runs it; go on with `seekr-tune resume {self.directory}`"
 
     def _results(self) -> Iterator[str]:
+        if self.trials:
+            yield f"  trials: {', '.join(f'{count} {state.lower()}' for state, count in self.trials.items())}"
         if self.best is not None:
             yield f"  best {next(iter(self.objectives))}: {self.best_value:.4g} ({self.best})"
         if len(self.objectives) > 1 and self.front:
             shown = (f"{key} ({', '.join(f'{value:.4g}' for value in values)})" for key, values in self.front.items())
             yield f"  Pareto front ({', '.join(self.objectives)}): {'; '.join(shown)}"
         if self.seconds_left:
-            yield f"  time left: about {_duration(self.seconds_left)}"
+            yield f"  time left: about {duration(self.seconds_left)}"
         if self.seconds_shared:
-            yield f"  time saved by sharing: {_duration(self.seconds_shared)}"
+            yield f"  time saved by sharing: {duration(self.seconds_shared)}"
 
 
 def study_status(directory: Path | str) -> StudyStatus:
@@ -139,7 +144,8 @@ def study_status(directory: Path | str) -> StudyStatus:
     records, damaged = read_all_records(directory)
     runs = [_run_status(record, driver is not None) for record in records]
     runs += [RunStatus(key, key.partition("-")[0], "damaged", error=error) for key, error in damaged.items()]
-    told = {key for key, trial in told_trials(directory).items() if trial.has_ended}
+    trials = told_trials(directory)
+    told = {key for key, trial in trials.items() if trial.has_ended}
     waiting = max(0, num_waiting(records, config, told) - len(damaged))
     counts = Counter(run.state for run in runs)
     values = configuration_values(records, config)
@@ -151,6 +157,7 @@ def study_status(directory: Path | str) -> StudyStatus:
         total=len(runs) + waiting,
         counts={**{state: counts[state] for state in STATES}, "waiting": waiting},
         runs=tuple(sorted(runs, key=lambda run: run.trial)),
+        trials=Counter(trial.state for trial in trials.values()),
         objectives=config.study.objectives,
         best=best,
         best_value=values[best][0] if best else None,
@@ -200,13 +207,3 @@ def _protocol(directory: Path) -> str:
         return protocol_line(directory) or ""
     except StudyError as error:
         return str(error)
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
