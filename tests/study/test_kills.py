@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from seekr_tune.study.layout import experiment_path, space_path, trials_path
 from seekr_tune.study.search import open_study
 from seekr_tune.study.space import load_space
 from seekr_tune.study.status import read_records
+from tests.processes import descendants
 
 ROOT = Path(__file__).parents[2]
 TRIALS, KILLS = 12, 10
@@ -62,35 +62,6 @@ def launch(experiment: Path, directory: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", DRIVE, str(experiment), str(directory)], cwd=ROOT)
 
 
-def trial_processes(driver: int) -> list[int]:
-    """Process ids of the trials that a driver runs now."""
-    parents = dict(_processes())
-    return [pid for pid in parents if "ImplicitFunc" in _command(pid) and _is_below(pid, driver, parents)]
-
-
-def _is_below(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
-    while pid in parents:
-        pid = parents[pid]
-        if pid == ancestor:
-            return True
-    return False
-
-
-def _processes() -> Iterator[tuple[int, int]]:
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            yield int(path.name), int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
 def progress(directory: Path) -> int:
     """Tasks that were finished in all runs of a study."""
     return sum(record.tasks_done for record in read_records(directory)) if directory.is_dir() else 0
@@ -111,7 +82,7 @@ def run_with_kills(experiment: Path, directory: Path, places: list[int], rng: ra
     for tasks in places:
         wait_for(process, directory, tasks)
         time.sleep(rng.uniform(0.0, 1.0))
-        trials = trial_processes(process.pid)
+        trials = descendants(process.pid, "ImplicitFunc")  # what Tune calls the actor of a trial
         if trials and len(killed) % 2:
             os.kill(rng.choice(trials), signal.SIGKILL)  # Tune starts it again
             killed.append("trial")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_s
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
 from seekr_tune.study.single import run_experiment
+from tests.processes import descendants
 
 ROOT = Path(__file__).parents[2]
 KILLS = 22
@@ -65,30 +65,7 @@ class Launch:
 
     def workers(self) -> list[int]:
         """Process ids of the workers that train now."""
-        parents = dict(_processes())
-        return [pid for pid in parents if "RayTrainWorker" in _command(pid) and self._started(pid, parents)]
-
-    def _started(self, pid: int, parents: dict[int, int]) -> bool:
-        while pid in parents:
-            pid = parents[pid]
-            if pid == self.process.pid:
-                return True
-        return False
-
-
-def _processes() -> Iterator[tuple[int, int]]:
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            yield int(path.name), int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
+        return descendants(self.process.pid, "RayTrainWorker")
 
 
 def newest_step(directory: Path) -> tuple[int, int]:
