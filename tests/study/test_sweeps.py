@@ -111,6 +111,7 @@ def scores(directory: Path) -> dict[str, str]:
     return {record.trial: repr(score_matrix(record, "eval").tolist()) for record in read_records(directory)}
 
 
+@pytest.mark.slow
 def test_two_studies_run_at_once_and_a_stopped_one_ends_like_an_undisturbed_one(
     experiment: Path, tmp_path: Path
 ) -> None:

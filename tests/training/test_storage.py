@@ -102,6 +102,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_over_a_store_that_loses_a_worker_within_a_task_equals_one_on_a_shared_disk(
     config: Config, tmp_path: Path, scratch: Path
 ) -> None:
