@@ -16,6 +16,7 @@ from seekr_tune.study.full_disk import refusing_full_disk
 from seekr_tune.study.judge import Judge
 from seekr_tune.study.layout import experiment_path, is_run, is_study, journal_path, space_path
 from seekr_tune.study.lock import StudyLock
+from seekr_tune.study.protocol import require_protocol
 from seekr_tune.study.search import TrialQueue, open_study
 from seekr_tune.study.space import Space, load_space, space_of
 from seekr_tune.study.status import StudyStatus, study_status
@@ -52,7 +53,8 @@ def start_study(
     Raises:
         StudyError: the directory is taken, the machine is too small for one trial, no cluster is at the address, or a
             disk is full.
-        ConfigError: the space, the objectives or a configuration of `enqueue` are wrong.
+        ConfigError: the space, the objectives, the protocol or a configuration of `enqueue` are wrong.
+        DataError: prompts of the test split occur in others.
         Stopped: somebody asked to stop.
     """
     directory = Path(directory).absolute()
@@ -61,6 +63,7 @@ def start_study(
         space.require_fits(config)
     else:
         space = space_of(config, experiment)
+    require_protocol(config)
     config = with_values(config, {"study.space": space_path(directory).name})
     with cluster_session(address), StudyLock(directory) as lock:
         _require_free(directory, config, space)

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from seekr_tune.analysis.ledger import read_trials
 from seekr_tune.config import Config
-from seekr_tune.errors import StudyError
+from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.study.drive import LedgerWriter
 from seekr_tune.study.layout import driver_path, experiment_path, space_path
@@ -119,3 +119,11 @@ def test_a_total_below_what_was_tried_is_refused_and_changes_nothing(study: Path
     with pytest.raises(StudyError, match="has 2 trials already; give --trials 2 or more"):
         resume_study(study, trials=1)
     assert load_experiment(experiment_path(study)).study.trials == 2
+
+
+def test_a_study_that_would_see_the_test_split_is_refused_before_anything_is_written(
+    config: Config, space: Space, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="evaluation.splits lists test"):
+        start_study(with_values(config, {"evaluation.splits": ("eval", "test")}), space, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
