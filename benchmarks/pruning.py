@@ -24,11 +24,11 @@ from optuna.trial import TrialState
 from seekr_tune.analysis.record import read_steps
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
-from seekr_tune.study.layout import journal_path, trial_path
-from seekr_tune.study.objectives import objective_value
-from seekr_tune.study.records import read_records
-from seekr_tune.study.space import load_space
-from seekr_tune.study.study import start_study
+from seekr_tune.study.directory.layout import journal_path, trial_path
+from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.life.study import start_study
+from seekr_tune.study.search.objectives import objective_value
+from seekr_tune.study.search.space import load_space
 
 REPOSITORY = Path(__file__).parent.parent
 SETTINGS: dict[str, Any] = {

@@ -29,10 +29,10 @@ from typing import Any
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
-from seekr_tune.study.plan import Plan, plan_study
-from seekr_tune.study.records import read_records
-from seekr_tune.study.space import load_space
-from seekr_tune.study.study import start_study
+from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.life.study import start_study
+from seekr_tune.study.plan.plan import Plan, plan_study
+from seekr_tune.study.search.space import load_space
 
 REPOSITORY = Path(__file__).parent.parent
 SPACE = load_space(REPOSITORY / "search_spaces" / "seekr_weights.yaml")

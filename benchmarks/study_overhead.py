@@ -22,11 +22,11 @@ from typing import Any
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, parse_config, with_values
-from seekr_tune.study.records import read_records
-from seekr_tune.study.request import TrialRequest
-from seekr_tune.study.space import load_space
-from seekr_tune.study.study import start_study
-from seekr_tune.study.trial import run_trial
+from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.life.study import start_study
+from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.runs.trial import run_trial
+from seekr_tune.study.search.space import load_space
 from seekr_tune.training.strategy import local_workers
 
 REPOSITORY = Path(__file__).parent.parent

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from seekr_tune.experiment import dump_config, load_experiment, with_values
     from seekr_tune.sequence.loop import run_stream
     from seekr_tune.stream.sources import load_stream
-    from seekr_tune.study.finalize import finalize_study
-    from seekr_tune.study.single import run_experiment
-    from seekr_tune.study.study import resume_study, start_study, study_status
+    from seekr_tune.study.final.finalize import finalize_study
+    from seekr_tune.study.life.study import resume_study, start_study, study_status
+    from seekr_tune.study.runs.single import run_experiment
     from seekr_tune.validation import validate
 
 __version__ = "0.1.0"
@@ -31,15 +31,15 @@ _HOMES = {
     "SeekrTuneError": "errors",
     "UserError": "errors",
     "dump_config": "experiment",
-    "finalize_study": "study.finalize",
+    "finalize_study": "study.final.finalize",
     "load_experiment": "experiment",
     "load_stream": "stream.sources",
     "rank": "analysis.ranking",
-    "resume_study": "study.study",
-    "run_experiment": "study.single",
+    "resume_study": "study.life.study",
+    "run_experiment": "study.runs.single",
     "run_stream": "sequence.loop",
-    "start_study": "study.study",
-    "study_status": "study.study",
+    "start_study": "study.life.study",
+    "study_status": "study.life.study",
     "validate": "validation",
     "with_values": "experiment",
 }

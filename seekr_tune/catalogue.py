@@ -11,7 +11,7 @@ from typing import Any
 from seekr_tune.config import Config
 from seekr_tune.errors import UserError
 from seekr_tune.experiment import load_experiment, parse_config
-from seekr_tune.study.layout import is_run, is_study
+from seekr_tune.study.directory.layout import is_run, is_study
 
 
 @dataclass(frozen=True)

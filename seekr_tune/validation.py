@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from seekr_tune.config import Config, Split
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import with_values
-from seekr_tune.study.units import bytes_text
+from seekr_tune.study.directory.units import bytes_text
 
 if TYPE_CHECKING:  # commands that only read results need no torch
     from transformers import PretrainedConfig
@@ -74,7 +74,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     """
     from seekr_tune.sequence.model import check_fit, read_model_config
     from seekr_tune.stream.sources import load_stream
-    from seekr_tune.study.space import space_of
+    from seekr_tune.study.search.space import space_of
 
     wanted = ["stream.root=DATA"] * _root_missing(config) + ["model.path=MODEL"] * _path_missing(config)
     if wanted:
@@ -82,7 +82,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
         raise ConfigError(f"{experiment}: {names} still to be given; add --set {' '.join(wanted)}")
     _require_objectives(config)
     if search:
-        from seekr_tune.study.protocol import require_protocol
+        from seekr_tune.study.search.protocol import require_protocol
 
         space_of(config, experiment)
         require_protocol(config)
@@ -101,7 +101,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
 
 
 def _require_objectives(config: Config) -> None:
-    from seekr_tune.study.objectives import OBJECTIVES
+    from seekr_tune.study.search.objectives import OBJECTIVES
 
     for name in config.study.objectives:
         if name not in OBJECTIVES:
@@ -124,7 +124,7 @@ def _storage(config: Config) -> Iterator[Finding]:
 
 
 def _space(config: Config, experiment: Path) -> Finding:
-    from seekr_tune.study.space import space_of
+    from seekr_tune.study.search.space import space_of
 
     _require_objectives(config)
     if config.study.space is None:
@@ -138,7 +138,7 @@ def _protocol(config: Config, has_data: bool) -> Iterator[Finding]:
     """What a study of this experiment tunes on, and what it will report."""
     if config.study.space is None:
         return
-    from seekr_tune.study.protocol import final_settings, replicates, require_protocol, tuned_tasks
+    from seekr_tune.study.search.protocol import final_settings, replicates, require_protocol, tuned_tasks
 
     if not has_data:
         yield Finding("protocol", f"{config.study.protocol}: not checked without the data", checked=False)

@@ -26,8 +26,16 @@ BELOW: dict[str, set[str]] = {
     "training": {"errors", "config", "store", "experiment", "stream", "method", "sequence"},
     "analysis": {"errors", "config", "experiment", "stream.metrics"},
     "study": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "training", "analysis"},
-    "catalogue": {"errors", "config", "experiment", "study.layout"},
+    "catalogue": {"errors", "config", "experiment", "study.directory.layout"},
     "validation": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "study"},
+}
+INSIDE_STUDY: dict[str, set[str]] = {
+    "directory": set(),
+    "runs": {"directory"},
+    "search": {"directory", "runs"},
+    "plan": {"directory", "runs", "search"},
+    "life": {"directory", "runs", "search"},
+    "final": {"directory", "runs", "search", "life"},
 }
 MAY_IMPORT = {"ray": {"training", "study", "cli"}, "optuna": {"study", "analysis"}}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -66,8 +74,18 @@ def test_imports_run_one_way(path: Path) -> None:
             assert is_below(target, BELOW[room] | {room}), f"{path.relative_to(ROOT)} must not import {name}"
 
 
+@pytest.mark.parametrize("room", INSIDE_STUDY)
+def test_the_rooms_of_the_study_stand_on_one_another(room: str) -> None:
+    for path in (PACKAGE / "study" / room).glob("*.py"):
+        for name in imports_of(path):
+            target = name.removeprefix("seekr_tune.study.")
+            if target != name:
+                assert is_below(target, INSIDE_STUDY[room] | {room}), f"{path.relative_to(ROOT)} must not import {name}"
+
+
 def test_every_room_has_its_place() -> None:
     assert {room_of(path) for path in FILES} - {"cli", "__init__"} <= set(BELOW)
+    assert {path.parent.name for path in FILES if path.parent.parent.name == "study"} == set(INSIDE_STUDY)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

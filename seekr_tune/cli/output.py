@@ -55,7 +55,7 @@ def print_ranking(directory: Path, by: str | None = None, format: Format = Forma
     from seekr_tune.analysis.ranking import DEFAULT_COLUMN
     from seekr_tune.analysis.ranking import rank as ranked
     from seekr_tune.analysis.tables import terminal_table, to_csv, to_json
-    from seekr_tune.study.openings import protocol_line
+    from seekr_tune.study.directory.openings import protocol_line
 
     ranking = ranked(read_trials(directory), by or DEFAULT_COLUMN)
     if format is Format.json:

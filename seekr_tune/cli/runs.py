@@ -27,8 +27,8 @@ def run(
     Run again in the same directory, it goes on where it was: also after Ctrl-C, which saves the step that is running.
     """
     config = ready(experiment, assignments, search=False)
-    from seekr_tune.study.single import run_experiment
-    from seekr_tune.study.stopping import StopFile, stopped_by_signals
+    from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
+    from seekr_tune.study.runs.single import run_experiment
 
     directory = writable(out or default_run_directory(config))
     stop = StopFile(directory.absolute() / ".stop")
@@ -58,7 +58,7 @@ def extend(
 
     The run keeps its old model until the update is complete, and for good if the gate refuses it (exit code 3).
     """
-    from seekr_tune.study.extend import extend_run
+    from seekr_tune.study.runs.extend import extend_run
 
     update = extend_run(
         directory,

@@ -19,8 +19,8 @@ def plan(experiment: Experiment, assignments: Assignments = None, trials: Trials
     Takes a few steps of the model on this machine; trains and writes nothing.
     """
     config = ready(experiment, with_trials(assignments, trials), search=True)
-    from seekr_tune.study.plan import plan_study
-    from seekr_tune.study.space import space_of
+    from seekr_tune.study.plan.plan import plan_study
+    from seekr_tune.study.search.space import space_of
 
     typer.echo(plan_study(config, space_of(config, experiment), console(stderr=True)).summary())
 
@@ -44,7 +44,7 @@ def sweep(
     running; `resume` goes on.
     """
     config = ready(experiment, with_trials(assignments, trials), search=True)
-    from seekr_tune.study.study import start_study
+    from seekr_tune.study.life.study import start_study
 
     directory = writable(out or default_study_directory(config))
     start_study(
@@ -70,7 +70,7 @@ def resume(
 
     Unfinished trials continue from their checkpoints, then new ones start up to the total.
     """
-    from seekr_tune.study.study import resume_study
+    from seekr_tune.study.life.study import resume_study
 
     resume_study(directory, trials=trials, address=address, console=console(stderr=True), enqueue=enqueue)
     finish_study(directory)
@@ -85,8 +85,8 @@ def stop(
 
     Steps that are running are finished and saved; `resume` goes on (`finalize`, where its runs were stopped).
     """
-    from seekr_tune.study.openings import openings
-    from seekr_tune.study.stopping import stop_study
+    from seekr_tune.study.directory.openings import openings
+    from seekr_tune.study.life.stopping import stop_study
 
     if stop_study(directory, timeout, say):
         command = "resume" if all(opening.finished for opening in openings(directory)) else "finalize"
@@ -103,7 +103,7 @@ def status(
     ] = None,
 ) -> None:
     """How far a study is, what is best so far, and how long it will take."""
-    from seekr_tune.study.status import study_status, watch_study
+    from seekr_tune.study.life.status import study_status, watch_study
 
     if watch is None:
         typer.echo(study_status(directory).summary())
@@ -122,7 +122,7 @@ def status(
 @app.command()
 def show(directory: Directory, trial: Trial) -> None:
     """All that belongs to one trial: its runs, files, curves, and its numbers in Optuna and Ray."""
-    from seekr_tune.study.show import show_trial
+    from seekr_tune.study.life.show import show_trial
 
     typer.echo(show_trial(directory, trial).summary())
 
@@ -133,7 +133,7 @@ def revive(directory: Directory, trial: Trial) -> None:
 
     The next `resume` goes on with it from its checkpoint, and does not prune it again.
     """
-    from seekr_tune.study.study import revive_trial
+    from seekr_tune.study.life.study import revive_trial
 
     revive_trial(directory, trial)
     say(f"{trial} will go on with `seekr-tune resume {directory}`")
@@ -151,7 +151,7 @@ def finalize(
     It may be done once: looking again and again makes a result too good.
     """
     from seekr_tune.analysis.final_tables import final_csv, final_json, terminal_final_table
-    from seekr_tune.study.finalize import finalize_study
+    from seekr_tune.study.final.finalize import finalize_study
 
     table = finalize_study(directory, again=again, address=address, console=console(stderr=True))
     if format is Format.json:

@@ -20,9 +20,9 @@ from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_s
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
 from seekr_tune.sequence.checkpoint import Position
-from seekr_tune.study.request import TrialRequest
-from seekr_tune.study.single import run_experiment
-from seekr_tune.study.trial import run_trial
+from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.runs.single import run_experiment
+from seekr_tune.study.runs.trial import run_trial
 from seekr_tune.training.strategy import group_workers
 from tests.cluster.nodes import Nodes
 from tests.training.ranks import run_ranks

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from seekr_tune.experiment import parse_config
-from seekr_tune.study.space import load_space
-from seekr_tune.study.status import read_records
-from seekr_tune.study.study import start_study
+from seekr_tune.study.life.status import read_records
+from seekr_tune.study.life.study import start_study
+from seekr_tune.study.search.space import load_space
 from tests.cluster.nodes import Nodes
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster]

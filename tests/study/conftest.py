@@ -11,10 +11,10 @@ import pytest
 from seekr_tune.analysis.record import ReplayRow, TrialRecord, score_cells, write_record
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
-from seekr_tune.study.layout import result_path
-from seekr_tune.study.outcome import new_record
-from seekr_tune.study.request import TrialRequest
-from seekr_tune.study.space import Space, load_space
+from seekr_tune.study.directory.layout import result_path
+from seekr_tune.study.runs.outcome import new_record
+from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.search.space import Space, load_space
 
 TASKS = ["star", "last", "paren"]
 

@@ -12,13 +12,13 @@ from optuna.trial import FrozenTrial
 
 from seekr_tune.analysis.record import ReplayRow, TrialRecord, score_cells, write_record
 from seekr_tune.config import Config
-from seekr_tune.study.journal import open_study
-from seekr_tune.study.judge import Judge
-from seekr_tune.study.layout import result_path
-from seekr_tune.study.outcome import new_record
-from seekr_tune.study.request import TrialRequest
-from seekr_tune.study.search import TrialQueue
-from seekr_tune.study.space import Space
+from seekr_tune.study.directory.layout import result_path
+from seekr_tune.study.runs.outcome import new_record
+from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.search.journal import open_study
+from seekr_tune.study.search.judge import Judge
+from seekr_tune.study.search.queue import TrialQueue
+from seekr_tune.study.search.space import Space
 
 Score = Callable[[TrialRequest, int], float]
 """Score of a run on every task after as many tasks."""

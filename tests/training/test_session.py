@@ -15,9 +15,9 @@ import ray
 from seekr_tune.cli import main
 from seekr_tune.config import TrainingConfig
 from seekr_tune.errors import StudyError
-from seekr_tune.study.layout import experiment_path
-from seekr_tune.study.single import run_experiment
-from seekr_tune.study.study import resume_study
+from seekr_tune.study.directory.layout import experiment_path
+from seekr_tune.study.life.study import resume_study
+from seekr_tune.study.runs.single import run_experiment
 from seekr_tune.training import session
 from seekr_tune.training.session import HEAD_NODE, cluster_session, ray_session, trials_at_once
 from tests.sequence.tiny import tiny_config

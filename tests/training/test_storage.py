@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config, with_values
-from seekr_tune.study.single import run_experiment
-from seekr_tune.study.space import load_space
-from seekr_tune.study.study import start_study
+from seekr_tune.study.life.study import start_study
+from seekr_tune.study.runs.single import run_experiment
+from seekr_tune.study.search.space import load_space
 
 from . import test_kills as kills
 

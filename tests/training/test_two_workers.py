@@ -16,9 +16,9 @@ from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, sco
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config, with_values
 from seekr_tune.sequence.workers import Workers
-from seekr_tune.study.request import TrialRequest
-from seekr_tune.study.single import run_experiment
-from seekr_tune.study.trial import run_trial
+from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.runs.single import run_experiment
+from seekr_tune.study.runs.trial import run_trial
 from seekr_tune.training.session import ray_session
 from seekr_tune.training.trainer import run_in_workers
 

@@ -1,0 +1,1 @@
+"""What lies where in a study's directory, and who may write there."""

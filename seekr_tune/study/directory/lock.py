@@ -1,0 +1,191 @@
+"""One writer of a study at a time: a file lock, and beside it a heartbeat for disks on which locks do not hold.
+
+`.lock` is locked as long as the driver lives, which settles it on one machine. `study/driver.json` names the driver and
+is touched every few seconds, so that another machine that shares the disk sees a driver whose lock it may not see.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from seekr_tune.analysis.files import write_atomically
+from seekr_tune.errors import StudyError
+from seekr_tune.study.directory.full_disk import full_disk, no_space
+from seekr_tune.study.directory.layout import driver_path, stop_path
+
+BEAT_SECONDS = 5.0
+STALE_SECONDS = 30.0
+"""A heartbeat that is older belongs to a driver that is gone."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that runs a study.
+
+    Attributes:
+        pid, host: which one.
+        since: when it began, in UTC.
+        slots: runs that it does at the same time; None until it knows.
+    """
+
+    pid: int
+    host: str
+    since: str
+    slots: int | None = None
+
+    @classmethod
+    def here(cls) -> Self:
+        """This process."""
+        return cls(os.getpid(), socket.gethostname(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+    @property
+    def is_alive_here(self) -> bool:
+        """Whether it is a process of this machine that lives."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+class StudyLock:
+    """Holds a study's directory for the time of the block.
+
+    A stop file that an earlier driver left is removed at the beginning, and at the end one that this driver obeyed.
+
+    Args:
+        directory: of the study; made if need be.
+
+    Raises:
+        StudyError: another process holds it, which the message names; or the directory cannot be written to.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._path = directory, driver_path(directory)
+        self._lock = FileLock(directory / ".lock", timeout=0)
+        self._holder = Holder.here()
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self._acquire()
+        except OSError as error:
+            if no_space(error):
+                raise full_disk(self._directory, "give the command again") from None
+            raise StudyError(f"{self._directory}: cannot be written to ({error.strerror}); mend that") from None
+        self._heart.start()
+        return self
+
+    def _acquire(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise _refusal(self._directory, _read(self._path)) from None
+        try:
+            self._require_no_driver_elsewhere()
+            stop_path(self._directory).unlink(missing_ok=True)
+            self._write()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._heart.join()
+        stop_path(self._directory).unlink(missing_ok=True)
+        if self._is_ours():
+            self._path.unlink(missing_ok=True)
+        self._lock.release()
+
+    def note_slots(self, slots: int) -> None:
+        """Tell who asks for the status how many runs are done at the same time."""
+        self._holder = Holder(**{**asdict(self._holder), "slots": slots})
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self._path, json.dumps(asdict(self._holder)).encode())
+
+    def _require_no_driver_elsewhere(self) -> None:
+        if not self._path.is_file():
+            return
+        holder = _read(self._path)
+        if holder is None:
+            _logger.warning("%s: is damaged; nobody holds the lock of this study, so it is taken over", self._path)
+        elif holder.host != socket.gethostname() and _is_fresh(self._path):
+            raise _refusal(self._directory, holder)
+        elif holder.host != socket.gethostname():
+            _logger.warning("%s: %s has not been heard of for a while; taken over", self._directory, holder)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            if self._is_ours():
+                with suppress(OSError):
+                    os.utime(self._path)
+
+    def _is_ours(self) -> bool:
+        """False when another machine took over, because this process was asleep for too long."""
+        return _read(self._path) == self._holder
+
+
+def living_driver(directory: Path) -> Holder | None:
+    """The process that runs a study now; None if there is none."""
+    path = driver_path(directory)
+    holder = _read(path)
+    if holder is None or (holder.host == socket.gethostname() and not holder.is_alive_here):
+        return None
+    return holder if _is_fresh(path) else None
+
+
+def _read(path: Path) -> Holder | None:
+    """None if there is no such file, or if it is damaged."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(int(holder["pid"]), str(holder["host"]), str(holder.get("since", "?")), holder.get("slots"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _is_fresh(path: Path) -> bool:
+    """Whether the file was touched lately, by the clock of its disk: those of two machines may differ."""
+    try:
+        touched = path.stat().st_mtime
+        try:
+            with tempfile.TemporaryFile(dir=path.parent) as probe:
+                now = os.fstat(probe.fileno()).st_mtime
+        except OSError:  # who may only read the study
+            now = time.time()
+        return abs(now - touched) < STALE_SECONDS
+    except OSError:
+        return False
+
+
+def _refusal(directory: Path, holder: Holder | None) -> StudyError:
+    who = "another process" if holder is None else str(holder)
+    return StudyError(f"{directory}: is being run by {who}; wait for it, or end it with `seekr-tune stop {directory}`")

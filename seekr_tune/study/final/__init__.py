@@ -1,0 +1,1 @@
+"""What is reported: configurations are chosen, and the test split is opened."""

@@ -1,0 +1,100 @@
+"""Which configurations are scored on the test split: the rule of `study.final`, applied to what tuning found.
+
+Only complete configurations can be chosen: every replicate finished, every objective known. One that was pruned, or got
+no further replicates, was seen on too little; one that was revived and finished is complete.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.config import Config, FinalConfig, StudyConfig
+from seekr_tune.study.search.standing import configuration_values, pareto_front
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A complete configuration.
+
+    Attributes:
+        key: of its first run.
+        config: the experiment as it sees it, nested.
+        params: what the search chose, by config path.
+        values: its objectives in their order, means over its replicates.
+    """
+
+    key: str
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
+    values: Mapping[str, float]
+
+
+def candidates(records: Sequence[TrialRecord], config: Config) -> list[Candidate]:
+    """The complete configurations of a study, in the order of their keys.
+
+    Args:
+        records: of its runs, bounds included.
+        config: the experiment of the study.
+    """
+    first = {record.configuration or record.trial: record for record in records if record.replicate == 0}
+    return [
+        Candidate(key, first[key].config, first[key].params, dict(zip(config.study.objectives, values, strict=True)))
+        for key, values in sorted(configuration_values(records, config).items())
+    ]
+
+
+def choose(found: Sequence[Candidate], study: StudyConfig) -> list[Candidate]:
+    """Those that the declared rule takes, best first; with `for_each`, group after group by their first key.
+
+    Equals in the objective that decides: the better one in the others, in their order, then the earlier trial.
+    """
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in found:
+        groups.setdefault(_group(candidate, study.final), []).append(candidate)
+    return [one for group in groups.values() for one in _chosen(group, study)]
+
+
+def rule_text(study: StudyConfig) -> str:
+    """The declared rule in a few words."""
+    final = study.final
+    each = f" for each {', '.join(final.for_each)}" if final.for_each else ""
+    if final.select == "pareto":
+        return f"Pareto front of {', '.join(study.objectives)}{each}"
+    return f"best {final.count} by {decides(study)}{each}"
+
+
+def decides(study: StudyConfig) -> str:
+    """The objective that decides, and that a final table shows beside its results."""
+    return study.final.by or next(iter(study.objectives))
+
+
+def _chosen(group: Sequence[Candidate], study: StudyConfig) -> list[Candidate]:
+    ordered = sorted(group, key=lambda one: _order(one, study))
+    if study.final.select == "best":
+        return ordered[: study.final.count]
+    front = pareto_front({one.key: tuple(one.values.values()) for one in group}, list(study.objectives.values()))
+    return [one for one in ordered if one.key in front]
+
+
+def _order(one: Candidate, study: StudyConfig) -> tuple[Any, ...]:
+    first = decides(study)
+    names = [first, *(name for name in study.objectives if name != first)]
+    lower_is_better = [
+        -one.values[name] if study.objectives[name] == "maximize" else one.values[name] for name in names
+    ]
+    return (*lower_is_better, one.key)
+
+
+def _group(candidate: Candidate, final: FinalConfig) -> str:
+    return json.dumps([_value_at(candidate.config, path) for path in final.for_each], sort_keys=True)
+
+
+def _value_at(config: Mapping[str, Any], path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,155 @@
+"""Driving a queue of runs to its end: what a study and its final runs have in common.
+
+Each run that has ended goes into the ledger at once. Somebody who asks to stop, a full disk, a second Ctrl-C: whatever
+ends a launch, the ledger is written and the queue can be driven again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from seekr_tune.analysis.ledger import write_ledger
+from seekr_tune.analysis.record import StepRow, TrialRecord, read_steps
+from seekr_tune.config import Config
+from seekr_tune.errors import Stopped, StudyError
+from seekr_tune.study.directory.full_disk import refusing_full_disk
+from seekr_tune.study.directory.layout import cache_path, stop_path, trial_path
+from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.directory.records import read_all_records
+from seekr_tune.study.life.quota import enforce_quota
+from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
+from seekr_tune.study.runs.console import ProgressConsole
+from seekr_tune.training.session import cluster_session, ray_session, trials_at_once
+
+if TYPE_CHECKING:  # a study with nothing left to run needs no Ray
+    from seekr_tune.study.life.tuner import RunQueue
+
+Judge = Callable[[TrialRecord], bool]
+
+_logger = logging.getLogger(__name__)
+
+
+def drive(
+    queue: RunQueue,
+    directory: Path,
+    ledger_directory: Path,
+    console: Console | None = None,
+    address: str | None = None,
+    *,
+    lock: StudyLock | None = None,
+    judge: Judge | None = None,
+    again: str = "seekr-tune resume",
+) -> None:
+    """Run what is left in a queue. The caller holds the study.
+
+    Args:
+        queue: the runs; their directories may lie elsewhere than the study's other runs.
+        directory: of the study, absolute: where a request to stop is looked for.
+        ledger_directory: gets `ledger/` with the queue's runs.
+        console: where to show progress.
+        address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
+        lock: told how many runs are done at the same time.
+        judge: stops hopeless trials after a task.
+        again: the command that goes on with the queue.
+
+    Raises:
+        Stopped: somebody asked to stop.
+        StudyError: a disk is full, or the machine is too small for one run.
+        UserError: the data, the model or a directory cannot be used; the rest can be run later.
+    """
+    ledger = LedgerWriter(queue.directory, ledger_directory)
+    with refusing_full_disk(directory, again):
+        try:
+            if not queue.is_done:
+                ended = sum(record.status != "running" for record in read_all_records(queue.directory)[0])
+                total = ended + queue.num_left
+                with ProgressConsole(console, total, ended) as progress, cluster_session(address):
+                    _run_left(queue, directory, progress, ledger, lock, judge)
+        finally:
+            ledger.write()
+    if not queue.is_done:
+        raise Stopped(f"{directory}: stopped; go on with `{again} {directory}`")
+
+
+def _run_left(
+    queue: RunQueue,
+    directory: Path,
+    progress: ProgressConsole,
+    ledger: LedgerWriter,
+    lock: StudyLock | None,
+    judge: Judge | None,
+) -> None:
+    from seekr_tune.study.life.tuner import Launch, run_queue
+
+    def on_finished() -> None:
+        ledger.write()
+        enforce_quota(directory, queue.config)
+
+    stop = StopFile(stop_path(directory))
+    with stopped_by_signals(stop, progress.say), room_in_ray(queue.config) as room:
+        limit = min(room, queue.config.study.max_concurrent or room)
+        if lock is not None:
+            lock.note_slots(limit)
+        launch = Launch(queue.config, queue.directory, stop, _cache_of(directory, queue.config), judge)
+        progress.say(f"{queue.directory}: {queue.num_left} of {progress.total} runs to go, {limit} at a time")
+        run_queue(queue, launch, limit, progress, on_finished)
+
+
+@contextmanager
+def room_in_ray(config: Config) -> Iterator[int]:
+    """A Ray session in which at least one run fits; how many."""
+    with ray_session():
+        yield trials_at_once(config.training)
+
+
+class LedgerWriter:
+    """Writes a ledger from runs' directories; steps of finished runs are read once.
+
+    A damaged file of one run costs that run's rows only, and is warned of once.
+
+    Args:
+        directory: holds `trials/`.
+        ledger_directory: gets `ledger/`.
+    """
+
+    def __init__(self, directory: Path, ledger_directory: Path) -> None:
+        self._directory, self._ledger_directory = directory, ledger_directory
+        self._steps: dict[str, tuple[StepRow, ...]] = {}
+        self._warned: set[str] = set()
+
+    def write(self) -> None:
+        """Replace the tables by what the runs' directories hold now."""
+        records, damaged = read_all_records(self._directory)
+        for message in damaged.values():
+            self._warn(message)
+        for record in records:
+            path = trial_path(self._directory, record.trial) / "steps.jsonl"
+            if record.trial not in self._steps and path.is_file():
+                try:
+                    self._steps[record.trial] = read_steps(path)
+                except StudyError as error:
+                    self._warn(str(error))
+        write_ledger(self._ledger_directory, records, self._steps)
+        self._steps = {
+            record.trial: self._steps[record.trial]
+            for record in records
+            if record.status == "finished" and record.trial in self._steps
+        }
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            _logger.warning("not in the ledger: %s", message)
+
+
+def _cache_of(directory: Path, config: Config) -> Path | None:
+    """What runs share needs a disk that they all see."""
+    if not config.study.share_first_stage or config.training.storage_path is not None:
+        return None
+    return cache_path(directory, config.study.cache).absolute()

@@ -1,0 +1,278 @@
+"""What a study keeps on disk, and what goes first when that is more than `study.disk_gigabytes`.
+
+Checkpoints are removed in this order, until the rest fits:
+
+1. of runs that have ended, those inside tasks and all but the newest one,
+2. of failed runs, what is left,
+3. of finished runs that `study.final` cannot choose any more, what is left: bounds first, then trials, the worst first,
+4. of pruned runs, what is left: first those with the fewest tasks, then the worst. Revived, they begin anew.
+
+Never removed: checkpoints of runs that have not ended, the newest of those that may still be chosen at the end and of
+final runs; results, steps, curves and the ledger. A run without checkpoints stays in the ranking. First stages in the
+cache may be of other studies, too, and do not count.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.config import Config
+from seekr_tune.errors import StudyError
+from seekr_tune.sequence.checkpoint import Position
+from seekr_tune.study.directory.layout import trial_path
+from seekr_tune.study.directory.records import read_all_records
+from seekr_tune.study.directory.units import bytes_text
+from seekr_tune.study.search.fidelity import prefix
+from seekr_tune.study.search.objectives import objective_value
+from seekr_tune.study.search.protocol import replicates
+
+_logger = logging.getLogger(__name__)
+_REMOVED = ".removed-"
+"""Hidden name of a checkpoint that is being deleted: it does not count as one any more."""
+
+SUPERSEDED, FAILED, BEATEN, PRUNED = 1, 2, 3, 4
+"""Why a checkpoint may go, in the order of the rule."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something on disk.
+
+    Attributes:
+        path: where it lies.
+        num_bytes: what it takes.
+        stage: step of the rule at which it may go; None: never.
+        order: among those of one stage, lower goes first.
+    """
+
+    path: Path
+    num_bytes: int
+    stage: int | None = None
+    order: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class DiskUsage:
+    """Bytes that a study takes.
+
+    Attributes:
+        checkpoints: of all its runs.
+        rest: results, curves, ledger, and what else lies in its directory.
+    """
+
+    checkpoints: int
+    rest: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.checkpoints + self.rest
+
+
+def disk_usage(directory: Path) -> DiskUsage:
+    """What a study takes; what vanishes meanwhile does not count."""
+    checkpoints = sum(_bytes_in(path) for path in directory.glob("**/trials/*/checkpoints"))
+    return DiskUsage(checkpoints, _bytes_in(directory) - checkpoints)
+
+
+def removal_plan(entries: Sequence[Entry], quota_bytes: float) -> list[Entry]:
+    """What has to go so that the rest fits, in the order of the rule; all that may go, if that is not enough.
+
+    Args:
+        entries: everything that counts.
+        quota_bytes: most that may stay.
+    """
+    left = sum(entry.num_bytes for entry in entries)
+    removable = [entry for entry in entries if entry.stage is not None]
+    chosen = []
+    for entry in sorted(removable, key=lambda entry: (entry.stage, entry.order, entry.path.name)):
+        if left <= quota_bytes:
+            break
+        chosen.append(entry)
+        left -= entry.num_bytes
+    return chosen
+
+
+def enforce_quota(directory: Path, config: Config) -> list[Path]:
+    """Remove checkpoints that nobody needs, if the study takes more than `study.disk_gigabytes`. The caller drives it.
+
+    Safe against kills: a checkpoint is there or not, and what a killed call left is removed by the next.
+
+    Args:
+        directory: the study's directory.
+        config: its experiment.
+
+    Returns:
+        The checkpoints that were removed.
+
+    Raises:
+        StudyError: what must stay is more than the quota; the study can be resumed with a higher one.
+    """
+    if config.study.disk_gigabytes is None:
+        return []
+    for left in directory.glob(f"**/checkpoints/{_REMOVED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    quota = config.study.disk_gigabytes * 1e9
+    entries = disk_entries(directory, config)
+    chosen = removal_plan(entries, quota)
+    for entry in chosen:
+        _remove(entry.path)
+    if chosen:
+        freed = sum(entry.num_bytes for entry in chosen)
+        names = ", ".join(str(entry.path.relative_to(directory)) for entry in chosen)
+        _warn(directory, f"study.disk_gigabytes: removed {bytes_text(freed)} of checkpoints: {names}")
+    stays = sum(entry.num_bytes for entry in entries) - sum(entry.num_bytes for entry in chosen)
+    if stays > quota:
+        raise StudyError(
+            f"{directory}: {bytes_text(stays)} must stay, more than study.disk_gigabytes ({bytes_text(quota)}); raise "
+            "it in experiment.yaml, and go on with `seekr-tune resume`"
+        )
+    return [entry.path for entry in chosen]
+
+
+def disk_entries(directory: Path, config: Config) -> list[Entry]:
+    """Every checkpoint of a study's runs, and the rest of its directory as one."""
+    records, _ = read_all_records(directory)
+    ranks = finalist_ranks(records, config)
+    entries = [
+        entry
+        for record in records
+        for entry in _entries_of(_checkpoints(directory, record), record, *_rule(record, config, ranks))
+    ]
+    for final in sorted(directory.glob("final*")):  # the models that were reported stay
+        for record in read_all_records(final)[0]:
+            entries += _entries_of(_checkpoints(final, record), record, None, ())
+    rest = _bytes_in(directory) - sum(entry.num_bytes for entry in entries)
+    return [*entries, Entry(directory, max(0, rest))]
+
+
+def finalist_ranks(records: Sequence[TrialRecord], config: Config) -> dict[str, int | None]:
+    """By finished configuration, how many stand between it and being chosen at the end; None: it may be chosen.
+
+    A configuration is beaten by others whose replicates are all finished: they will not change any more.
+    """
+    values, groups = _configurations(records, config)
+    complete = {key for key, own in values.items() if len(own) == len(replicates(config))}
+    means = {key: tuple(fmean(column) for column in zip(*own, strict=True)) for key, own in values.items()}
+    final = config.study.final
+    names = list(config.study.objectives)
+    decisive = names if final.select == "pareto" else [final.by or names[0]]
+    signs = [(names.index(name), 1.0 if config.study.objectives[name] == "maximize" else -1.0) for name in decisive]
+    gains = {key: [sign * mean[index] for index, sign in signs] for key, mean in means.items()}
+    spared = 0 if final.select == "pareto" else final.count - 1
+    ranks: dict[str, int | None] = {}
+    for key, own in gains.items():
+        rivals = [other for other in complete if other != key and groups[other] == groups[key]]
+        beaten = sum(_beats(gains[other], own) for other in rivals)
+        ranks[key] = beaten if beaten > spared else None
+    return ranks
+
+
+def _configurations(
+    records: Sequence[TrialRecord], config: Config
+) -> tuple[dict[str, list[list[float]]], dict[str, tuple[str, ...]]]:
+    """Objectives of each finished replicate, and what they are chosen among, by configuration."""
+    values: dict[str, list[list[float]]] = defaultdict(list)
+    groups: dict[str, tuple[str, ...]] = {}
+    for record in records:
+        if record.role == "trial" and record.status == "finished":
+            own = [objective_value(record, name) for name in config.study.objectives]
+            known = [value for value in own if value is not None]
+            if len(known) == len(own):
+                key = record.configuration or record.trial
+                values[key].append(known)
+                groups[key] = _group_of(record, config)
+    return dict(values), groups
+
+
+def _group_of(record: TrialRecord, config: Config) -> tuple[str, ...]:
+    return tuple(repr(_value_at(record.config, path)) for path in config.study.final.for_each)
+
+
+def _value_at(config: Mapping[str, Any], path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _checkpoints(directory: Path, record: TrialRecord) -> Path:
+    return trial_path(directory, record.trial) / "checkpoints"
+
+
+def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    """At least as good in everything, better in something."""
+    pairs = list(zip(one, other, strict=True))
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def _entries_of(folder: Path, record: TrialRecord, stage: int | None, order: tuple[float, ...]) -> Iterator[Entry]:
+    """The checkpoints of a run; `stage` and `order` are those of the newest one."""
+    if not folder.is_dir():
+        return
+    found = {path: position for path in folder.iterdir() if (position := Position.of(path)) is not None}
+    newest = max(found.values(), default=None)
+    for path, position in found.items():
+        if record.status == "running":
+            yield Entry(path, _bytes_in(path))
+        elif position != newest:
+            yield Entry(path, _bytes_in(path), SUPERSEDED)
+        else:
+            yield Entry(path, _bytes_in(path), stage, order)
+
+
+def _rule(record: TrialRecord, config: Config, ranks: Mapping[str, int | None]) -> tuple[int | None, tuple[float, ...]]:
+    """When the newest checkpoint of a run may go, and before which others."""
+    if record.status == "failed":
+        return FAILED, ()
+    if record.status == "pruned":
+        return PRUNED, (record.tasks_done, _worth(record, config))
+    if record.role == "bound":
+        return BEATEN, (0.0,)
+    key = record.configuration or record.trial
+    if key not in ranks:  # an objective has no value: it is never chosen
+        return BEATEN, (1.0, float("-inf"))
+    rank = ranks[key]
+    return (None, ()) if rank is None else (BEATEN, (1.0, -float(rank)))
+
+
+def _worth(record: TrialRecord, config: Config) -> float:
+    """How good a pruned run was when it was stopped; those that came as far are compared."""
+    name, direction = next(iter(config.study.objectives.items()))
+    value = objective_value(prefix(record, record.tasks_done), name)
+    if value is None:
+        return float("-inf")
+    return value if direction == "maximize" else -value
+
+
+def _remove(path: Path) -> None:
+    hidden = path.with_name(f"{_REMOVED}{path.name}-{uuid.uuid4().hex[:8]}")
+    path.rename(hidden)  # from here on nobody takes it for a checkpoint
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _bytes_in(directory: Path) -> int:
+    """Sizes of all files below; those that vanish meanwhile count nothing."""
+    total = 0
+    for path in directory.rglob("*"):
+        try:
+            total += path.lstat().st_size if not path.is_dir() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _warn(directory: Path, text: str) -> None:
+    _logger.warning("%s: %s", directory, text)
+    with (directory / "warnings.log").open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")

@@ -1,0 +1,209 @@
+"""How far a study is, read from its directory: needs neither Ray nor PyTorch, and changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.config import Direction
+from seekr_tune.errors import StudyError
+from seekr_tune.experiment import load_experiment
+from seekr_tune.study.directory.layout import experiment_path, is_study, stop_path
+from seekr_tune.study.directory.lock import living_driver
+from seekr_tune.study.directory.openings import protocol_line
+from seekr_tune.study.directory.records import read_all_records, read_records
+from seekr_tune.study.directory.units import bytes_text, duration
+from seekr_tune.study.life.journal_view import told_trials
+from seekr_tune.study.life.quota import disk_usage
+from seekr_tune.study.runs.console import TaskProgress
+from seekr_tune.study.search.standing import best_of, configuration_values, num_waiting, pareto_front, seconds_left
+
+__all__ = ["RunStatus", "StudyStatus", "read_records", "study_status", "watch_study"]
+
+RunState = Literal["finished", "pruned", "failed", "running", "interrupted", "damaged", "waiting"]
+STATES: tuple[RunState, ...] = ("finished", "pruned", "failed", "running", "interrupted", "damaged", "waiting")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run of a study.
+
+    Attributes:
+        trial: its key.
+        role: `trial` or `bound`.
+        state: `running` while the study's driver lives, `interrupted` without it.
+        tasks_done, num_tasks: how far it is.
+        op: mean score of the tasks learned so far, in percent; None before the first one.
+        wall_seconds: time that it took.
+        params: what the search chose.
+        error: why it failed, or why it cannot be read.
+    """
+
+    trial: str
+    role: str
+    state: RunState
+    tasks_done: int = 0
+    num_tasks: int = 0
+    op: float | None = None
+    wall_seconds: float = 0.0
+    params: Mapping[str, Any] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """A study at one moment.
+
+    Attributes:
+        directory: where it lies.
+        name: of the experiment.
+        total: runs in all, bounds and replicates included; pruning and racing make them fewer.
+        counts: runs by state; they add up to the total.
+        runs: those that were begun, in the order of their keys.
+        trials: configurations by what the search was told of them: RUNNING, COMPLETE, PRUNED, FAIL.
+        objectives: what is optimised, each with its direction.
+        best: the configuration that is best in the first objective, over all of its replicates; None before the first.
+        best_value: its value.
+        front: by configuration that no other one beats in every objective, its values.
+        seconds_left: about how long the driver still needs; None without a driver, or before a run was finished.
+        seconds_shared: time that runs were spared, because another run had done the same.
+        disk_bytes: what the study's directory takes.
+        protocol: what is tuned on, and whether the test split was opened.
+        driver: process that runs the study now; None if there is none.
+        is_stopping: whether it was asked to stop.
+    """
+
+    directory: Path
+    name: str
+    total: int
+    counts: Mapping[RunState, int]
+    runs: tuple[RunStatus, ...]
+    trials: Mapping[str, int]
+    objectives: Mapping[str, Direction]
+    best: str | None
+    best_value: float | None
+    front: Mapping[str, tuple[float, ...]]
+    seconds_left: float | None
+    seconds_shared: float
+    disk_bytes: int
+    protocol: str
+    driver: str | None
+    is_stopping: bool
+
+    def summary(self) -> str:
+        """A few lines for a terminal."""
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
+        return "\n".join([f"{self.name} ({self.directory}): {counts} of {self.total}", *self._details()])
+
+    def _details(self) -> Iterator[str]:
+        for run in self.runs:
+            if run.state in ("running", "interrupted"):
+                op = "" if run.op is None else f"  op {run.op:.1f} %"
+                yield f"  {run.trial}  {run.state}  task {run.tasks_done}/{run.num_tasks}{op}  {run.wall_seconds:.0f} s"
+            elif run.state in ("failed", "damaged"):
+                yield f"  {run.trial}  {run.state}  {run.error}"
+        yield from self._results()
+        yield f"  disk used: {bytes_text(self.disk_bytes)}"
+        yield f"  {self.protocol}"
+        if self.driver is not None:
+            yield f"  run by {self.driver}{', stopping' if self.is_stopping else ''}"
+        elif self.counts["interrupted"] or self.counts["waiting"]:
+            yield f"  nobody runs it; go on with `seekr-tune resume {self.directory}`"
+
+    def _results(self) -> Iterator[str]:
+        if self.trials:
+            yield f"  trials: {', '.join(f'{count} {state.lower()}' for state, count in self.trials.items())}"
+        if self.best is not None:
+            yield f"  best {next(iter(self.objectives))}: {self.best_value:.4g} ({self.best})"
+        if len(self.objectives) > 1 and self.front:
+            shown = (f"{key} ({', '.join(f'{value:.4g}' for value in values)})" for key, values in self.front.items())
+            yield f"  Pareto front ({', '.join(self.objectives)}): {'; '.join(shown)}"
+        if self.seconds_left:
+            yield f"  time left: about {duration(self.seconds_left)}"
+        if self.seconds_shared:
+            yield f"  time saved by sharing: {duration(self.seconds_shared)}"
+
+
+def study_status(directory: Path | str) -> StudyStatus:
+    """How far a study is.
+
+    Raises:
+        StudyError: the directory holds no study.
+        ConfigError: its experiment is damaged.
+    """
+    directory = Path(directory).absolute()
+    if not is_study(directory):
+        raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
+    config = load_experiment(experiment_path(directory))
+    driver = living_driver(directory)
+    records, damaged = read_all_records(directory)
+    runs = [_run_status(record, driver is not None) for record in records]
+    runs += [RunStatus(key, key.partition("-")[0], "damaged", error=error) for key, error in damaged.items()]
+    trials = told_trials(directory)
+    told = {key for key, trial in trials.items() if trial.has_ended}
+    waiting = max(0, num_waiting(records, config, told) - len(damaged))
+    counts = Counter(run.state for run in runs)
+    values = configuration_values(records, config)
+    directions = list(config.study.objectives.values())
+    best = best_of(values, directions[0])
+    return StudyStatus(
+        directory=directory,
+        name=config.name,
+        total=len(runs) + waiting,
+        counts={**{state: counts[state] for state in STATES}, "waiting": waiting},
+        runs=tuple(sorted(runs, key=lambda run: run.trial)),
+        trials=Counter(trial.state for trial in trials.values()),
+        objectives=config.study.objectives,
+        best=best,
+        best_value=values[best][0] if best else None,
+        front=pareto_front(values, directions),
+        seconds_left=seconds_left(records, waiting, driver.slots or 1) if driver else None,
+        seconds_shared=sum(row.shared_seconds for record in records for row in record.timing),
+        disk_bytes=disk_usage(directory).total,
+        protocol=_protocol(directory),
+        driver=None if driver is None else str(driver),
+        is_stopping=stop_path(directory).exists(),
+    )
+
+
+def watch_study(directory: Path | str, seconds: float, show: Callable[[str], None]) -> None:
+    """Show how far a study is every so many seconds, until nobody runs it.
+
+    Raises:
+        StudyError: the directory holds no study.
+    """
+    while True:
+        status = study_status(directory)
+        show(status.summary())
+        if status.driver is None:
+            return
+        time.sleep(seconds)
+
+
+def _run_status(record: TrialRecord, is_driven: bool) -> RunStatus:
+    state: RunState = "running" if is_driven else "interrupted"
+    if record.status != "running":
+        state = record.status
+    return RunStatus(
+        trial=record.trial,
+        role=record.role,
+        state=state,
+        tasks_done=record.tasks_done,
+        num_tasks=len(record.tasks),
+        op=TaskProgress.of(record).op if record.tasks_done else None,
+        wall_seconds=record.wall_seconds,
+        params=record.params,
+        error=record.error,
+    )
+
+
+def _protocol(directory: Path) -> str:
+    try:
+        return protocol_line(directory) or ""
+    except StudyError as error:
+        return str(error)

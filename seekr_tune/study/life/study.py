@@ -1,0 +1,183 @@
+"""A study from start to end: start it, resume it, take a trial up again, look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from seekr_tune.analysis.files import write_atomically
+from seekr_tune.config import Config
+from seekr_tune.errors import StudyError
+from seekr_tune.experiment import dump_config, flatten, load_experiment, with_values
+from seekr_tune.study.directory.full_disk import refusing_full_disk
+from seekr_tune.study.directory.layout import experiment_path, is_run, is_study, journal_path, space_path
+from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.life.drive import drive, room_in_ray
+from seekr_tune.study.life.status import StudyStatus, study_status
+from seekr_tune.study.search.judge import Judge
+from seekr_tune.study.search.protocol import require_protocol
+from seekr_tune.study.search.queue import TrialQueue, open_study
+from seekr_tune.study.search.space import Space, load_space, space_of
+from seekr_tune.study.search.warm_start import enqueue as enqueue_file
+from seekr_tune.study.search.warm_start import warm_start as learn_from
+from seekr_tune.training.session import cluster_session
+
+__all__ = ["resume_study", "revive_trial", "start_study", "study_status"]
+
+_RESUME = "seekr-tune resume"
+
+
+def start_study(
+    config: Config,
+    experiment: Path | Space,
+    directory: Path | str,
+    *,
+    address: str | None = None,
+    console: Console | None = None,
+    enqueue: Path | None = None,
+    warm_start: Sequence[Path] = (),
+) -> StudyStatus:
+    """Run a new study to its end.
+
+    Args:
+        config: the experiment; `study` says what is searched and how many trials are run.
+        experiment: the experiment file, which `study.space` is relative to; or the space itself.
+        directory: the study's directory; it must not hold a study or a run.
+        address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
+        console: where to show progress.
+        enqueue: a file of configurations that are tried first.
+        warm_start: directories of finished studies that the sampler learns from.
+
+    Raises:
+        StudyError: the directory is taken, the machine is too small for one trial, no cluster is at the address, or a
+            disk is full.
+        ConfigError: the space, the objectives, the protocol or a configuration of `enqueue` are wrong.
+        DataError: prompts of the test split occur in others.
+        Stopped: somebody asked to stop.
+    """
+    directory = Path(directory).absolute()
+    if isinstance(experiment, Space):
+        space = experiment
+        space.require_fits(config)
+    else:
+        space = space_of(config, experiment)
+    require_protocol(config)
+    config = with_values(config, {"study.space": space_path(directory).name})
+    with cluster_session(address), StudyLock(directory) as lock:
+        _require_free(directory, config, space)
+        with refusing_full_disk(directory, _RESUME), room_in_ray(config):
+            _begin(directory, config, space, enqueue, warm_start)
+            _drive(directory, config, space, console, lock)
+    return study_status(directory)
+
+
+def resume_study(
+    directory: Path | str,
+    *,
+    trials: int | None = None,
+    address: str | None = None,
+    console: Console | None = None,
+    enqueue: Path | None = None,
+) -> StudyStatus:
+    """Go on with a study: its unfinished runs first, then new trials up to the total.
+
+    Args:
+        directory: the study's directory.
+        trials: new total of trials; None keeps it.
+        address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
+        console: where to show progress.
+        enqueue: a file of configurations that are tried next; they count in the total.
+
+    Raises:
+        StudyError: no study is there, another process runs it, its files were changed, the total is too small, no
+            cluster is at the address, or a disk is full.
+        ConfigError: a configuration of `enqueue` is wrong.
+        Stopped: somebody asked to stop.
+    """
+    directory = _study_at(directory)
+    with cluster_session(address), StudyLock(directory) as lock, refusing_full_disk(directory, _RESUME):
+        config, space = load_experiment(experiment_path(directory)), load_space(space_path(directory))
+        if trials is not None and trials != config.study.trials:
+            _require_total(directory, config, space, trials)
+            config = with_values(config, {"study.trials": trials})
+            write_atomically(experiment_path(directory), dump_config(config).encode())
+        if enqueue is not None:
+            enqueue_file(open_study(directory, config, space), space, config, enqueue)
+        _drive(directory, config, space, console, lock)
+    return study_status(directory)
+
+
+def revive_trial(directory: Path | str, key: str) -> None:
+    """Take up a trial that was pruned: the next `resume` goes on with it, and does not prune it again.
+
+    Raises:
+        StudyError: no study is there, another process runs it, or the trial was not pruned.
+    """
+    from seekr_tune.study.search.queue import revive
+
+    directory = _study_at(directory)
+    with StudyLock(directory), refusing_full_disk(directory, _RESUME):
+        revive(directory, key)
+
+
+def _study_at(directory: Path | str) -> Path:
+    directory = Path(directory).absolute()
+    if not is_study(directory):
+        raise StudyError(f"{directory}: holds no study; start one with `seekr-tune sweep EXPERIMENT --out {directory}`")
+    return directory
+
+
+def _begin(directory: Path, config: Config, space: Space, enqueue: Path | None, warm_start: Sequence[Path]) -> None:
+    """Write what makes a directory a study, the experiment last: without it there is none, and it is begun anew."""
+    journal = journal_path(directory)
+    for remains in journal.parent.glob(f"{journal.name}*"):
+        remains.unlink()
+    try:
+        study = open_study(directory, config, space)
+        if warm_start:
+            learn_from(study, space, config, warm_start)
+        if enqueue is not None:
+            enqueue_file(study, space, config, enqueue)
+        write_atomically(space_path(directory), space.dump().encode())
+        write_atomically(experiment_path(directory), dump_config(config).encode())
+    finally:
+        if not is_study(directory):
+            journal.unlink(missing_ok=True)
+            space_path(directory).unlink(missing_ok=True)
+
+
+def _drive(directory: Path, config: Config, space: Space, console: Console | None, lock: StudyLock) -> None:
+    queue = TrialQueue(open_study(directory, config, space), space, config, directory)
+    judge = Judge(config, directory) if config.study.pruning.rule != "none" else None
+    drive(queue, directory, directory, console, lock=lock, judge=judge)
+
+
+def _require_free(directory: Path, config: Config, space: Space) -> None:
+    """Refuse a directory that holds something, and say how the study there differs from the one that was asked for."""
+    if is_run(directory):
+        raise StudyError(f"{directory}: holds a single run; choose another directory for the study")
+    if not is_study(directory):
+        return
+    differing = _differing(load_experiment(experiment_path(directory)), config)
+    if load_space(space_path(directory)).dump() != space.dump():
+        differing.append("the search space")
+    if not differing:
+        raise StudyError(f"{directory}: holds a study already; go on with `{_RESUME} {directory}`")
+    raise StudyError(
+        f"{directory}: holds a study already, and {', '.join(differing)} differ{'s' * (len(differing) == 1)} from it; "
+        f"put that back and go on with `{_RESUME} {directory}` (--trials N for another total), or choose another --out"
+    )
+
+
+def _differing(begun: Config, now: Config) -> list[str]:
+    before, after = flatten(begun), flatten(now)
+    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+
+
+def _require_total(directory: Path, config: Config, space: Space, trials: int) -> None:
+    """Refuse a total below what the search has proposed already."""
+    asked = TrialQueue(open_study(directory, config, space), space, config, directory).num_asked
+    if trials < asked:
+        raise StudyError(f"{directory}: has {asked} trials already; give --trials {asked} or more")

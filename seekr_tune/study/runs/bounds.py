@@ -1,0 +1,76 @@
+"""Finished references, kept for every study that needs the same one.
+
+    <cache>/bounds/<key>/
+        result.json      its record
+        steps.jsonl      its steps
+        manifest.json    sizes and SHA-256 of both; written last
+
+A study that finds its reference there takes the results over without a step. Weights are not kept: such a run has
+no checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, write_record, write_steps
+from seekr_tune.config import Config
+from seekr_tune.errors import StudyError
+from seekr_tune.sequence.checkpoint import fingerprint
+from seekr_tune.study.runs.outcome import new_record
+from seekr_tune.study.runs.request import TrialRequest
+
+_FILES = ("result.json", "steps.jsonl")
+_MANIFEST = "manifest.json"
+_logger = logging.getLogger(__name__)
+
+KnownBound = tuple[TrialRecord, tuple[StepRow, ...]]
+
+
+def find_bound(place: Path) -> KnownBound | None:
+    """The reference that is kept at a place; a damaged one is removed, with a warning."""
+    if not place.is_dir():
+        return None
+    try:
+        manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
+        damaged = [name for name in _FILES if manifest[name] != fingerprint(place / name)]
+        if damaged:
+            raise StudyError(f"{', '.join(damaged)} not as the manifest says")
+        return read_record(place / "result.json"), read_steps(place / "steps.jsonl")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        _logger.warning("%s: damaged (%s); the reference is run again", place, error)
+        shutil.rmtree(place, ignore_errors=True)
+        return None
+
+
+def keep_bound(place: Path, record: TrialRecord, steps: tuple[StepRow, ...]) -> None:
+    """Keep a finished reference, unless there is one already; a full disk costs nothing but that."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=".writing-", dir=place.parent))
+        try:
+            write_record(making / "result.json", record)
+            write_steps(making / "steps.jsonl", steps)
+            manifest = {name: fingerprint(making / name) for name in _FILES}
+            (making / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+            if not place.exists():
+                making.rename(place)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    except OSError as error:
+        _logger.warning("%s: the reference cannot be kept (%s)", place, error)
+
+
+def taken_over(known: TrialRecord, config: Config, request: TrialRequest, ray_trial_id: str | None) -> TrialRecord:
+    """The record of a run that need not be made: the results of `known`, and no time of its own."""
+    record = new_record(config, request, ray_trial_id)
+    timing = tuple(
+        row.model_copy(update={"shared_seconds": row.step_seconds + row.teacher_seconds + row.evaluation_seconds})
+        for row in known.timing
+    )
+    results = ("status", "scores", "heads", "replay", "tasks_done", "num_layers", "num_heads", "code_version")
+    return record.model_copy(update={name: getattr(known, name) for name in results} | {"timing": timing})

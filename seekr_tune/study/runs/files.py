@@ -1,0 +1,161 @@
+"""The files of one run: settings, results, steps and curves, held by one process at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from seekr_tune.analysis.files import write_atomically
+from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, write_record
+from seekr_tune.analysis.tensorboard import TrialWriter
+from seekr_tune.config import Config
+from seekr_tune.errors import ConfigError, StudyError
+from seekr_tune.experiment import dump_config, flatten, load_experiment
+from seekr_tune.sequence.state import StepRecord
+from seekr_tune.sequence.writing import remove_rooms
+from seekr_tune.study.runs.outcome import step_rows
+from seekr_tune.study.runs.steplog import StepLog
+
+LOCK_SECONDS = 60.0
+"""Workers of a killed driver were seen to go on for a few seconds; longer means that somebody else runs the trial."""
+
+_MAY_CHANGE = ("study.", "training.")
+"""What may differ when a run goes on: how many and where, never what is learned."""
+
+
+class TrialFiles:
+    """What rank 0 writes into a run's directory.
+
+    Args:
+        directory: the run's own directory, absolute.
+        config: the experiment as the run sees it.
+    """
+
+    def __init__(self, directory: Path, config: Config) -> None:
+        self._directory, self._config = directory, config
+        self._lock = FileLock(directory / ".lock", timeout=LOCK_SECONDS)
+        self._steps: StepLog | None = None
+        self._board: TrialWriter | None = None
+        # The output of Ray's workers is seen by nobody: what they warn of (a damaged checkpoint) stands here, too.
+        self._warnings = logging.FileHandler(directory / "warnings.log", delay=True)
+        self._warnings.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+
+    def open(self) -> TrialRecord | None:
+        """Take the directory; returns what was recorded there.
+
+        Raises:
+            StudyError: another process runs it, or it belongs to other settings.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise StudyError(
+                f"{self._directory}: another process has been running this trial for {self._lock.timeout:.0f} s; "
+                "wait for it, or end it"
+            ) from None
+        _require_same_settings(self._directory, self._config)
+        logging.getLogger("seekr_tune").addHandler(self._warnings)
+        path = self._directory / "result.json"
+        record = read_record(path) if path.is_file() else None
+        if record is not None and record.status in ("finished", "pruned"):  # killed when all was done but the tidying
+            remove_rooms(self._directory / "checkpoints")
+        return record
+
+    def start(self, record: TrialRecord, unfinished: Sequence[StepRecord]) -> Callable[[StepRecord], None]:
+        """Bring the files to where the checkpoints stand; returns what logs a step.
+
+        Args:
+            record: the tasks that are finished.
+            unfinished: steps of the next task that need not be taken again.
+        """
+        self._steps = StepLog(self._directory, record.tasks_done, list(step_rows(unfinished)))
+        self._board = TrialWriter(self._directory / "events", steps_done=self._steps.num_steps)
+        if record.status == "finished":  # killed between the last checkpoint and its record
+            self._board.log_task(record)
+            self._finish(record)
+        write_record(self._directory / "result.json", record)
+        return self._log_step
+
+    def finish_task(self, record: TrialRecord, steps: list[StepRow]) -> None:
+        """Steps, curves, and last the record: it vouches for the others."""
+        assert self._steps is not None and self._board is not None
+        self._steps.finish_task(steps)
+        self._board.log_task(record)
+        if record.status == "finished":
+            self._finish(record)
+        write_record(self._directory / "result.json", record)
+
+    def leave(self, record: TrialRecord) -> None:
+        """What is known of a run that ends before its last task: stopped by the user, or pruned."""
+        assert self._board is not None
+        if record.status == "pruned":
+            self._finish(record)
+        write_record(self._directory / "result.json", record)
+
+    def take_over(self, record: TrialRecord, steps: Sequence[StepRow]) -> None:
+        """The files of a run whose results another one has found.
+
+        Args:
+            record: of a finished run.
+            steps: all its steps.
+        """
+        self.start(record.model_copy(update={"status": "running", "tasks_done": 0, "scores": (), "timing": ()}), ())
+        for number, stage in enumerate(record.timing, start=1):
+            rows = [row for row in steps if row.task_index == stage.task_index]
+            for row in rows:
+                self._log_row(row)
+            done = {"tasks_done": stage.task_index + 1, "timing": record.timing[:number]}
+            status = "finished" if number == len(record.timing) else "running"
+            self.finish_task(record.model_copy(update=done | {"status": status}), rows)
+
+    def steps(self) -> tuple[StepRow, ...]:
+        """Steps of the finished tasks."""
+        return read_steps(self._directory / "steps.jsonl")
+
+    def close(self) -> None:
+        """Give the directory back."""
+        if self._steps is not None:
+            self._steps.close()
+        if self._board is not None:
+            self._board.close()
+        logging.getLogger("seekr_tune").removeHandler(self._warnings)
+        self._warnings.close()
+        self._lock.release()
+
+    def _finish(self, record: TrialRecord) -> None:
+        assert self._board is not None
+        self._board.close(record)
+        self._board = None
+
+    def _log_step(self, step: StepRecord) -> None:
+        (row,) = step_rows([step])
+        self._log_row(row)
+
+    def _log_row(self, row: StepRow) -> None:
+        assert self._steps is not None and self._board is not None
+        self._steps.append(row)
+        self._board.log_step(row)
+
+
+def _require_same_settings(directory: Path, config: Config) -> None:
+    path = directory / "config.yaml"
+    if not path.is_file():
+        write_atomically(path, dump_config(config).encode())
+        return
+    try:
+        begun, now = flatten(load_experiment(path)), flatten(config)
+    except ConfigError as error:
+        raise StudyError(
+            f"{error}; it is damaged: restore it, or delete it if nothing was changed since the run was begun"
+        ) from None
+    changed = [key for key in sorted({*begun, *now}) if begun.get(key) != now.get(key)]
+    changed = [key for key in changed if not key.startswith(_MAY_CHANGE)]
+    if changed:
+        raise StudyError(
+            f"{directory}: was begun with other settings ({', '.join(changed)} differ); "
+            "go on with the same ones, or choose another directory"
+        )

@@ -1,0 +1,140 @@
+"""From what the loop yields to what the analysis reads."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seekr_tune.analysis.files import write_atomically
+from seekr_tune.analysis.record import (
+    HeadRow,
+    ReplayRow,
+    StepRow,
+    TimingRow,
+    TrialRecord,
+    read_record,
+    score_cells,
+    write_record,
+)
+from seekr_tune.config import Config
+from seekr_tune.study.directory.layout import result_path
+from seekr_tune.study.runs.request import TrialRequest
+
+if TYPE_CHECKING:  # a driver that only records results needs no torch
+    from seekr_tune.sequence.state import StepRecord, StreamState, TaskHistory
+
+
+def new_record(config: Config, request: TrialRequest, ray_trial_id: str | None = None) -> TrialRecord:
+    """A run that has not finished a task."""
+    return TrialRecord(
+        trial=request.key,
+        role=request.role,
+        configuration=request.configuration,
+        replicate=request.replicate,
+        status="running",
+        method=config.method.name,
+        semantics=config.method.semantics,
+        config=config.model_dump(mode="json"),
+        params=request.params,
+        tasks=config.stream.tasks,
+        optuna_number=request.number,
+        ray_trial_id=ray_trial_id,
+        code_version=code_version(),
+    )
+
+
+def with_state(record: TrialRecord, state: StreamState, wall_seconds: float) -> TrialRecord:
+    """The record of a run that has come as far as `state`; the last task makes it finished."""
+    finished = state.tasks_done == len(record.tasks)
+    return record.model_copy(
+        update={
+            "status": "finished" if finished else "running",
+            "scores": score_cells(
+                record.tasks,
+                state.scores,
+                state.initial,
+            ),
+            "heads": tuple(row for history in state.history for row in _head_rows(history)),
+            "replay": tuple(_replay_row(history) for history in state.history),
+            "timing": tuple(_timing_row(history) for history in state.history),
+            "tasks_done": state.tasks_done,
+            "wall_seconds": wall_seconds,
+            "num_layers": state.num_layers,
+            "num_heads": state.num_heads,
+        }
+    )
+
+
+def read_record_of(directory: Path, key: str) -> TrialRecord | None:
+    """What one run of a study wrote so far; None before it was begun."""
+    path = result_path(directory, key)
+    return read_record(path) if path.is_file() else None
+
+
+def run_failed(directory: Path, config: Config, request: TrialRequest, error: BaseException | str) -> TrialRecord:
+    """Record that a run ended without a result; the traceback goes to `error.txt`."""
+    path = directory / "result.json"
+    record = read_record(path) if path.is_file() else new_record(config, request)
+    line = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    record = record.model_copy(update={"status": "failed", "error": " ".join(line.split())})
+    if isinstance(error, BaseException):
+        write_atomically(directory / "error.txt", "".join(traceback.format_exception(error)).encode())
+    write_record(path, record)
+    return record
+
+
+def step_rows(steps: Iterable[StepRecord]) -> Iterator[StepRow]:
+    """Steps as rows of the ledger."""
+    names = StepRow.model_fields
+    return (StepRow(**{name: getattr(step, name) for name in names}) for step in steps)
+
+
+def _head_rows(history: TaskHistory) -> Iterator[HeadRow]:
+    if history.scores is None or history.total is None:
+        return
+    own, total = history.scores, history.total
+    tables: Sequence[Sequence[Sequence[float]]] = (
+        own.sensitivity.tolist(),
+        own.forgettability.tolist(),
+        total.importance.tolist(),
+    )
+    for layer, rows in enumerate(zip(*tables, strict=True)):
+        chosen = history.selected.get(layer, ())
+        for head, (sensitivity, forgettability, importance) in enumerate(zip(*rows, strict=True)):
+            yield HeadRow(
+                task=history.task,
+                task_index=history.index,
+                layer=layer,
+                head=head,
+                sensitivity=sensitivity,
+                forgettability=forgettability,
+                importance=importance,
+                selected=head in chosen,
+            )
+
+
+def _replay_row(history: TaskHistory) -> ReplayRow:
+    return ReplayRow(
+        task=history.task,
+        task_index=history.index,
+        stored_samples=history.stored_samples,
+        presentations=history.presentations,
+        replay_updates=history.replay_updates,
+        tokens=history.replay_tokens,
+        bytes=history.memory_bytes,
+    )
+
+
+def _timing_row(history: TaskHistory) -> TimingRow:
+    return TimingRow(task=history.task, task_index=history.index, **vars(history.timing))
+
+
+def code_version() -> str:
+    """Version of this package."""
+    try:
+        return metadata.version("seekr-tune")
+    except metadata.PackageNotFoundError:
+        return "source tree"

@@ -1,0 +1,114 @@
+"""One run of an experiment, without a search."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from seekr_tune.analysis.ledger import write_ledger
+from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
+from seekr_tune.config import Config
+from seekr_tune.errors import StudyError, UserError
+from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
+from seekr_tune.study.runs.files import TrialFiles
+from seekr_tune.study.runs.group import run_in_group
+from seekr_tune.study.directory.layout import is_study, ray_path, storage_path
+from seekr_tune.study.runs.outcome import run_failed
+from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.runs.trial import opened, run_trial
+from seekr_tune.study.runs.watch import watched
+from seekr_tune.training.session import cluster_session
+from seekr_tune.training.strategy import local_workers
+
+if TYPE_CHECKING:  # a run in this process needs none
+    from seekr_tune.store import Store
+
+
+def run_experiment(
+    config: Config,
+    directory: Path | str,
+    *,
+    name: str | None = None,
+    address: str | None = None,
+    console: Console | None = None,
+    stop_asked: Callable[[], bool] | None = None,
+) -> TrialRecord:
+    """One run of an experiment, without a search; called again on the same directory it goes on.
+
+    With `training.workers: 0` it runs in this process, without Ray.
+
+    Args:
+        config: the experiment.
+        directory: the run's directory; gets a ledger of its own.
+        name: of the run in its ledger; None: that of the directory.
+        address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
+        console: where to show progress.
+        stop_asked: asked between steps: whether to save what is done, and end. The record is then that of a run that
+            is `running`. Must be picklable with workers.
+
+    Raises:
+        StudyError: the directory holds a study or a run of other settings, the machine is too small, or there is no
+            cluster at the address.
+        UserError: the data, the model or the settings cannot be used.
+    """
+    directory = Path(directory).absolute()
+    if address is not None and config.training.workers == 0:
+        raise StudyError(
+            f"address {address!r}: with training.workers 0 the run would stay in this process and use nothing of the "
+            "cluster; set training.workers to 1 or more, or leave the address out"
+        )
+    if is_study(directory):
+        raise StudyError(f"{directory}: holds a study; go on with `seekr-tune resume {directory}`, or choose another")
+    request = TrialRequest(key=name or directory.name, role="run")
+    with cluster_session(address), ProgressConsole(console, total=1) as progress:
+        try:
+            record = _run(config, directory, request, progress, stop_asked)
+        except UserError:
+            raise
+        except Exception as error:
+            run_failed(directory, config, request, error)
+            raise
+        if record.status == "running":
+            return record
+        progress.run_finished(record)
+    write_ledger(directory, [record], {record.trial: read_steps(directory / "steps.jsonl")})
+    return record
+
+
+def _run(
+    config: Config,
+    directory: Path,
+    request: TrialRequest,
+    progress: ProgressConsole,
+    stop_asked: Callable[[], bool] | None,
+) -> TrialRecord:
+    def show(record: TrialRecord) -> None:
+        progress.task_finished(TaskProgress.of(record))
+
+    if config.training.workers == 0:
+        workers = local_workers(config)
+        return run_trial(config, directory, request, workers=workers, on_task=show, stop_asked=stop_asked)
+    with opened(TrialFiles(directory, config)) as earlier:  # before Ray is started for nothing
+        if earlier is not None and earlier.status == "finished":
+            return earlier
+        home = _home(directory, config)
+    from seekr_tune.training.session import ray_session, trials_at_once
+
+    shutil.rmtree(ray_path(directory), ignore_errors=True)  # of earlier launches; nobody reads it
+    with ray_session(), watched(directory / "result.json", show):
+        trials_at_once(config.training)
+        run_in_group(config, directory, request, home=home, stop_asked=stop_asked)
+    return read_record(directory / "result.json")
+
+
+def _home(directory: Path, config: Config) -> Store | None:
+    """Where the run stands at the store, if there is one."""
+    if config.training.storage_path is None and not storage_path(directory).is_file():
+        return None
+    from seekr_tune.study.runs.storage import home_of
+
+    return home_of(directory, config)

@@ -1,0 +1,231 @@
+"""One run: a stream learned in order, its results on disk after every task.
+
+The run's directory is the truth. Calling `run_trial` again on it, in whatever process, goes on behind the last
+finished task.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.config import Config, Split
+from seekr_tune.errors import CheckpointError, StudyError, UserError
+from seekr_tune.sequence.keeper import Room
+from seekr_tune.sequence.loop import StreamRun
+from seekr_tune.sequence.model import LoadedModel, load_model
+from seekr_tune.sequence.workers import SingleProcess, Workers
+from seekr_tune.stream.sources import load_stream
+from seekr_tune.stream.task import TaskStream
+from seekr_tune.study.runs.bounds import find_bound, keep_bound, taken_over
+from seekr_tune.study.runs.files import TrialFiles
+from seekr_tune.study.runs.outcome import new_record, step_rows, with_state
+from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.runs.stages import bound_directory, shared_directories
+
+OnTask = Callable[[TrialRecord], None]
+T = TypeVar("T")
+
+
+def run_trial(
+    config: Config,
+    directory: Path,
+    request: TrialRequest,
+    *,
+    workers: Workers | None = None,
+    ray_trial_id: str | None = None,
+    on_task: OnTask | None = None,
+    files: TrialFiles | None = None,
+    room: Room | None = None,
+    cache: Path | None = None,
+    stops: Callable[[TrialRecord], bool] | None = None,
+    stop_asked: Callable[[], bool] | None = None,
+) -> TrialRecord:
+    """Learn the stream of `config` from where `directory` stands; every rank of `workers` calls this.
+
+    A run that is asked to stop is returned as `running`, with its steps saved. One that was pruned is returned as it
+    is, until somebody revives it.
+
+    Args:
+        config: the experiment as this run sees it.
+        directory: the run's own directory, absolute; made if need be.
+        request: what the run is called, and why it is run.
+        workers: the processes that share the run.
+        ray_trial_id: id of the Ray Tune trial, for the ledger.
+        on_task: called on every rank with the record after every finished task.
+        files: what rank 0 writes into the directory; None: the usual ones.
+        room: where checkpoints are kept; None: in the directory.
+        cache: directory of first stages and bounds that runs share; None shares nothing.
+        stops: asked on rank 0 after every task but the last, unless the run was revived: whether to prune it.
+        stop_asked: asked on rank 0 between steps and tasks: whether to save what is done, and end.
+
+    Raises:
+        StudyError: another process runs it, the directory belongs to other settings, or a checkpoint cannot be written
+            (a full disk).
+        UserError: the data, the model or the settings cannot be used.
+    """
+    workers = workers or SingleProcess()
+    files = files or TrialFiles(directory, config)
+    with _opened_for_all(files, workers) as earlier, _no_fault_of_the_run(request):
+        if earlier is not None and earlier.status in ("finished", "pruned"):
+            return earlier
+        clock = _Clock(earlier.wall_seconds if earlier else 0.0)
+        record = new_record(config, request, ray_trial_id)
+        record = record.model_copy(update={"revived": earlier is not None and earlier.revived})
+        stream = _on_every_rank(workers, lambda: _load_stream(config))
+        bound = _place_of_bound(cache, config, request, stream, workers)
+        if bound is not None and (earlier is None or earlier.tasks_done == 0):
+            known = workers.broadcast(lambda: _take_over(bound, files, config, request, ray_trial_id))
+            if known is not None:
+                if on_task:
+                    on_task(known)
+                return known
+        loaded = _on_every_rank(workers, lambda: _load_model(config, workers))
+        shared = workers.broadcast(lambda: shared_directories(cache, config, stream, workers)) if cache else None
+        run = StreamRun(
+            config,
+            stream,
+            loaded,
+            directory=directory,
+            workers=workers,
+            room=room,
+            shared=shared,
+            stop_asked=stop_asked,
+        )
+        record = _learn(run, record, files, workers, clock, on_task, None if record.revived else stops)
+        if bound is not None and record.status == "finished" and workers.rank == 0:
+            keep_bound(bound, record, files.steps())
+        return record
+
+
+def _learn(
+    run: StreamRun,
+    record: TrialRecord,
+    files: TrialFiles,
+    workers: Workers,
+    clock: _Clock,
+    on_task: OnTask | None,
+    stops: Callable[[TrialRecord], bool] | None,
+) -> TrialRecord:
+    """Learn what is left, and leave the record of it."""
+
+    def is_hopeless(now: TrialRecord) -> bool:
+        may_stop = stops is not None and 0 < now.tasks_done < len(now.tasks)
+        return may_stop and workers.broadcast(lambda: bool(stops and stops(now)))
+
+    if run.state is not None:
+        record = with_state(record, run.state, clock.seconds())
+    on_step = files.start(record, run.unfinished) if workers.rank == 0 else None
+    # One that was killed just after a task has not been judged there; one with steps behind it has.
+    pruned = not run.unfinished and is_hopeless(record)
+    with closing(run.outcomes(on_step)) as outcomes:
+        while not pruned and (outcome := next(outcomes, None)) is not None:
+            record = with_state(record, outcome.state, clock.seconds())
+            if workers.rank == 0:
+                files.finish_task(record, list(step_rows(outcome.steps)))
+            if on_task:
+                on_task(record)
+            pruned = is_hopeless(record)
+    if pruned or run.stopped:
+        status = "pruned" if pruned else "running"
+        record = record.model_copy(update={"status": status, "wall_seconds": clock.seconds()})
+        if workers.rank == 0:
+            files.leave(record)
+    return record
+
+
+def _place_of_bound(
+    cache: Path | None, config: Config, request: TrialRequest, stream: TaskStream, workers: Workers
+) -> Path | None:
+    """Where a reference is kept for other studies; None for other runs."""
+    if cache is None or request.role != "bound":
+        return None
+    return workers.broadcast(lambda: bound_directory(cache, config, stream, workers))
+
+
+def _take_over(
+    place: Path, files: TrialFiles, config: Config, request: TrialRequest, ray_trial_id: str | None
+) -> TrialRecord | None:
+    """The results of a reference that another study has run; None if none has."""
+    found = find_bound(place)
+    if found is None:
+        return None
+    known, steps = found
+    record = taken_over(known, config, request, ray_trial_id)
+    files.take_over(record, steps)
+    return record
+
+
+@dataclass
+class _Clock:
+    """Time that a run took, over all of its launches."""
+
+    earlier: float
+
+    def __post_init__(self) -> None:
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        return self.earlier + time.monotonic() - self._started
+
+
+@contextmanager
+def opened(files: TrialFiles) -> Iterator[TrialRecord | None]:
+    """Hold a run's directory for the time of the block; what was recorded there."""
+    with _opened_for_all(files, SingleProcess()) as earlier:
+        yield earlier
+
+
+@contextmanager
+def _opened_for_all(files: TrialFiles, workers: Workers) -> Iterator[TrialRecord | None]:
+    """Hold the run's directory on rank 0; every rank gets what was recorded there."""
+    try:
+        yield workers.broadcast(files.open)
+    finally:
+        files.close()
+
+
+@contextmanager
+def _no_fault_of_the_run(request: TrialRequest) -> Iterator[None]:
+    """Checkpoints that cannot be written must not mark a trial as failed: it can go on when that is mended."""
+    try:
+        yield
+    except CheckpointError as error:
+        mend = "mend that, and the run goes on when the command is given again"
+        raise StudyError(f"{request.key}: {error}; {mend}") from None
+
+
+def _load_stream(config: Config) -> TaskStream:
+    splits: tuple[Split, ...] = ("train", *config.evaluation.splits)
+    return load_stream(config, splits)
+
+
+def _load_model(config: Config, workers: Workers) -> LoadedModel:
+    # One bar for every model that is loaded would tear the lines of ours.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    torch.manual_seed(config.seed)  # adapters start from random weights, also in a process that ran a trial before
+    # FSDP moves a layer to the device when it has cut it: a whole model need not fit there.
+    is_cut = config.training.parallelism == "fsdp" and workers.world_size > 1
+    device = torch.device("cpu") if is_cut else workers.device
+    return load_model(config.model, device)
+
+
+def _on_every_rank(workers: Workers, make: Callable[[], T]) -> T:
+    """`make()`, refused on every rank if one rank refuses: the others would wait for it in the first collective."""
+    refusal: UserError | None = None
+    try:
+        made = make()
+    except UserError as error:
+        refusal = error
+    for refused in workers.gather(refusal):
+        if refused is not None:
+            raise refused
+    return made

@@ -1,0 +1,1 @@
+"""Which settings are tried: the bridge to Optuna."""

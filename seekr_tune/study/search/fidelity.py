@@ -1,0 +1,115 @@
+"""Comparing trials at equal positions: after as many replicates, and as many tasks of the last one. Pure functions.
+
+Average accuracy after two tasks says nothing about average accuracy after five, so a value counts at its position only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import NamedTuple
+
+from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.config import Direction, PruningConfig, RacingConfig
+from seekr_tune.study.search.objectives import objective_value
+
+Values = tuple[float, ...]
+
+
+class Position(NamedTuple):
+    """How far a configuration is: `tasks` of the replicate with this index, and all replicates before."""
+
+    replicate: int
+    tasks: int
+
+
+def prefix(record: TrialRecord, tasks_done: int) -> TrialRecord:
+    """The record as it would be if the stream had ended after its first tasks; time is taken in proportion."""
+    share = tasks_done / record.tasks_done if record.tasks_done else 0.0
+    return record.model_copy(
+        update={
+            "tasks": record.tasks[:tasks_done],
+            "tasks_done": min(tasks_done, record.tasks_done),
+            "scores": tuple(
+                cell for cell in record.scores if cell.trained_index < tasks_done and cell.evaluated_index < tasks_done
+            ),
+            "heads": tuple(row for row in record.heads if row.task_index < tasks_done),
+            "replay": tuple(row for row in record.replay if row.task_index < tasks_done),
+            "timing": tuple(row for row in record.timing if row.task_index < tasks_done),
+            "wall_seconds": record.wall_seconds * share,
+        }
+    )
+
+
+def at_position(records: Sequence[TrialRecord], objectives: Mapping[str, Direction]) -> dict[Position, Values]:
+    """The objectives of a configuration at every position that it reached: means over its replicates so far.
+
+    Args:
+        records: of its replicates, in order; all but the last one have learned every task.
+        objectives: what is compared, in order. A position where one of them has no value is left out.
+    """
+    found: dict[Position, Values] = {}
+    for replicate, record in enumerate(records):
+        for tasks in range(1, record.tasks_done + 1):
+            runs = [_values(one, tasks, objectives) for one in records[: replicate + 1] if one.tasks_done >= tasks]
+            complete = [values for values in runs if values is not None]
+            if len(complete) == replicate + 1:
+                found[Position(replicate, tasks)] = tuple(fmean(column) for column in zip(*complete, strict=True))
+    return found
+
+
+def is_hopeless(
+    own: Values, others: Sequence[Values], directions: Sequence[Direction], rule: PruningConfig | RacingConfig
+) -> bool:
+    """Whether a trial should not go on, given the values of the others at its position.
+
+    With several objectives values are compared by their Pareto rank among all of them: what nobody beats is never
+    hopeless. Equals share their fate.
+    """
+    if rule.rule == "none" or len(others) < rule.startup_trials:
+        return False
+    if rule.rule == "median" and len(directions) == 1:
+        sign = 1.0 if directions[0] == "maximize" else -1.0
+        return sign * own[0] < median(sign * values[0] for values in others)
+    mine, *theirs = ranks([own, *others], directions)
+    if rule.rule == "median":
+        return mine > median(theirs)
+    better = sum(rank < mine for rank in theirs)
+    return better >= max(1, math.ceil((len(others) + 1) / rule.reduction_factor))
+
+
+def is_rung(tasks: int, rule: PruningConfig) -> bool:
+    """Whether trials are compared after this many tasks."""
+    if rule.rule == "median":
+        return tasks >= rule.grace_tasks
+    rung = rule.grace_tasks
+    while rung < tasks:
+        rung *= rule.reduction_factor
+    return rule.rule == "halving" and rung == tasks
+
+
+def ranks(values: Sequence[Values], directions: Sequence[Direction]) -> list[int]:
+    """Rank 1: beaten by nobody; rank 2: beaten by rank 1 only; and so on. One objective: the order of its values."""
+    signs = [1.0 if direction == "maximize" else -1.0 for direction in directions]
+    gains = [tuple(sign * value for sign, value in zip(signs, one, strict=True)) for one in values]
+    found = [0] * len(gains)
+    left, rank = set(range(len(gains))), 0
+    while left:
+        rank += 1
+        front = {one for one in left if not any(_beats(gains[other], gains[one]) for other in left)}
+        for one in front:
+            found[one] = rank
+        left -= front
+    return found
+
+
+def _beats(one: Values, other: Values) -> bool:
+    return one != other and all(mine >= theirs for mine, theirs in zip(one, other, strict=True))
+
+
+def _values(record: TrialRecord, tasks: int, objectives: Mapping[str, Direction]) -> Values | None:
+    cut = prefix(record, tasks)
+    values = [objective_value(cut, name) for name in objectives]
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(values) else None

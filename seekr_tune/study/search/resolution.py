@@ -1,0 +1,156 @@
+"""What a configuration means for its model and its data: budgets in heads, layers and samples.
+
+Two configurations that mean the same give the same results, so only one of them is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from seekr_tune.config import Config, ModelConfig
+from seekr_tune.errors import ConfigError
+from seekr_tune.experiment import flatten, with_values
+from seekr_tune.study.search.constraints import Constraint
+
+READERS: dict[str, tuple[str, ...]] = {
+    "method.replay_percent": ("replay", "derpp", "seekr"),
+    "method.replay_cycle": ("replay", "derpp", "seekr"),
+    "method.logit_weight": ("derpp", "seekr"),
+    "method.attention_weight": ("seekr",),
+    "method.head_budget": ("seekr",),
+    "method.layer_ratio": ("seekr",),
+    "method.query_budget": ("seekr",),
+    "method.selection": ("seekr",),
+    "recipe.replay_batch_size": ("replay", "derpp", "seekr"),
+}
+"""Methods that read a field; the others are equal whatever it says."""
+
+_LEFT_OUT = ("study.", "training.", "name", "method.replay_percent", "method.head_budget", "method.layer_ratio")
+"""Settings that change no score, and those that are known as numbers of heads, layers and samples instead."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What one configuration means.
+
+    Attributes:
+        settings: what is read, by config path; budgets are left out.
+        heads: heads distilled in total; None for a method that distils none, or an unknown model.
+        layers: layers that may hold some of them.
+        stored: samples kept of each task; None for a method without replay.
+    """
+
+    settings: Mapping[str, Any]
+    heads: int | None
+    layers: int | None
+    stored: tuple[int, ...] | None
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for configurations that mean the same."""
+        return json.dumps([self.settings, self.heads, self.layers, self.stored], sort_keys=True)
+
+    @property
+    def quantities(self) -> dict[str, Any]:
+        """What constraints compare, config paths included."""
+        stored = None if self.stored is None else sum(self.stored)
+        return {**self.settings, "heads": self.heads, "layers": self.layers, "stored_samples": stored}
+
+
+def is_read(path: str, method: str) -> bool:
+    """Whether a method reads a field."""
+    return method in READERS.get(path, (method,))
+
+
+class Resolver:
+    """Resolves configurations of one experiment; its data and its model's shape are read once, when needed.
+
+    Args:
+        config: the experiment, as the first replicate of a trial sees it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._sizes: dict[str, tuple[int, ...]] = {}
+        self._shapes: dict[str, tuple[int, int] | None] = {}
+
+    def resolve(self, values: Mapping[str, Any]) -> Resolution:
+        """What the experiment means with these values.
+
+        Raises:
+            ConfigError: the values do not go together, or the model lacks such a budget.
+        """
+        config = with_values(self._config, values, origin="search space")
+        flat, method = flatten(config), config.method
+        read = {
+            path: value for path, value in flat.items() if not path.startswith(_LEFT_OUT) and is_read(path, method.name)
+        }
+        stored = self._stored(config) if method.name in READERS["method.replay_percent"] else None
+        heads = layers = None
+        if method.name in READERS["method.head_budget"]:
+            heads, layers = self._budgets(config)
+            if heads is None:  # a model whose shape is not known: the budgets as they are written
+                read |= {path: flat[path] for path in ("method.head_budget", "method.layer_ratio")}
+        return Resolution(read, heads, layers, stored)
+
+    def quantities(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What constraints compare; the values themselves count, too.
+
+        Raises:
+            ConfigError: see `resolve`.
+        """
+        config = with_values(self._config, values, origin="search space")
+        read = {path: value for path, value in flatten(config).items() if is_read(path, config.method.name)}
+        return {**read, **self.resolve(values).quantities}
+
+    def _stored(self, config: Config) -> tuple[int, ...]:
+        from seekr_tune.method.semantics import SEMANTICS
+        from seekr_tune.sequence.schedule import stored_samples
+
+        semantics = SEMANTICS[config.method.semantics]
+        return tuple(
+            stored_samples(size, config.method.replay_percent, semantics) for size in self._train_sizes(config)
+        )
+
+    def _train_sizes(self, config: Config) -> tuple[int, ...]:
+        from seekr_tune.stream.sources import load_stream
+
+        key = json.dumps([config.stream.model_dump(mode="json"), config.seed])
+        if key not in self._sizes:
+            self._sizes[key] = tuple(len(task.train) for task in load_stream(config, ("train",)))
+        return self._sizes[key]
+
+    def _budgets(self, config: Config) -> tuple[int | None, int | None]:
+        from seekr_tune.method.selection import resolve_budgets
+
+        shape = self._shape(config.model)
+        if shape is None:
+            return None, None
+        layers, heads = shape
+        if config.method.selection == "all":
+            return layers * heads, layers
+        budgets = resolve_budgets(config.method.head_budget, config.method.layer_ratio, layers, heads)
+        return budgets.num_heads, budgets.num_layers
+
+    def _shape(self, model: ModelConfig) -> tuple[int, int] | None:
+        from seekr_tune.sequence.model import model_shape, read_model_config
+
+        path = str(model.path)
+        if path not in self._shapes:
+            found = None if model.path is None else read_model_config(model, fetch=True)
+            self._shapes[path] = None if found is None else model_shape(found)
+        return self._shapes[path]
+
+
+def refusal(resolver: Resolver, constraints: Sequence[Constraint], values: Mapping[str, Any]) -> str | None:
+    """Why values cannot be a configuration, in a few words; None if they can."""
+    try:
+        quantities = resolver.quantities(values)
+    except ConfigError as error:
+        return str(error)
+    broken = next((constraint for constraint in constraints if not constraint.admits(quantities)), None)
+    return None if broken is None else f"breaks the constraint {broken}"

@@ -1,0 +1,156 @@
+"""What a study is given from outside: configurations of its user, and trials of earlier studies."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.trial import TrialState, create_trial
+
+from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.config import Config
+from seekr_tune.errors import ConfigError, StudyError
+from seekr_tune.experiment import flatten, load_experiment, parse_config, with_values
+from seekr_tune.study.directory.layout import experiment_path, is_study
+from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.search.dimensions import holds
+from seekr_tune.study.search.protocol import replicates
+from seekr_tune.study.search.resolution import Resolver, refusal
+from seekr_tune.study.search.space import Space
+from seekr_tune.study.search.standing import configuration_values
+
+_IGNORED = ("study.", "training.", "name")
+"""Settings in which an earlier study may differ: they change no score."""
+
+_logger = logging.getLogger(__name__)
+
+
+def enqueue(study: optuna.Study, space: Space, config: Config, file: Path) -> None:
+    """Try configurations of a file next: a YAML list of mappings from config paths to values.
+
+    What a configuration leaves out is proposed. The same file again adds nothing.
+
+    Raises:
+        ConfigError: the file is no such list, or a configuration is outside the space or breaks its constraints.
+    """
+    first = with_values(config, replicates(config)[0])
+    space, resolver = space.within(first), Resolver(first)
+    configurations = _read(file)
+    for number, values in enumerate(configurations, start=1):
+        _require_fits(space, resolver, values, f"{file}: configuration {number}")
+    for number, values in enumerate(configurations, start=1):
+        origin = f"{file.name}/{number}"
+        fixed = {"fixed_params": values, "origin": origin}
+        known = [
+            {"fixed_params": trial.system_attrs.get("fixed_params"), "origin": trial.user_attrs.get("enqueued")}
+            for trial in study.get_trials(deepcopy=False)
+        ]
+        if fixed not in known:
+            study.enqueue_trial(values, user_attrs={"enqueued": origin})
+
+
+def warm_start(study: optuna.Study, space: Space, config: Config, directories: Sequence[Path]) -> None:
+    """Let the sampler begin with the finished trials of earlier studies; they do not count as trials of this one.
+
+    Trials outside a range of this space are skipped, and their number is logged.
+
+    Raises:
+        StudyError: there is no study, or it differs in more than what is searched here.
+    """
+    first = with_values(config, replicates(config)[0])
+    space = space.within(first)
+    for directory in directories:
+        skipped = 0
+        for key, record, values in _finished(directory, config):
+            earlier = flatten(parse_config(record.config, str(directory)))
+            _require_same(space, flatten(first), earlier, directory)
+            params = space.active({path: earlier[path] for path in space.dimensions})
+            if _add(study, space, params, values, f"{directory}/{key}"):
+                continue
+            skipped += 1
+        if skipped:
+            _logger.warning("%s: %d trials lie outside this search space and were skipped", directory, skipped)
+
+
+def _add(study: optuna.Study, space: Space, params: dict[str, Any], values: Sequence[float], origin: str) -> bool:
+    """Tell the study of an earlier trial; whether it could be."""
+    distributions = space.distributions()
+    if not all(holds(distributions[path], value) for path, value in params.items()):
+        return False
+    if all(trial.user_attrs.get("warm_start") != origin for trial in study.get_trials(deepcopy=False)):
+        study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE,
+                values=list(values),
+                params=params,
+                distributions={path: distributions[path] for path in params},
+                user_attrs={"warm_start": origin, "trial": origin},
+            )
+        )
+    return True
+
+
+def _finished(directory: Path, config: Config) -> list[tuple[str, TrialRecord, tuple[float, ...]]]:
+    """The finished trials of an earlier study: key, first replicate, and the objectives of this study."""
+    if not is_study(directory):
+        raise StudyError(f"{directory}: holds no study to start from; name the directory of one")
+    earlier = load_experiment(experiment_path(directory))
+    objectives = with_values(earlier, {"study.objectives": config.study.objectives, "study.final.by": None})
+    if replicates(earlier) != replicates(config):
+        raise StudyError(
+            f"{directory}: its trials were run in other orders, seeds or memory draws than study.replicates asks for, "
+            "so their values cannot be compared; leave it out"
+        )
+    records = read_records(directory)
+    first = {record.trial: record for record in records if record.role == "trial"}
+    values = configuration_values(records, objectives)
+    return [(key, first[key], found) for key, found in sorted(values.items())]
+
+
+def _require_same(space: Space, ours: Mapping[str, Any], theirs: Mapping[str, Any], directory: Path) -> None:
+    differing = sorted(
+        path
+        for path in {*ours, *theirs}
+        if path not in space.dimensions and not path.startswith(_IGNORED) and ours.get(path) != theirs.get(path)
+    )
+    if differing:
+        raise StudyError(
+            f"{directory}: differs from this study in {', '.join(differing)}, so its trials say nothing about this "
+            "one; leave it out, or put that back"
+        )
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as a text file ({error}); give a YAML file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML ({' '.join(str(error).split())}); mend its syntax") from None
+    if not isinstance(content, list) or not content or not all(isinstance(one, dict) for one in content):
+        raise ConfigError(f"{file}: must hold a list of mappings from config paths to values")
+    return content
+
+
+def _require_fits(space: Space, resolver: Resolver, values: Mapping[str, Any], origin: str) -> None:
+    distributions = space.distributions()
+    for key, value in values.items():
+        if key not in distributions:
+            close = difflib.get_close_matches(str(key), distributions, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"it searches {', '.join(distributions)}"
+            raise ConfigError(f"{origin}: {key!r} is not searched by {space.origin}; {hint}")
+        if not holds(distributions[key], value):
+            raise ConfigError(f"{origin}: {key}={value!r} is outside the range in {space.origin}; change one of them")
+    if space.missing(values) is not None:
+        return
+    unread = sorted(set(values) - set(space.active(values)))
+    if unread:
+        raise ConfigError(f"{origin}: {unread[0]} is not searched together with the other values; drop it")
+    reason = refusal(resolver, space.constraints, values)
+    if reason is not None:
+        raise ConfigError(f"{origin}: {reason}; change it")
