@@ -80,7 +80,7 @@ class StudyConfig(Section):
     """Options of the sampler, named as Optuna names them."""
     objectives: dict[str, Direction] = Field(default={"op": "maximize"}, min_length=1)
     """Ledger columns to optimise, each with its direction; several make a Pareto search."""
-    bounds: tuple[Literal["seqft", "joint"], ...] = ()
+    bounds: tuple[Literal["seqft", "joint"], ...] = ("seqft", "joint")
     """Reference runs beside the trials, for each order and seed: no replay, and all tasks at once; they give the
     normalised gain."""
     replicates: ReplicatesConfig = ReplicatesConfig()

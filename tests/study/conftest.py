@@ -31,7 +31,7 @@ def config() -> Config:
             "recipe": {"learning_rate": 5e-4, "batch_size": 8, "max_prompt_tokens": 40, "max_answer_tokens": 4},
             "method": {"replay_percent": 10, "head_budget": 0.25, "query_budget": 8, "attention_weight": 10},
             "evaluation": {"matrix": "diagonal_and_last"},
-            "study": {"trials": 6},
+            "study": {"trials": 6, "bounds": []},
         },
         "test",
     )

@@ -6,14 +6,14 @@ no further replicates, was seen on too little; one that was revived and finished
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from seekr_tune.analysis.record import TrialRecord
-from seekr_tune.config import Config, FinalConfig, StudyConfig
-from seekr_tune.study.search.standing import configuration_values, pareto_front
+from seekr_tune.config import Config, StudyConfig
+from seekr_tune.study.search.objectives import as_gains
+from seekr_tune.study.search.standing import configuration_values, group_of, pareto_front
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def choose(found: Sequence[Candidate], study: StudyConfig) -> list[Candidate]:
     """
     groups: dict[str, list[Candidate]] = {}
     for candidate in found:
-        groups.setdefault(_group(candidate, study.final), []).append(candidate)
+        groups.setdefault(group_of(candidate.config, study.final.for_each), []).append(candidate)
     return [one for group in groups.values() for one in _chosen(group, study)]
 
 
@@ -83,18 +83,5 @@ def _chosen(group: Sequence[Candidate], study: StudyConfig) -> list[Candidate]:
 def _order(one: Candidate, study: StudyConfig) -> tuple[Any, ...]:
     first = decides(study)
     names = [first, *(name for name in study.objectives if name != first)]
-    lower_is_better = [
-        -one.values[name] if study.objectives[name] == "maximize" else one.values[name] for name in names
-    ]
-    return (*lower_is_better, one.key)
-
-
-def _group(candidate: Candidate, final: FinalConfig) -> str:
-    return json.dumps([_value_at(candidate.config, path) for path in final.for_each], sort_keys=True)
-
-
-def _value_at(config: Mapping[str, Any], path: str) -> Any:
-    value: Any = config
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
+    gains = as_gains([one.values[name] for name in names], [study.objectives[name] for name in names])
+    return (*(-gain for gain in gains), one.key)

@@ -18,12 +18,9 @@ import logging
 import shutil
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
@@ -33,8 +30,8 @@ from seekr_tune.study.directory.layout import trial_path
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.directory.units import bytes_text
 from seekr_tune.study.search.fidelity import prefix
-from seekr_tune.study.search.objectives import objective_value
-from seekr_tune.study.search.protocol import replicates
+from seekr_tune.study.search.objectives import as_gains, objective_value
+from seekr_tune.study.search.standing import finalist_ranks
 
 _logger = logging.getLogger(__name__)
 _REMOVED = ".removed-"
@@ -156,64 +153,8 @@ def disk_entries(directory: Path, config: Config) -> list[Entry]:
     return [*entries, Entry(directory, max(0, rest))]
 
 
-def finalist_ranks(records: Sequence[TrialRecord], config: Config) -> dict[str, int | None]:
-    """By finished configuration, how many stand between it and being chosen at the end; None: it may be chosen.
-
-    A configuration is beaten by others whose replicates are all finished: they will not change any more.
-    """
-    values, groups = _configurations(records, config)
-    complete = {key for key, own in values.items() if len(own) == len(replicates(config))}
-    means = {key: tuple(fmean(column) for column in zip(*own, strict=True)) for key, own in values.items()}
-    final = config.study.final
-    names = list(config.study.objectives)
-    decisive = names if final.select == "pareto" else [final.by or names[0]]
-    signs = [(names.index(name), 1.0 if config.study.objectives[name] == "maximize" else -1.0) for name in decisive]
-    gains = {key: [sign * mean[index] for index, sign in signs] for key, mean in means.items()}
-    spared = 0 if final.select == "pareto" else final.count - 1
-    ranks: dict[str, int | None] = {}
-    for key, own in gains.items():
-        rivals = [other for other in complete if other != key and groups[other] == groups[key]]
-        beaten = sum(_beats(gains[other], own) for other in rivals)
-        ranks[key] = beaten if beaten > spared else None
-    return ranks
-
-
-def _configurations(
-    records: Sequence[TrialRecord], config: Config
-) -> tuple[dict[str, list[list[float]]], dict[str, tuple[str, ...]]]:
-    """Objectives of each finished replicate, and what they are chosen among, by configuration."""
-    values: dict[str, list[list[float]]] = defaultdict(list)
-    groups: dict[str, tuple[str, ...]] = {}
-    for record in records:
-        if record.role == "trial" and record.status == "finished":
-            own = [objective_value(record, name) for name in config.study.objectives]
-            known = [value for value in own if value is not None]
-            if len(known) == len(own):
-                key = record.configuration or record.trial
-                values[key].append(known)
-                groups[key] = _group_of(record, config)
-    return dict(values), groups
-
-
-def _group_of(record: TrialRecord, config: Config) -> tuple[str, ...]:
-    return tuple(repr(_value_at(record.config, path)) for path in config.study.final.for_each)
-
-
-def _value_at(config: Mapping[str, Any], path: str) -> Any:
-    value: Any = config
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
 def _checkpoints(directory: Path, record: TrialRecord) -> Path:
     return trial_path(directory, record.trial) / "checkpoints"
-
-
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    """At least as good in everything, better in something."""
-    pairs = list(zip(one, other, strict=True))
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def _entries_of(folder: Path, record: TrialRecord, stage: int | None, order: tuple[float, ...]) -> Iterator[Entry]:
@@ -250,9 +191,7 @@ def _worth(record: TrialRecord, config: Config) -> float:
     """How good a pruned run was when it was stopped; those that came as far are compared."""
     name, direction = next(iter(config.study.objectives.items()))
     value = objective_value(prefix(record, record.tasks_done), name)
-    if value is None:
-        return float("-inf")
-    return value if direction == "maximize" else -value
+    return float("-inf") if value is None else as_gains([value], [direction])[0]
 
 
 def _remove(path: Path) -> None:

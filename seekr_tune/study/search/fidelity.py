@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Direction, PruningConfig, RacingConfig
-from seekr_tune.study.search.objectives import objective_value
+from seekr_tune.study.search.objectives import as_gains, dominates, objective_value
 
 Values = tuple[float, ...]
 
@@ -70,12 +70,12 @@ def is_hopeless(
     if rule.rule == "none" or len(others) < rule.startup_trials:
         return False
     if rule.rule == "median" and len(directions) == 1:
-        sign = 1.0 if directions[0] == "maximize" else -1.0
-        return sign * own[0] < median(sign * values[0] for values in others)
-    mine, *theirs = ranks([own, *others], directions)
+        (mine,) = as_gains(own, directions)
+        return mine < median(as_gains(values, directions)[0] for values in others)
+    own_rank, *theirs = ranks([own, *others], directions)
     if rule.rule == "median":
-        return mine > median(theirs)
-    better = sum(rank < mine for rank in theirs)
+        return own_rank > median(theirs)
+    better = sum(rank < own_rank for rank in theirs)
     return better >= max(1, math.ceil((len(others) + 1) / rule.reduction_factor))
 
 
@@ -91,21 +91,16 @@ def is_rung(tasks: int, rule: PruningConfig) -> bool:
 
 def ranks(values: Sequence[Values], directions: Sequence[Direction]) -> list[int]:
     """Rank 1: beaten by nobody; rank 2: beaten by rank 1 only; and so on. One objective: the order of its values."""
-    signs = [1.0 if direction == "maximize" else -1.0 for direction in directions]
-    gains = [tuple(sign * value for sign, value in zip(signs, one, strict=True)) for one in values]
+    gains = [as_gains(one, directions) for one in values]
     found = [0] * len(gains)
     left, rank = set(range(len(gains))), 0
     while left:
         rank += 1
-        front = {one for one in left if not any(_beats(gains[other], gains[one]) for other in left)}
+        front = {one for one in left if not any(dominates(gains[other], gains[one]) for other in left)}
         for one in front:
             found[one] = rank
         left -= front
     return found
-
-
-def _beats(one: Values, other: Values) -> bool:
-    return one != other and all(mine >= theirs for mine, theirs in zip(one, other, strict=True))
 
 
 def _values(record: TrialRecord, tasks: int, objectives: Mapping[str, Direction]) -> Values | None:

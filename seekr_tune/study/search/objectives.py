@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from seekr_tune.analysis.measures import Measures, measure
@@ -27,3 +28,15 @@ def objective_values(record: TrialRecord, objectives: dict[str, Direction]) -> l
     values = [objective_value(record, name) for name in objectives]
     known = [value for value in values if value is not None]
     return known if len(known) == len(values) else None
+
+
+def as_gains(values: Iterable[float], directions: Iterable[Direction]) -> tuple[float, ...]:
+    """Objectives with signs such that more is better in each."""
+    signed = zip(values, directions, strict=True)
+    return tuple(value if direction == "maximize" else -value for value, direction in signed)
+
+
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """At least as good in every gain, and better in one."""
+    pairs = list(zip(one, other, strict=True))
+    return all(mine >= theirs for mine, theirs in pairs) and any(mine > theirs for mine, theirs in pairs)

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, Direction
-from seekr_tune.study.search.objectives import objective_values
+from seekr_tune.study.search.objectives import as_gains, dominates, objective_values
 from seekr_tune.study.search.protocol import replicates, settings_of_bounds
 
 
 def configuration_values(records: Sequence[TrialRecord], config: Config) -> dict[str, tuple[float, ...]]:
     """By trial, its objectives as means over its replicates; only trials whose replicates are all finished."""
-    values: dict[str, list[list[float]]] = defaultdict(list)
-    for record in records:
-        own = objective_values(record, config.study.objectives) if record.role == "trial" else None
-        if own is not None:
-            values[record.configuration or record.trial].append(own)
     wanted = len(replicates(config))
-    return {
-        key: tuple(fmean(column) for column in zip(*runs, strict=True))
-        for key, runs in values.items()
-        if len(runs) == wanted
-    }
+    return {key: _mean(runs) for key, runs in _finished(records, config).items() if len(runs) == wanted}
 
 
 def best_of(values: Mapping[str, tuple[float, ...]], direction: Direction) -> str | None:
@@ -39,16 +32,40 @@ def pareto_front(
     values: Mapping[str, tuple[float, ...]], directions: Sequence[Direction]
 ) -> dict[str, tuple[float, ...]]:
     """The trials that no other one equals or beats in every objective while beating it in one; equals share it."""
-    signs = [1.0 if direction == "maximize" else -1.0 for direction in directions]
-    gains = {key: [sign * value for sign, value in zip(signs, own, strict=True)] for key, own in values.items()}
+    gains = {key: as_gains(own, directions) for key, own in values.items()}
+    return {
+        key: own for key, own in values.items() if not any(dominates(other, gains[key]) for other in gains.values())
+    }
 
-    def is_beaten(mine: list[float]) -> bool:
-        return any(
-            other != mine and all(theirs >= own for theirs, own in zip(other, mine, strict=True))
-            for other in gains.values()
-        )
 
-    return {key: own for key, own in values.items() if not is_beaten(gains[key])}
+def finalist_ranks(records: Sequence[TrialRecord], config: Config) -> dict[str, int | None]:
+    """By trial with a finished replicate, how many trials keep it from being chosen at the end; None: it may be chosen.
+
+    What keeps it from that are better trials of its group whose replicates are all finished: they will not change any
+    more.
+    """
+    final, names = config.study.final, list(config.study.objectives)
+    decisive = names if final.select == "pareto" else [final.by or names[0]]
+    groups = {_key(record): group_of(record.config, final.for_each) for record in records}
+
+    def gains_of(values: Sequence[float]) -> tuple[float, ...]:
+        by_name = dict(zip(names, as_gains(values, config.study.objectives.values()), strict=True))
+        return tuple(by_name[name] for name in decisive)
+
+    gains = {key: gains_of(_mean(runs)) for key, runs in _finished(records, config).items()}
+    complete = configuration_values(records, config)
+    spared = 0 if final.select == "pareto" else final.count - 1
+    ranks: dict[str, int | None] = {}
+    for key, own in gains.items():
+        rivals = (gains[other] for other in complete if groups[other] == groups[key])
+        better = sum(dominates(other, own) for other in rivals)
+        ranks[key] = better if better > spared else None
+    return ranks
+
+
+def group_of(config: Mapping[str, Any], paths: Iterable[str]) -> str:
+    """Equal for configurations that agree in the paths; what one does not have is null."""
+    return json.dumps([_value_at(config, path) for path in paths], sort_keys=True)
 
 
 def num_waiting(records: Sequence[TrialRecord], config: Config, told: Collection[str]) -> int:
@@ -61,7 +78,7 @@ def num_waiting(records: Sequence[TrialRecord], config: Config, told: Collection
     """
     runs: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
     for record in records:
-        runs[record.role, record.configuration or record.trial].append(record)
+        runs[record.role, _key(record)].append(record)
     waiting = 0
     for role, asked, each in (
         ("trial", config.study.trials, len(replicates(config))),
@@ -85,3 +102,28 @@ def seconds_left(records: Sequence[TrialRecord], waiting: int, slots: int) -> fl
         return None
     begun = sum(1 - record.tasks_done / len(record.tasks) for record in records if record.status == "running")
     return (begun + waiting) * fmean(times) / slots
+
+
+def _finished(records: Sequence[TrialRecord], config: Config) -> dict[str, list[list[float]]]:
+    """By trial, the objectives of each finished replicate; one in which an objective has no value does not count."""
+    values: dict[str, list[list[float]]] = defaultdict(list)
+    for record in records:
+        own = objective_values(record, config.study.objectives) if record.role == "trial" else None
+        if own is not None:
+            values[_key(record)].append(own)
+    return dict(values)
+
+
+def _mean(runs: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    return tuple(fmean(column) for column in zip(*runs, strict=True))
+
+
+def _key(record: TrialRecord) -> str:
+    return record.configuration or record.trial
+
+
+def _value_at(config: Mapping[str, Any], path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

@@ -15,11 +15,12 @@ from seekr_tune.experiment import with_values
 from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.study.directory.layout import result_path, trial_path
 from seekr_tune.study.directory.records import read_records
-from seekr_tune.study.life.quota import Entry, disk_usage, enforce_quota, finalist_ranks, removal_plan
+from seekr_tune.study.life.quota import Entry, disk_usage, enforce_quota, removal_plan
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.single import run_experiment
 from seekr_tune.study.runs.trial import run_trial
+from seekr_tune.study.search.standing import finalist_ranks
 
 KILO = 1000
 
