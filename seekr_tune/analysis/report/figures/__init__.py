@@ -1,0 +1,1 @@
+"""Figures of a study: pure functions from its tables to plotly figures."""

@@ -1,0 +1,137 @@
+"""What all figures share: colours that colour-blind readers can tell apart, shapes beside them, panels, texts.
+
+The colours are those of Okabe and Ito (2008). Nothing is told by colour alone: methods also have a marker and a dash.
+Names that come from the data go through `label`, for plotly reads markup in texts.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#6B7280"
+SEQUENTIAL = "Cividis"
+"""Colour scale of maps: it grows in lightness, so it reads in grey and for every kind of colour blindness."""
+
+_GRID, _INK = "#E5E7EB", "#1F2937"
+_LONGEST_LABEL = 22
+
+
+class Mark(NamedTuple):
+    """How a series is drawn."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+
+_MARKS = (
+    Mark(BLUE, "circle", "solid"),
+    Mark(VERMILION, "square", "dash"),
+    Mark(GREEN, "diamond", "dot"),
+    Mark(PURPLE, "triangle-up", "dashdot"),
+    Mark(ORANGE, "cross", "longdash"),
+    Mark(SKY, "triangle-down", "longdashdot"),
+    Mark(BLACK, "x", "solid"),
+    Mark(GREY, "star", "dash"),
+)
+_OF_METHOD = {"seekr": _MARKS[0], "replay": _MARKS[1], "derpp": _MARKS[2], "joint": _MARKS[6], "seqft": _MARKS[7]}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", "size": 13, "color": _INK},
+        "colorway": [mark.colour for mark in _MARKS],
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "margin": {"l": 60, "r": 20, "t": 30, "b": 50},
+        "hoverlabel": {"align": "left"},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
+        "xaxis": {"gridcolor": _GRID, "linecolor": _INK, "ticks": "outside", "automargin": True, "zeroline": False},
+        "yaxis": {"gridcolor": _GRID, "linecolor": _INK, "ticks": "outside", "automargin": True, "zeroline": False},
+    }
+)
+
+
+def mark_of_method(method: str) -> Mark:
+    """The mark of a method, the same in every figure."""
+    return _OF_METHOD.get(method, _MARKS[3])
+
+
+def mark(index: int) -> Mark:
+    """The mark of the series with this number; from the ninth on, they repeat."""
+    return _MARKS[index % len(_MARKS)]
+
+
+def label(text: object) -> str:
+    """A text of the data as plotly shows it, letter for letter."""
+    return html.escape(str(text), quote=False)
+
+
+def short_label(text: object) -> str:
+    """A `label` that leaves room for others: the middle of a long text is left out."""
+    plain = str(text)
+    if len(plain) > _LONGEST_LABEL:
+        half = (_LONGEST_LABEL - 1) // 2
+        plain = f"{plain[:half]}…{plain[-half:]}"
+    return label(plain)
+
+
+def figure(height: int, **layout: Any) -> go.Figure:
+    """An empty figure, `height` pixels high."""
+    return go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
+
+
+def panels(titles: Sequence[str], columns: int, panel_height: int, narrow_columns: int = 1) -> go.Figure:
+    """A grid of empty panels, one for each title, row by row.
+
+    `layout.meta["narrow"]` holds what differs on a narrow screen, where there are `narrow_columns` panels in a row:
+    keys are paths within the layout.
+
+    Args:
+        titles: of the panels, as plotly texts.
+        columns: panels in a row.
+        panel_height: of each row in pixels.
+        narrow_columns: panels in a row of a narrow screen.
+    """
+    made = _grid(titles, min(columns, len(titles)), panel_height)
+    made.layout.meta = {"narrow": _positions(_grid(titles, min(narrow_columns, len(titles)), panel_height))}
+    return made
+
+
+def panel_position(index: int, columns: int) -> dict[str, int]:
+    """Row and column of a panel, as plotly's `add_trace` takes them."""
+    return {"row": index // columns + 1, "col": index % columns + 1}
+
+
+def _grid(titles: Sequence[str], columns: int, panel_height: int) -> go.Figure:
+    rows = -(-len(titles) // columns)
+    height = rows * panel_height + 60
+    made = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=list(titles),
+        specs=[[{} if row * columns + col < len(titles) else None for col in range(columns)] for row in range(rows)],
+        vertical_spacing=min(0.9 / max(1, rows - 1), 70 / height),
+        horizontal_spacing=min(0.9 / max(1, columns - 1), 0.06),
+    )
+    made.update_layout(template=TEMPLATE, height=height)
+    made.update_annotations(font_size=12)
+    return made
+
+
+def _positions(grid: go.Figure) -> dict[str, Any]:
+    layout = grid.to_plotly_json()["layout"]
+    axes = [name for name in layout if name.startswith(("xaxis", "yaxis"))]
+    places = {f"{name}.domain": list(layout[name]["domain"]) for name in axes}
+    titles = {
+        f"annotations[{index}].{side}": title[side]
+        for index, title in enumerate(layout["annotations"])
+        for side in ("x", "y")
+    }
+    return {"height": layout["height"], **places, **titles}
