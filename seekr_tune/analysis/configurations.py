@@ -56,10 +56,15 @@ def by_configuration(rows: Iterable[TrialRow]) -> list[TrialRow]:
     them has no value. What is no number (and what stands in the config) is that of its first replicate. `replicates`
     counts the finished runs, and `op_se` is the standard error of `op`.
     """
+    return [_merged(group) for group in grouped(rows).values()]
+
+
+def grouped(rows: Iterable[TrialRow]) -> dict[tuple[str, str], list[TrialRow]]:
+    """The runs of each configuration by replicate, under its role and key, in the order of `by_configuration`."""
     groups: dict[tuple[str, str], list[TrialRow]] = {}
     for row in rows:
         groups.setdefault((row["role"], row["configuration"] or row["trial"]), []).append(row)
-    return [_merged(sorted(group, key=lambda row: int(row["replicate"]))) for group in groups.values()]
+    return {key: sorted(group, key=lambda row: int(row["replicate"])) for key, group in groups.items()}
 
 
 def mean(values: Sequence[float | None]) -> float | None:

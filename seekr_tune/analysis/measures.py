@@ -46,10 +46,20 @@ FORMULAS: dict[str, str] = {
     "normalised_gain": "(op - op_seqft) / (op_joint - op_seqft): share of the gap between the bounds that is closed; "
     "taken in each order and seed, then averaged; null where joint training is not better than seqft",
     "gain_per_replayed_sample": "(op - op_seqft) / distinct_replayed_samples; null without replay",
+    "op_low": "2.5 % end of the 95 % bootstrap interval of op, over settings (order, seed, memory draw)",
+    "op_high": "97.5 % end of that interval",
+    "normalised_gain_low": "2.5 % end of the 95 % bootstrap interval of normalised_gain, over settings",
+    "normalised_gain_high": "97.5 % end of that interval",
+    "gain_per_replayed_sample_low": "2.5 % end of the 95 % bootstrap interval of gain_per_replayed_sample",
+    "gain_per_replayed_sample_high": "97.5 % end of that interval",
+    "p_best": "share of paired resamples of the settings in which the mean of the column that orders is the best of all "
+    "finished configurations",
     "beats_seqft": "op > op_seqft",
     "op_seqft": "op of the bound without replay, in the same stream and with the same seed",
     "op_joint": "op of the bound that learns all tasks at once",
     "pareto": "no finished trial has op at least as high with as few distinct_replayed_samples, and one of them better",
+    "knee": "the point of the front with the largest y - x, where x = log10(samples) and y = op, each scaled to [0, 1] "
+    "over the front",
     "hypervolume": "integral over x = log10(samples), over the declared range, of max(0, best op of the trials with at "
     "most 10^x distinct_replayed_samples - reference op)",
     "samples_to_target": "fewest distinct_replayed_samples of a trial whose normalised_gain reaches the target",

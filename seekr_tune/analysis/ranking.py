@@ -11,13 +11,14 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pyarrow as pa
 
-from seekr_tune.analysis.configurations import TrialRow, add_gains, by_configuration, is_point
+from seekr_tune.analysis.configurations import TrialRow, add_gains, by_configuration, grouped, is_point
+from seekr_tune.analysis.front import Outcome, hypervolume, knee, pareto_front, samples_to_target
+from seekr_tune.analysis.uncertainty import INTERVALS, add_intervals, add_p_best
 from seekr_tune.errors import StudyError
 
 DEFAULT_COLUMN = "op_per_replayed_sample"
@@ -27,6 +28,8 @@ TARGET_SHARES = (0.60, 0.75, 0.90)
 COMPARED = (
     "rank",
     "pareto",
+    "knee",
+    "p_best",
     "replicates",
     "op_se",
     "normalised_gain",
@@ -34,6 +37,7 @@ COMPARED = (
     "beats_seqft",
     "op_seqft",
     "op_joint",
+    *INTERVALS,
 )
 """Columns that `rank` adds to each row."""
 
@@ -52,9 +56,10 @@ _MORE_IS_BETTER = frozenset(
         "flops_utilisation",
         "normalised_gain",
         "gain_per_replayed_sample",
+        *INTERVALS,
     }
 )
-_COMPARED_NUMBERS = ("normalised_gain", "gain_per_replayed_sample", "op_se")
+_COMPARED_NUMBERS = ("normalised_gain", "gain_per_replayed_sample", "op_se", *INTERVALS)
 _STATUS_ORDER = {"finished": 0, "running": 1, "pruned": 2, "failed": 3}
 
 
@@ -71,13 +76,6 @@ class Ranking:
     by: str
     rows: tuple[TrialRow, ...]
     bounds: tuple[TrialRow, ...]
-
-
-class Outcome(NamedTuple):
-    """A finished configuration as a point: what it reached and what it kept."""
-
-    op: float
-    samples: float
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,9 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN) -> Ranking:
     _require_numeric(trials.schema, by)
     runs: list[TrialRow] = trials.to_pylist()
     add_gains(runs)
-    every = by_configuration(runs)
+    every, groups = by_configuration(runs), list(grouped(runs).values())
+    add_intervals(every, groups)
+    add_p_best(every, groups, by, by in _MORE_IS_BETTER)
     for row in every:
         compares = is_point(row) and row["op_seqft"] is not None
         row["beats_seqft"] = row["op"] > row["op_seqft"] if compares else None
@@ -124,7 +124,7 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN) -> Ranking:
     for place, row in enumerate(ordered, start=1):
         row["rank"] = place if row["status"] == "finished" else None
     for row in bounds:
-        row.update(rank=None, pareto=None)
+        row.update(rank=None, pareto=None, knee=None)
     return Ranking(by, tuple(ordered), tuple(sorted(bounds, key=lambda row: (row["method"], row["trial"]))))
 
 
@@ -149,55 +149,6 @@ def study_measures(ranking: Ranking, sample_range: tuple[float, float]) -> Study
     )
 
 
-def pareto_front(outcomes: Sequence[Outcome]) -> list[bool]:
-    """Whether each outcome is on the front over OP (more is better) and samples (fewer is better); equals share it."""
-    return [not any(_dominates(other, one) for other in outcomes) for one in outcomes]
-
-
-def hypervolume(outcomes: Sequence[Outcome], sample_range: tuple[float, float], reference_op: float) -> float:
-    """Area between the front and the reference OP over log10(samples), in percent times decades.
-
-    At each x of the range the front's height is the best OP of the outcomes with at most 10^x samples. An outcome
-    below the range (0 samples too) counts from its start; one above the range does not count.
-
-    Args:
-        outcomes: OP in percent and distinct replayed samples of finished configurations.
-        sample_range: lowest and highest number of samples, 0 < lowest < highest.
-        reference_op: OP in percent that is worth nothing, such as that of seqft.
-
-    Raises:
-        StudyError: the range is not one.
-    """
-    low, high = sample_range
-    if not 0 < low < high:
-        raise StudyError(f"sample range [{low}, {high}] must have 0 < lowest < highest; give another range")
-    area, best = 0.0, reference_op
-    inside = sorted(outcome for outcome in map(_by_samples, outcomes) if outcome[0] <= high)
-    edges = [math.log10(max(samples, low)) for samples, _ in inside] + [math.log10(high)]
-    for (_, op), (start, end) in zip(inside, pairwise(edges), strict=True):
-        best = max(best, op)
-        area += (best - reference_op) * (end - start)
-    return area
-
-
-def samples_to_target(gains: Sequence[tuple[float, float]], share: float) -> float | None:
-    """Fewest samples that closed at least `share` of the gap between the bounds; None where nothing did.
-
-    Args:
-        gains: normalised gain and distinct replayed samples of finished configurations.
-        share: the target, 0.75 for 75 % of the gap.
-    """
-    return min((samples for gain, samples in gains if gain >= share), default=None)
-
-
-def _by_samples(outcome: Outcome) -> tuple[float, float]:
-    return outcome.samples, outcome.op
-
-
-def _dominates(one: Outcome, other: Outcome) -> bool:
-    return one.op >= other.op and one.samples <= other.samples and one != other
-
-
 def _require_numeric(schema: pa.Schema, by: str) -> None:
     numeric = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
     numeric = [name for name in numeric if name != "replicate"] + [*_COMPARED_NUMBERS]
@@ -215,12 +166,14 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _mark_front(rows: Sequence[TrialRow]) -> None:
-    """Flag the front; joint training gets no flag, for its 0 samples are no price: it sees all data at once."""
+    """Flag the front and its knee; joint training gets no flags, for its 0 samples are no price: it sees all data."""
     for row in rows:
-        row["pareto"] = None
+        row.update(pareto=None, knee=None)
     points = [row for row in rows if _is_competitor(row)]
-    for row, on_front in zip(points, pareto_front(_outcomes(points)), strict=True):
-        row["pareto"] = on_front
+    outcomes = _outcomes(points)
+    bend = knee(outcomes)
+    for row, outcome, on_front in zip(points, outcomes, pareto_front(outcomes), strict=True):
+        row.update(pareto=on_front, knee=outcome == bend)
 
 
 def _is_competitor(row: TrialRow) -> bool:

@@ -12,18 +12,10 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 from synthetic import RecordFactory
 
+from seekr_tune.analysis.front import Outcome, hypervolume, pareto_front, samples_to_target
 from seekr_tune.analysis.ledger import trials_table
 from seekr_tune.analysis.measures import FORMULAS
-from seekr_tune.analysis.ranking import (
-    COMPARED,
-    Outcome,
-    Ranking,
-    hypervolume,
-    pareto_front,
-    rank,
-    samples_to_target,
-    study_measures,
-)
+from seekr_tune.analysis.ranking import COMPARED, Ranking, rank, study_measures
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.errors import StudyError
 
