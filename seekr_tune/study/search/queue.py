@@ -19,17 +19,17 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from seekr_tune.analysis.record import TrialRecord, write_record
 from seekr_tune.config import Config
-from seekr_tune.errors import ConfigError, StudyError
+from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment, with_values
 from seekr_tune.study.directory.layout import bound_key, experiment_path, result_path, run_key, trial_key, trial_path
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.fidelity import at_position
-from seekr_tune.study.search.journal import note_given, open_study, record_or_aside, trial_number
+from seekr_tune.study.search.journal import note_given, open_study, record_or_aside
 from seekr_tune.study.search.judge import Judge
 from seekr_tune.study.search.objectives import objective_values
+from seekr_tune.study.search.proposals import Proposals, counts, note, trials_of
 from seekr_tune.study.search.protocol import replicates, settings_of_bounds
-from seekr_tune.study.search.resolution import Resolver, refusal
-from seekr_tune.study.search.samplers import DistinctSampler, make_sampler, own_seed_of
+from seekr_tune.study.search.resolution import Resolver
 from seekr_tune.study.search.space import Space
 
 __all__ = ["TrialQueue", "open_study", "revive"]
@@ -58,10 +58,11 @@ class TrialQueue:
         self._settings = replicates(self.config)
         first = with_values(self.config, self._settings[0], origin="study.replicates")
         self.space = self.space.within(first)
-        self._resolver, self._judge = Resolver(first), Judge(self.config, self.directory)
-        self._resolved: dict[int, str] = {}
+        self._judge = Judge(self.config, self.directory)
+        self._proposals = Proposals(self.study, self.space, self.config, Resolver(first))
         note_given(self.directory, self.study)
-        self._enqueue_published()
+        if not any(counts(trial) and trial.state != TrialState.WAITING for trial in self._trials()):
+            self._proposals.enqueue_published()
         for trial in self.study.get_trials(states=[TrialState.RUNNING]):
             self._take_up(trial)
         for trial in self.study.get_trials(states=[TrialState.PRUNED]):
@@ -73,7 +74,7 @@ class TrialQueue:
     @property
     def num_asked(self) -> int:
         """Trials that the search has proposed so far, over all launches; what it was told of others does not count."""
-        return sum(_counts(trial) and trial.state != TrialState.WAITING for trial in self._trials())
+        return sum(counts(trial) and trial.state != TrialState.WAITING for trial in self._trials())
 
     @property
     def num_left(self) -> int:
@@ -108,7 +109,7 @@ class TrialQueue:
             if waiting:
                 return waiting.popleft()
         while self.num_asked < self.config.study.trials:
-            trial = self._ask()
+            trial = self._proposals.ask()
             if not self._take_over(trial):
                 return self._request(trial, 0)
         return None
@@ -132,68 +133,24 @@ class TrialQueue:
         """What a run wrote so far; None before it was begun."""
         return record_or_aside(self.directory, key)
 
-    # What is asked for.
-
-    def _enqueue_published(self) -> None:
-        """The published settings are a trial; where others were enqueued, they come behind those."""
-        published = self.space.published()
-        begun = [trial for trial in self._trials() if _counts(trial) and trial.state != TrialState.WAITING]
-        if not published or begun or any("published" in trial.user_attrs for trial in self._trials()):
-            return
-        if self.space.missing(published) is None:
-            reason = refusal(self._resolver, self.space.constraints, published)
-            if reason is not None:
-                raise ConfigError(f"{self.space.origin}: the published settings cannot be tried: {reason}; change them")
-        self.study.enqueue_trial(published, user_attrs={"published": True})
-
-    def _ask(self) -> FrozenTrial:
-        self._make_sampler(trial_number(self.study))
-        trial = self.study.ask()
-        self.space.suggest(trial)
-        trial.set_user_attr("trial", trial_key(trial.number))
-        return self._trials()[trial.number]
-
-    def _make_sampler(self, number: int) -> None:
-        sampler = make_sampler(self.config.study, self.config.seed, number, self.space)
-        known = {self._meaning(trial) for trial in self._trials() if trial.number != number and trial.params}
-        self.study.sampler = DistinctSampler(
-            sampler,
-            own_seed_of(self.config.seed, number),
-            self.space,
-            fits=lambda values: refusal(self._resolver, self.space.constraints, values) is None,
-            is_new=lambda values: self._resolver.resolve(values).key not in known,
-        )
+    # What became of it.
 
     def _take_over(self, trial: FrozenTrial) -> bool:
         """Whether an earlier trial means the same, and this one therefore has its result without a run."""
         if "same_as" in trial.user_attrs:
             return True
-        meaning = self._meaning(trial)
-        for other in self._trials()[: trial.number]:
-            if other.params and "same_as" not in other.user_attrs and self._meaning(other) == meaning:
-                self._note(trial.number, {"same_as": other.user_attrs.get("trial", trial_key(other.number))})
-                note_given(self.directory, self.study)
-                self._settle_twins()
-                return True
-        return False
-
-    def _meaning(self, trial: FrozenTrial) -> str:
-        """Equal for trials that mean the same; one whose values cannot be run means nothing but itself."""
-        if trial.number not in self._resolved:
-            try:
-                self._resolved[trial.number] = self._resolver.resolve(trial.params).key
-            except ConfigError:
-                return f"trial {trial.number}"
-        return self._resolved[trial.number]
-
-    # What became of it.
+        earlier = self._proposals.twin_of(trial)
+        if earlier is None:
+            return False
+        self._note(trial.number, {"same_as": earlier})
+        note_given(self.directory, self.study)
+        self._settle_twins()
+        return True
 
     def _take_up(self, trial: FrozenTrial) -> None:
         """Settle a trial that a killed driver left: tell its result, or hand out what is missing of it."""
         if self.space.missing(trial.params) is not None:  # killed while it was being proposed
-            self._make_sampler(trial.number)
-            self.space.suggest(optuna.Trial(self.study, trial._trial_id))
-            trial = self._trials()[trial.number]
+            trial = self._proposals.complete(trial)
         if "trial" not in trial.user_attrs:
             self._note(trial.number, {"trial": trial_key(trial.number)})
             if not self._records(trial.number) and self._take_over(trial):
@@ -271,7 +228,7 @@ class TrialQueue:
                 continue
             for replicate in range(len(self._settings)):
                 key = run_key(trial.user_attrs.get("trial", trial_key(trial.number)), replicate)
-                if _counts(trial) and trial_path(self.directory, key).is_dir() and self.record(key) is None:
+                if counts(trial) and trial_path(self.directory, key).is_dir() and self.record(key) is None:
                     self._ready.append(self._request(trial, replicate))
 
     def _find_bounds(self) -> None:
@@ -308,12 +265,10 @@ class TrialQueue:
         return request.replicate == 0 or self.record(request.key) is not None
 
     def _note(self, number: int, attributes: Mapping[str, Any]) -> None:
-        storage_id = self._trials()[number]._trial_id
-        for name, value in attributes.items():
-            self.study._storage.set_trial_user_attr(storage_id, name, value)
+        note(self.study, number, attributes)
 
     def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        return trials_of(self.study)
 
 
 def revive(directory: Path, key: str) -> None:
@@ -333,8 +288,3 @@ def revive(directory: Path, key: str) -> None:
     status = "running" if last.status == "pruned" else last.status
     revived = last.model_copy(update={"status": status, "revived": True})
     write_record(result_path(directory, last.trial), revived)
-
-
-def _counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of the study's own, and neither of an earlier study nor the end of a revived one."""
-    return not {"warm_start", "revives"} & set(trial.user_attrs)
