@@ -52,8 +52,8 @@ FORMULAS: dict[str, str] = {
     "normalised_gain_high": "97.5 % end of that interval",
     "gain_per_replayed_sample_low": "2.5 % end of the 95 % bootstrap interval of gain_per_replayed_sample",
     "gain_per_replayed_sample_high": "97.5 % end of that interval",
-    "p_best": "share of paired resamples of the settings in which the mean of the column that orders is the best of all "
-    "finished configurations",
+    "p_best": "share of the paired resamples in which its mean of the column that orders is the best of all finished "
+    "configurations",
     "beats_seqft": "op > op_seqft",
     "op_seqft": "op of the bound without replay, in the same stream and with the same seed",
     "op_joint": "op of the bound that learns all tasks at once",
