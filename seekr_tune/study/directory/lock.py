@@ -57,6 +57,10 @@ class Holder:
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since}"
 
+    def names(self, other: Holder) -> bool:
+        """Whether both are the same process."""
+        return (self.pid, self.host, self.since) == (other.pid, other.host, other.since)
+
     @property
     def is_alive_here(self) -> bool:
         """Whether it is a process of this machine that lives."""
@@ -69,6 +73,25 @@ class Holder:
         except PermissionError:
             return True
         return True
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a driver holds a study by; travels to the processes that work for it.
+
+    Attributes:
+        path: of the file that names the driver.
+        holder: the driver.
+    """
+
+    path: Path
+    holder: Holder
+
+    def replaced_by(self) -> Holder | None:
+        """Who runs the study now, if that is another one: this driver was asleep for too long, or the directory was
+        deleted and holds a new study now."""
+        found = _read(self.path)
+        return None if found is None or found.names(self.holder) else found
 
 
 class StudyLock:
@@ -119,10 +142,16 @@ class StudyLock:
     ) -> None:
         self._ended.set()
         self._heart.join()
-        stop_path(self._directory).unlink(missing_ok=True)
+        if self.claim.replaced_by() is None:
+            stop_path(self._directory).unlink(missing_ok=True)
         if self._is_ours():
             self._path.unlink(missing_ok=True)
         self._lock.release()
+
+    @property
+    def claim(self) -> Claim:
+        """What this driver holds the study by."""
+        return Claim(self._path, self._holder)
 
     def note_slots(self, slots: int) -> None:
         """Tell who asks for the status how many runs are done at the same time."""
@@ -150,8 +179,8 @@ class StudyLock:
                     os.utime(self._path)
 
     def _is_ours(self) -> bool:
-        """False when another machine took over, because this process was asleep for too long."""
-        return _read(self._path) == self._holder
+        found = _read(self._path)
+        return found is not None and found.names(self._holder)
 
 
 def living_driver(directory: Path) -> Holder | None:

@@ -73,6 +73,9 @@ def drive(
                     _run_left(queue, directory, progress, ledger, lock, judge)
         finally:
             ledger.write()
+    replacement = None if lock is None else lock.claim.replaced_by()
+    if replacement is not None:
+        raise StudyError(f"{directory}: {replacement} has taken over this study; this process has left it to that one")
     if not queue.is_done:
         raise Stopped(f"{directory}: stopped; go on with `{again} {directory}`")
 
@@ -91,7 +94,7 @@ def _run_left(
         ledger.write()
         enforce_quota(directory, queue.config)
 
-    stop = StopFile(stop_path(directory))
+    stop = StopFile(stop_path(directory), None if lock is None else lock.claim)
     with stopped_by_signals(stop, progress.say), room_in_ray(queue.config) as room:
         limit = min(room, queue.config.study.max_concurrent or room)
         if lock is not None:

@@ -19,7 +19,7 @@ from typing import Any
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.errors import StudyError
 from seekr_tune.study.directory.layout import is_study, stop_path
-from seekr_tune.study.directory.lock import living_driver
+from seekr_tune.study.directory.lock import Claim, living_driver
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_SECONDS = 0.2
@@ -32,12 +32,14 @@ class StopFile:
 
     Attributes:
         path: there when somebody asked.
+        claim: of the driver that the processes work for: they stop, too, when another one has taken over.
     """
 
     path: Path
+    claim: Claim | None = None
 
     def __call__(self) -> bool:
-        return self.path.exists()
+        return self.path.exists() or (self.claim is not None and self.claim.replaced_by() is not None)
 
     def ask(self) -> None:
         """Ask to stop."""

@@ -19,6 +19,7 @@ import seekr_tune.study.directory.lock as lock_module
 from seekr_tune.errors import StudyError
 from seekr_tune.study.directory.layout import driver_path, stop_path
 from seekr_tune.study.directory.lock import STALE_SECONDS, StudyLock, living_driver
+from seekr_tune.study.life.stopping import StopFile
 
 
 def write_driver(directory: Path, pid: int, host: str, age: float = 0.0) -> Path:
@@ -130,6 +131,25 @@ def test_who_was_replaced_while_it_slept_leaves_the_other_alone(tmp_path: Path) 
     with StudyLock(tmp_path):
         write_driver(tmp_path, 4321, "node7")
     assert json.loads(driver_path(tmp_path).read_text())["pid"] == 4321
+
+
+def test_the_processes_of_a_driver_stop_when_another_one_has_taken_over(tmp_path: Path) -> None:
+    with StudyLock(tmp_path) as lock:
+        stop = StopFile(stop_path(tmp_path), lock.claim)
+        lock.note_slots(2)
+        assert not stop()
+        write_driver(tmp_path, 4321, "node7")
+        assert stop() and str(lock.claim.replaced_by()).startswith("process 4321 on node7")
+        stop_path(tmp_path).touch()
+    assert stop_path(tmp_path).exists(), "that request is for the other one"
+
+
+def test_a_claim_holds_while_nobody_else_is_named(tmp_path: Path) -> None:
+    with StudyLock(tmp_path) as lock:
+        driver_path(tmp_path).write_bytes(b"garbage")
+        assert lock.claim.replaced_by() is None
+        driver_path(tmp_path).unlink()
+        assert lock.claim.replaced_by() is None
 
 
 def test_a_request_to_stop_that_nobody_obeyed_does_not_stop_the_next_driver(tmp_path: Path) -> None:
