@@ -1,4 +1,8 @@
-"""Which trials are hopeless, by what the other trials of the study reached at the same position."""
+"""Which trials are hopeless, by what the other trials of the study reached at the same position.
+
+Only trials that compete are compared: where `study.final.for_each` chooses the best of each method, a weak method does
+not lose its trials to a strong one.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from seekr_tune.config import Config, PruningConfig, RacingConfig
 from seekr_tune.errors import ConfigError
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.search.fidelity import Position, at_position, is_hopeless, is_rung
+from seekr_tune.study.search.standing import group_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Judge:
         rule, done = self.config.study.pruning, record.tasks_done
         if record.role != "trial" or done >= len(record.tasks) or not is_rung(done, rule):
             return False
-        every = self._by_configuration()
+        every = self._competing_with(record)
         own = [*every.pop(_key(record), [])[: record.replicate], record]
         is_revived = any(one.revived for one in own)  # a configuration that somebody took up again is not stopped again
         return not is_revived and self._is_hopeless(own, every.values(), rule)
@@ -45,7 +50,7 @@ class Judge:
         rule = self.config.study.racing
         if rule.rule == "none" or any(record.revived for record in records):
             return False
-        every = self._by_configuration()
+        every = self._competing_with(records[0])
         every.pop(_key(records[0]), None)
         return self._is_hopeless(records, every.values(), rule)
 
@@ -64,11 +69,13 @@ class Judge:
         known = [values for values in theirs if values is not None]
         return is_hopeless(mine, known, list(objectives.values()), rule)
 
-    def _by_configuration(self) -> dict[str, list[TrialRecord]]:
-        """The records of all trials, without those of trials that failed."""
+    def _competing_with(self, own: TrialRecord) -> dict[str, list[TrialRecord]]:
+        """By configuration, the records of the trials of its group, without those of trials that failed."""
+        paths = self.config.study.final.for_each
+        group = group_of(own.config, paths)
         found: dict[str, list[TrialRecord]] = defaultdict(list)
         for record in read_all_records(self.directory)[0]:
-            if record.role == "trial":
+            if record.role == "trial" and group_of(record.config, paths) == group:
                 found[_key(record)].append(record)
         return {
             key: _without_gap(records)
