@@ -59,7 +59,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "recipe": {"learning_rate": 5e-4, "batch_size": 8, "max_prompt_tokens": 40, "max_answer_tokens": 4},
             "method": {"replay_percent": 10, "head_budget": 0.25, "query_budget": 8, "attention_weight": 10},
             "evaluation": {"matrix": "diagonal_and_last"},
-            "study": {"space": "two.yaml", "trials": TRIALS, "max_concurrent": 1},
+            "study": {"space": "two.yaml", "trials": TRIALS, "bounds": [], "max_concurrent": 1},
             "training": {"checkpoint_steps": 2},
         },
         "test",
