@@ -1,7 +1,6 @@
-"""The numbers that describe one trial, each with its formula.
+"""The numbers that describe one trial; `glossary.METRICS` says what each of them is.
 
-Notation: T tasks, a[i, j] = score in percent on task j after training task i, b[j] = score on task j before any
-training. Numbers that need cells which were not evaluated are null, and so is a quotient whose divisor is 0.
+Numbers that need cells which were not evaluated are null, and so is a quotient whose divisor is 0.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seekr_tune.analysis.glossary import METRICS
 from seekr_tune.analysis.record import ScoredSplit, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.stream.metrics import (
     backward_transfer,
@@ -18,52 +18,7 @@ from seekr_tune.stream.metrics import (
     overall_performance,
 )
 
-FORMULAS: dict[str, str] = {
-    "op": "mean over j of a[T, j], in percent",
-    "bwt": "mean over j < T of (a[T, j] - a[j, j]): divided by T - 1",
-    "bwt_official": "sum over j < T of (a[T, j] - a[j, j]), divided by T as the official code does",
-    "fwt": "mean over j > 1 of (a[j-1, j] - b[j])",
-    "forgetting": "mean over j < T of (max over j <= i < T of a[i, j] - a[T, j])",
-    "distinct_replayed_samples": "samples kept in the replay memory, summed over tasks",
-    "replay_presentations": "times that a replayed sample was shown during training, repeats counted",
-    "replay_updates": "training steps on replayed samples",
-    "replay_tokens": "tokens of the presentations, pads not counted",
-    "memory_bytes": "bytes of the replay memory, teacher tensors included, summed over tasks",
-    "op_per_replayed_sample": "op / distinct_replayed_samples; null without replay, which ranks last",
-    "op_per_presentation": "op / replay_presentations; null without replay",
-    "op_per_replayed_token": "op / replay_tokens; null without replay",
-    "op_per_replayed_byte": "op / memory_bytes; null without replay",
-    "wall_seconds": "time that the trial ran, summed over resumes",
-    "shared_seconds": "time of training and scoring that the trial was spared, because another run had done the same; "
-    "summed over tasks",
-    "tokens_per_second": "tokens trained, new and replayed, in the time of the training steps; summed over tasks",
-    "peak_memory_bytes": "most bytes at once on the fullest worker: of device memory on a GPU, resident on a CPU",
-    "flops_utilisation": "operations of the forward and backward passes, by those that the devices could have done in "
-    "the time of the training steps; null where their peak is not known",
-    "replicate": "which run of its configuration, from 0: one for each order, seed and memory draw",
-    "replicates": "finished runs of the configuration; its numbers are means over them",
-    "op_se": "standard error of op: sample standard deviation over the finished runs / sqrt(replicates); null for one",
-    "normalised_gain": "(op - op_seqft) / (op_joint - op_seqft): share of the gap between the bounds that is closed; "
-    "taken in each order and seed, then averaged; null where joint training is not better than seqft",
-    "gain_per_replayed_sample": "(op - op_seqft) / distinct_replayed_samples; null without replay",
-    "op_low": "2.5 % end of the 95 % bootstrap interval of op, over settings (order, seed, memory draw)",
-    "op_high": "97.5 % end of that interval",
-    "normalised_gain_low": "2.5 % end of the 95 % bootstrap interval of normalised_gain, over settings",
-    "normalised_gain_high": "97.5 % end of that interval",
-    "gain_per_replayed_sample_low": "2.5 % end of the 95 % bootstrap interval of gain_per_replayed_sample",
-    "gain_per_replayed_sample_high": "97.5 % end of that interval",
-    "p_best": "share of the paired resamples in which its mean of the column that orders is the best of all finished "
-    "configurations",
-    "beats_seqft": "op > op_seqft",
-    "op_seqft": "op of the bound without replay, in the same stream and with the same seed",
-    "op_joint": "op of the bound that learns all tasks at once",
-    "pareto": "no finished trial has op at least as high with as few distinct_replayed_samples, and one of them better",
-    "knee": "the point of the front with the largest y - x, where x = log10(samples) and y = op, each scaled to [0, 1] "
-    "over the front",
-    "hypervolume": "integral over x = log10(samples), over the declared range, of max(0, best op of the trials with at "
-    "most 10^x distinct_replayed_samples - reference op)",
-    "samples_to_target": "fewest distinct_replayed_samples of a trial whose normalised_gain reaches the target",
-}
+FORMULAS = {name: metric.formula for name, metric in METRICS.items()}
 """What each number is, by its column; shown beside the numbers."""
 
 

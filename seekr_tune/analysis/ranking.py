@@ -1,7 +1,7 @@
 """Which configurations are worth their replay: rank, Pareto front, gains against the bounds, study-level numbers.
 
 Rows are the `trials` table's rows as dicts, one for each configuration (replicates are averaged, as `configurations`
-says), widened by the columns that compare configurations with each other. Formulas are in `measures.FORMULAS`. Only
+says), widened by the columns that compare configurations with each other. Formulas are in `glossary.METRICS`. Only
 finished configurations are ranked; the bounds (`role` "bound") are references, never ranked.
 """
 
@@ -16,8 +16,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from seekr_tune.analysis.conditions import parse_conditions
 from seekr_tune.analysis.configurations import TrialRow, add_gains, by_configuration, grouped, is_point
 from seekr_tune.analysis.front import Outcome, hypervolume, knee, pareto_front, samples_to_target
+from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.uncertainty import INTERVALS, add_intervals, add_p_best
 from seekr_tune.errors import StudyError
 
@@ -41,24 +43,9 @@ COMPARED = (
 )
 """Columns that `rank` adds to each row."""
 
-_MORE_IS_BETTER = frozenset(
-    {
-        "op",
-        "bwt",
-        "bwt_official",
-        "fwt",
-        "tasks_done",
-        "op_per_replayed_sample",
-        "op_per_presentation",
-        "op_per_replayed_token",
-        "op_per_replayed_byte",
-        "tokens_per_second",
-        "flops_utilisation",
-        "normalised_gain",
-        "gain_per_replayed_sample",
-        *INTERVALS,
-    }
-)
+AMONG_OTHERS = ("rank", "pareto", "knee", "p_best")
+"""Columns that depend on which configurations are compared."""
+
 _COMPARED_NUMBERS = ("normalised_gain", "gain_per_replayed_sample", "op_se", *INTERVALS)
 _STATUS_ORDER = {"finished": 0, "running": 1, "pruned": 2, "failed": 3}
 
@@ -84,16 +71,17 @@ class StudyMeasures:
 
     Attributes:
         hypervolume: percent times decades, above the mean OP of the seqft bounds; null without such a bound.
-        sample_range: the range of distinct replayed samples that the hypervolume covers.
+        sample_range: the range of distinct replayed samples that the hypervolume covers; null where none was declared
+            and finished configurations do not differ in their samples.
         samples_to_target: by share of the gap: fewest distinct samples that reached it, null where none did.
     """
 
     hypervolume: float | None
-    sample_range: tuple[float, float]
+    sample_range: tuple[float, float] | None
     samples_to_target: Mapping[float, float | None]
 
 
-def rank(trials: pa.Table, by: str = DEFAULT_COLUMN) -> Ranking:
+def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) -> Ranking:
     """Order configurations by a numeric column, the better first.
 
     Finished ones without a value come after those with one. Ties go to the higher OP, then to the smaller key.
@@ -104,38 +92,49 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN) -> Ranking:
         trials: the `trials` table.
         by: a numeric column of `trials`, or `normalised_gain`, `gain_per_replayed_sample` or `op_se`. Scores and gains
             are better when higher; everything else (costs, forgetting, settings) is listed from low to high.
+        where: conditions such as `method.name=seekr` (`conditions.parse_conditions`) that say which configurations are
+            compared. Those on `AMONG_OTHERS` say which of the compared ones are shown.
 
     Raises:
-        StudyError: there is no such column, or it is not numeric.
+        StudyError: there is no such column, it is not numeric, or a condition cannot be read.
     """
     _require_numeric(trials.schema, by)
     runs: list[TrialRow] = trials.to_pylist()
     add_gains(runs)
     every, groups = by_configuration(runs), list(grouped(runs).values())
     add_intervals(every, groups)
-    add_p_best(every, groups, by, by in _MORE_IS_BETTER)
     for row in every:
         compares = is_point(row) and row["op_seqft"] is not None
         row["beats_seqft"] = row["op"] > row["op_seqft"] if compares else None
-    bounds = [row for row in every if row["role"] == "bound"]
-    rows = [row for row in every if row["role"] != "bound"]
+        row.update(dict.fromkeys(AMONG_OTHERS))
+    conditions = parse_conditions(where, every)
+    first = [condition for condition in conditions if condition.column not in AMONG_OTHERS]
+    compared = [
+        (row, group)
+        for row, group in zip(every, groups, strict=True)
+        if row["role"] != "bound" and all(condition.holds(row) for condition in first)
+    ]
+    rows = [row for row, _ in compared]
     _mark_front(rows)
-    ordered = sorted(rows, key=lambda row: _order(row, by))
-    for place, row in enumerate(ordered, start=1):
+    add_p_best(rows, [group for _, group in compared], by, more_is_better(by))
+    rows.sort(key=lambda row: _order(row, by))
+    for place, row in enumerate(rows, start=1):
         row["rank"] = place if row["status"] == "finished" else None
-    for row in bounds:
-        row.update(rank=None, pareto=None, knee=None)
-    return Ranking(by, tuple(ordered), tuple(sorted(bounds, key=lambda row: (row["method"], row["trial"]))))
+    shown = tuple(row for row in rows if all(condition.holds(row) for condition in conditions))
+    bounds = sorted((row for row in every if row["role"] == "bound"), key=lambda row: (row["method"], row["trial"]))
+    return Ranking(by, shown, tuple(bounds))
 
 
-def study_measures(ranking: Ranking, sample_range: tuple[float, float]) -> StudyMeasures:
+def study_measures(ranking: Ranking, sample_range: tuple[float, float] | None = None) -> StudyMeasures:
     """The numbers of a whole study.
 
     Args:
         ranking: its ranked trials and bounds.
-        sample_range: lowest and highest number of distinct replayed samples that the hypervolume covers.
+        sample_range: lowest and highest number of distinct replayed samples that the hypervolume covers, as
+            `study.sample_range` declares it; None takes that of the finished configurations.
     """
     outcomes = _outcomes(ranking.rows)
+    covered = sample_range or _range_of(outcomes)
     seqft = [row["op"] for row in ranking.bounds if row["method"] == "seqft" and is_point(row)]
     gains = [
         (row["normalised_gain"], row["distinct_replayed_samples"])
@@ -143,8 +142,8 @@ def study_measures(ranking: Ranking, sample_range: tuple[float, float]) -> Study
         if is_point(row) and row["normalised_gain"] is not None
     ]
     return StudyMeasures(
-        hypervolume=hypervolume(outcomes, sample_range, fmean(seqft)) if seqft and outcomes else None,
-        sample_range=sample_range,
+        hypervolume=hypervolume(outcomes, covered, fmean(seqft)) if seqft and outcomes and covered else None,
+        sample_range=covered,
         samples_to_target={share: samples_to_target(gains, share) for share in TARGET_SHARES},
     )
 
@@ -184,8 +183,13 @@ def _outcomes(rows: Sequence[TrialRow]) -> list[Outcome]:
     return [Outcome(row["op"], row["distinct_replayed_samples"]) for row in rows if _is_competitor(row)]
 
 
+def _range_of(outcomes: Sequence[Outcome]) -> tuple[float, float] | None:
+    stored = [outcome.samples for outcome in outcomes if outcome.samples > 0]
+    return (min(stored), max(stored)) if stored and min(stored) < max(stored) else None
+
+
 def _order(row: TrialRow, by: str) -> tuple[Any, ...]:
-    sign: Literal[-1, 1] = -1 if by in _MORE_IS_BETTER else 1
+    sign: Literal[-1, 1] = -1 if more_is_better(by) else 1
     return (
         _STATUS_ORDER[row["status"]],
         *_missing_last(row[by], sign),

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.measures import FORMULAS
-from seekr_tune.analysis.ranking import Ranking
+from seekr_tune.analysis.ranking import Ranking, StudyMeasures
 
 _FIRST = (
     "rank",
@@ -49,18 +49,22 @@ _FIRST = (
 )
 """Columns that lead a row of JSON or CSV; the others follow in the ledger's order."""
 
+_FEW_SETTINGS = 6
+"""With fewer of them no bootstrap interval of a mean can cover 95 %, as `uncertainty` says."""
+
 _JSON_COLUMNS = ("config", "params")
 """Columns that the ledger holds as JSON text and that JSON rows hold as objects."""
 
 
 def terminal_table(ranking: Ranking) -> Table:
-    """The ranking for a terminal of 120 columns: bounds first, then configurations in order; `*` marks the front.
+    """The ranking for a terminal of 120 columns: bounds first, then configurations in order.
 
-    Where there are replicates, `n` says how many runs a row is the mean of, and op has its standard error.
+    Marks: `*` on the front, `K` its knee, `!` not better than no replay. Where there are replicates, `n` says how many
+    runs a row is the mean of, op has its standard error, and `best` is the probability of being first.
     """
     table = Table(
         title=f"Ranked by {ranking.by}",
-        caption=_caption(ranking.by),
+        caption=_caption(ranking),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -69,7 +73,8 @@ def terminal_table(ranking: Ranking) -> Table:
     extra = [] if _is_shown(ranking.by) else [ranking.by]
     every = (*ranking.bounds, *ranking.rows)
     replicated = any(row["replicates"] > 1 for row in every)
-    for heading in ("#", "trial", *["n"] * replicated, "op", "bwt", "samples", "shown", "op/\nsample", "gain", "P"):
+    headings = ("#", "trial", *["n"] * replicated, "op", "bwt", "samples", "shown", "op/\nsample", "gain", "P")
+    for heading in (*headings, *["best"] * replicated):
         table.add_column(heading, justify="left" if heading == "trial" else "right", no_wrap=True)
     for path in (*searched, *extra):
         table.add_column(path.rsplit(".", 1)[-1].replace("_", "\n"), justify="right", overflow="fold")
@@ -81,6 +86,25 @@ def terminal_table(ranking: Ranking) -> Table:
         status = [row["status"]] if with_status else []
         table.add_row(*_cells(row, searched, extra, replicated), *status, style=None if row["rank"] else "dim")
     return table
+
+
+def study_lines(study: StudyMeasures, is_declared: bool) -> list[str]:
+    """What stands below the table: the numbers of the whole study, as far as it has bounds.
+
+    Args:
+        study: the numbers.
+        is_declared: whether the sample range is that of the experiment file.
+    """
+    lines = []
+    if study.hypervolume is not None and study.sample_range is not None:
+        low, high = study.sample_range
+        origin = "study.sample_range" if is_declared else "those of the study; declare study.sample_range to compare"
+        lines.append(f"hypervolume {study.hypervolume:.4g} % x decades over {low:g} to {high:g} samples ({origin})")
+    if any(samples is not None for samples in study.samples_to_target.values()):
+        prices = study.samples_to_target.items()
+        told = ", ".join(f"{share:.0%}: {'-' if samples is None else _count(samples)}" for share, samples in prices)
+        lines.append(f"fewest samples that close a share of the gap to joint training: {told}")
+    return lines
 
 
 def json_rows(ranking: Ranking) -> list[dict[str, Any]]:
@@ -121,7 +145,8 @@ def _cells(row: TrialRow, searched: Sequence[str], extra: Sequence[str], replica
         _count(row["replay_presentations"]),
         _number(row["op_per_replayed_sample"], "{:.4g}"),
         _number(row["normalised_gain"], "{:.2f}"),
-        "*" if row["pareto"] else "",
+        _marks(row),
+        *[_number(row["p_best"], "{:.2f}")] * replicated,
         *(_value_text(params[path]) if path in params and row["role"] == "trial" else "" for path in searched),
         *(_value_text(row[column]) for column in extra),
         _number(row["wall_seconds"], "{:.1f}"),
@@ -141,9 +166,26 @@ def _is_shown(column: str) -> bool:
     }
 
 
-def _caption(by: str) -> str:
-    shown = dict.fromkeys(("op_per_replayed_sample", "normalised_gain", by))
-    return "\n".join(f"{column} = {FORMULAS[column]}" for column in shown if column in FORMULAS)
+def _caption(ranking: Ranking) -> str:
+    shown = dict.fromkeys(("op_per_replayed_sample", "normalised_gain", ranking.by))
+    lines = [f"{column} = {FORMULAS[column]}" for column in shown if column in FORMULAS]
+    meanings = {"*": "on the front", "K": "its knee", "!": "op is not above that of no replay"}
+    used = "".join(map(_marks, ranking.rows))
+    marks = [f"{mark} {meaning}" for mark, meaning in meanings.items() if mark in used]
+    if marks:
+        lines.append(f"P: {', '.join(marks)}")
+    fewest = min((row["replicates"] for row in ranking.rows if row["p_best"] is not None), default=None)
+    if fewest is not None:
+        lines.append(
+            f"best: how often first by {ranking.by} when settings (order, seed, memory draw) are drawn again"
+            + (f"; {fewest} of them cannot tell much" if fewest < _FEW_SETTINGS else "")
+        )
+    return "\n".join(lines)
+
+
+def _marks(row: TrialRow) -> str:
+    buys_nothing = row["beats_seqft"] is False and row["role"] != "bound"
+    return "*" * bool(row["pareto"]) + "K" * bool(row["knee"]) + "!" * buys_nothing
 
 
 def _count(value: float) -> str:

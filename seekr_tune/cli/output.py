@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,24 +50,55 @@ def print_table(table: Table) -> None:
     made.print(table)
 
 
-def print_ranking(directory: Path, by: str | None = None, format: Format = Format.table) -> None:
-    """The trials of a study, or a single run."""
+def print_ranking(
+    directory: Path, by: str | None = None, format: Format = Format.table, where: Sequence[str] = ()
+) -> None:
+    """The trials of a study, or a single run; below the table, the numbers of the whole study."""
     from seekr_tune.analysis.ledger import read_trials
-    from seekr_tune.analysis.ranking import DEFAULT_COLUMN
+    from seekr_tune.analysis.ranking import DEFAULT_COLUMN, study_measures
     from seekr_tune.analysis.ranking import rank as ranked
-    from seekr_tune.analysis.tables import terminal_table, to_csv, to_json
+    from seekr_tune.analysis.tables import study_lines, terminal_table, to_csv, to_json
     from seekr_tune.study.directory.openings import protocol_line
 
-    ranking = ranked(read_trials(directory), by or DEFAULT_COLUMN)
+    ranking = ranked(read_trials(directory), by or DEFAULT_COLUMN, where)
     if format is Format.json:
         typer.echo(to_json(ranking))
     elif format is Format.csv:
         typer.echo(to_csv(ranking), nl=False)
     else:
         print_table(terminal_table(ranking))
+        declared = _sample_range(directory)
+        for line in study_lines(study_measures(ranking, declared), declared is not None):
+            typer.echo(line)
     protocol = protocol_line(directory)
     if protocol is not None:
         say(protocol)
+
+
+def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence[str]) -> None:
+    """The same configurations, with a column for each task."""
+    from seekr_tune.analysis.ledger import read_table, read_trials
+    from seekr_tune.analysis.ranking import DEFAULT_COLUMN
+    from seekr_tune.analysis.ranking import rank as ranked
+    from seekr_tune.analysis.task_tables import task_csv, task_json, terminal_task_table
+    from seekr_tune.analysis.tasks import task_rows
+
+    trials = read_trials(directory)
+    ranking = ranked(trials, by or DEFAULT_COLUMN, where)
+    rows = task_rows(ranking, trials, read_table(directory, "scores"))
+    if format is Format.table:
+        print_table(terminal_task_table(rows, ranking.by))
+    else:
+        typer.echo(task_json(rows) if format is Format.json else task_csv(rows).rstrip("\n"))
+
+
+def _sample_range(directory: Path) -> tuple[float, float] | None:
+    """What the experiment of a study declares; None where it does not, and for a single run."""
+    from seekr_tune.experiment import load_experiment
+    from seekr_tune.study.directory.layout import experiment_path
+
+    path = experiment_path(directory)
+    return load_experiment(path).study.sample_range if path.is_file() else None
 
 
 def finish_study(directory: Path) -> None:

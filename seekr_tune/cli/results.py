@@ -1,4 +1,4 @@
-"""Commands that look at experiments and results: `validate`, `ls`, `rank`."""
+"""Commands that look at experiments and results: `validate`, `ls`, `rank`, `explain`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import Assignments, app
-from seekr_tune.cli.output import Format, print_ranking
+from seekr_tune.cli.output import Format, print_ranking, print_tasks
 from seekr_tune.errors import ConfigError
 
 
@@ -60,7 +60,45 @@ def ls() -> None:
 def rank(
     directory: Annotated[Path, typer.Argument(help="Directory of a study or of a run.", show_default=False)],
     by: Annotated[str | None, typer.Option(help="Column that orders. [default: op_per_replayed_sample]")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Compare these only; also != < <= > >=. May be given several times."),
+    ] = None,
+    tasks: Annotated[bool, typer.Option("--tasks", help="Show the score of each task instead.")] = False,
     format: Annotated[Format, typer.Option(help="Output.")] = Format.table,
 ) -> None:
-    """Rank the trials of a study, the best first."""
-    print_ranking(directory, by, format)
+    """Rank the trials of a study, the best first.
+
+    `seekr-tune explain` says what the columns are.
+    """
+    if tasks:
+        print_tasks(directory, by, format, where or ())
+    else:
+        print_ranking(directory, by, format, where or ())
+
+
+@app.command()
+def explain(
+    metric: Annotated[str | None, typer.Argument(help="Column of the ranking. [default: list all]")] = None,
+) -> None:
+    """Say what a column of the ranking is, and how to read it."""
+    from seekr_tune.analysis.glossary import METRICS
+    from seekr_tune.analysis.glossary import explain as entry
+
+    if metric is None:
+        width = max(map(len, METRICS))
+        for name, one in METRICS.items():
+            typer.echo(f"{name:<{width}}  {one.formula}")
+        return
+    one = entry(metric)
+    lines = {
+        "formula": one.formula,
+        "unit": one.unit,
+        "better": one.better or "neither way",
+        "from": ", ".join(one.reads),
+        "read it": one.reading,
+        "beware": one.trap,
+    }
+    for name, text in lines.items():
+        if text:
+            typer.echo(f"{name:<8} {text}")

@@ -80,6 +80,9 @@ class StudyConfig(Section):
     """Options of the sampler, named as Optuna names them."""
     objectives: dict[str, Direction] = Field(default={"op": "maximize"}, min_length=1)
     """Ledger columns to optimise, each with its direction; several make a Pareto search."""
+    sample_range: tuple[PositiveFloat, PositiveFloat] | None = None
+    """Lowest and highest number of distinct replayed samples that the hypervolume covers; null: those of the finished
+    configurations, which differ from study to study."""
     bounds: tuple[Literal["seqft", "joint"], ...] = ("seqft", "joint")
     """Reference runs beside the trials, for each order and seed: no replay, and all tasks at once; they give the
     normalised gain."""
@@ -119,6 +122,13 @@ class StudyConfig(Section):
             raise ValueError(
                 f"final.orders is of protocol 'held_out_orders', but protocol is {self.protocol!r}; drop one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _sample_range_rises(self) -> Self:
+        if self.sample_range is not None and not self.sample_range[0] < self.sample_range[1]:
+            low, high = self.sample_range
+            raise ValueError(f"sample_range must have lowest < highest, but is [{low:g}, {high:g}]; swap or widen it")
         return self
 
     @model_validator(mode="after")

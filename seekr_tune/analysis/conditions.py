@@ -1,0 +1,117 @@
+"""Conditions on configurations, such as `method.name=seekr` or `replay_percent<=5`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.errors import StudyError
+
+_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_FORM = re.compile(r"\s*([\w.*/-]+?)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a column must be.
+
+    Attributes:
+        column: of the ranking, or `config.<path>`.
+        sign: one of `= != < <= > >=`.
+        value: number, flag, text or None, as the column holds it.
+    """
+
+    column: str
+    sign: str
+    value: Any
+
+    def holds(self, row: TrialRow) -> bool:
+        """Whether a row meets it; where the row has no value, only `=null` and `!=` something hold."""
+        own = row.get(self.column)
+        if own is None or self.value is None:
+            return bool(_OPERATORS[self.sign](own, self.value)) if self.sign in ("=", "!=") else False
+        return bool(_OPERATORS[self.sign](own, self.value))
+
+
+def parse_conditions(texts: Iterable[str], rows: Sequence[TrialRow]) -> tuple[Condition, ...]:
+    """Read conditions on the columns of some rows.
+
+    Args:
+        texts: such as `method.name=seekr`, `replay_percent<=5`, `knee=true`, `error!=null`. A column may be given by
+            the end of a config path where only one ends so.
+        rows: the rows that are asked; they say which columns there are, and of which kind.
+
+    Raises:
+        StudyError: it is no condition, there is no such column, or its value is of another kind.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return tuple(_parse(text, columns, rows) for text in texts) if rows else ()
+
+
+def _parse(text: str, columns: Sequence[str], rows: Sequence[TrialRow]) -> Condition:
+    matched = _FORM.fullmatch(text)
+    if matched is None:
+        raise StudyError(f"{text!r} is no condition; write COLUMN=VALUE, or one of != < <= > >= instead of =")
+    name, sign, value = matched.groups()
+    column = _column(name, columns)
+    known = next((row[column] for row in rows if row.get(column) is not None), None)
+    read = _value(value, known)
+    if isinstance(known, list) or (read is not None and known is not None and not _alike(read, known)):
+        kind = "a list" if isinstance(known, list) else f"{_kind(known)}, such as {json.dumps(known)}"
+        raise StudyError(f"condition {text!r}: {column} is {kind}; give a value or a column of that kind")
+    sign = "=" if sign == "==" else sign
+    if sign not in ("=", "!=") and _kind(read) != "a number":
+        raise StudyError(f"condition {text!r}: only numbers have an order; use = or !=")
+    return Condition(column, sign, read)
+
+
+def _column(name: str, columns: Sequence[str]) -> str:
+    if name in columns:
+        return name
+    if f"config.{name}" in columns:
+        return f"config.{name}"
+    ends = [column for column in columns if column.startswith("config.") and column.endswith(f".{name}")]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise StudyError(f"{name!r} is the end of several fields; give one of {', '.join(ends)}")
+    by_name = {short: column for column in columns for short in (column, column.rsplit(".", 1)[-1])}
+    close = difflib.get_close_matches(name, by_name, n=1, cutoff=0.5)
+    hint = (
+        f"did you mean {close[0]!r}?" if close else "`seekr-tune explain` lists columns, `validate --fields` settings"
+    )
+    raise StudyError(f"there is no column {name!r}; {hint}")
+
+
+def _value(text: str, known: Any) -> Any:
+    if text == "null":
+        return None
+    if isinstance(known, str):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return _kind(one) == _kind(other)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return "a number" if isinstance(value, int | float) else "text"

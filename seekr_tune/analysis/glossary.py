@@ -1,0 +1,396 @@
+"""Every column of the ranking and every number of a study: formula, unit, which way is better, how to read it.
+
+Notation: T tasks, a[i, j] = score in percent on task j after training task i, b[j] = score on task j before any
+training. Numbers that need cells which were not evaluated are null, and so is a quotient whose divisor is 0.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from seekr_tune.errors import StudyError
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What a number (or a name) is.
+
+    Attributes:
+        formula: how it is computed, or what it says.
+        unit: of the number; `-` where it has none.
+        better: which way is better; None where neither is.
+        reads: columns of the ledger or of the ranking that it is computed from.
+        reading: how to read it.
+        trap: what it does not say, or says wrongly; empty where there is nothing to beware of.
+    """
+
+    formula: str
+    unit: str = "-"
+    better: Better | None = None
+    reads: tuple[str, ...] = ()
+    reading: str
+    trap: str = ""
+
+
+_SCORES = ("scores.score",)
+_INTERVAL = "95 % bootstrap interval of the mean over settings (order, seed, memory draw)"
+_FEW = (
+    "no interval of resampled means leaves the range of its values: with n settings it covers at most 1 - 2^(1-n), "
+    "50 % with 2, 75 % with 3, 94 % with 5; null with one"
+)
+_SMALLEST = "always favours the smallest memory: a model that keeps one sample and learns nothing has a fine quotient"
+
+METRICS: dict[str, Metric] = {
+    "op": Metric(
+        formula="mean over j of a[T, j], in percent",
+        unit="%",
+        better="higher",
+        reads=_SCORES,
+        reading="overall performance: the mean score of all tasks when the last one was learned",
+        trap="a mean over tasks with different scorers; read it above the best constant answer, which `validate` tells",
+    ),
+    "bwt": Metric(
+        formula="mean over j < T of (a[T, j] - a[j, j]): divided by T - 1",
+        unit="points",
+        better="higher",
+        reads=_SCORES,
+        reading="what later tasks did to earlier ones; below 0 is forgetting",
+        trap="what was never learned cannot be forgotten: 0 with a low op is no success",
+    ),
+    "bwt_official": Metric(
+        formula="sum over j < T of (a[T, j] - a[j, j]), divided by T as the official code does",
+        unit="points",
+        better="higher",
+        reads=_SCORES,
+        reading="bwt for comparison with numbers that the authors' release prints",
+        trap="smaller in size than bwt by (T - 1) / T; never compare one with the other",
+    ),
+    "fwt": Metric(
+        formula="mean over j > 1 of (a[j-1, j] - b[j])",
+        unit="points",
+        better="higher",
+        reads=_SCORES,
+        reading="what earlier tasks did for a task not yet learned",
+        trap="null unless evaluation.matrix is full, for it needs scores of tasks that were not learned yet",
+    ),
+    "forgetting": Metric(
+        formula="mean over j < T of (max over j <= i < T of a[i, j] - a[T, j])",
+        unit="points",
+        better="lower",
+        reads=_SCORES,
+        reading="loss from the best that was ever reached",
+        trap="null unless evaluation.matrix is full or seen",
+    ),
+    "distinct_replayed_samples": Metric(
+        formula="samples kept in the replay memory, summed over tasks",
+        unit="samples",
+        better="lower",
+        reads=("replay.stored_samples",),
+        reading="first reading of replayed samples: what has to be stored; the x of the front",
+        trap="the last task's samples count, though nothing replays them yet",
+    ),
+    "replay_presentations": Metric(
+        formula="times that a replayed sample was shown during training, repeats counted",
+        unit="presentations",
+        better="lower",
+        reads=("replay.presentations",),
+        reading="second reading: what replay costs in samples trained",
+    ),
+    "replay_updates": Metric(
+        formula="training steps on replayed samples",
+        unit="steps",
+        better="lower",
+        reads=("replay.replay_updates",),
+        reading="what replay costs in optimizer steps",
+    ),
+    "replay_tokens": Metric(
+        formula="tokens of the presentations, pads not counted",
+        unit="tokens",
+        better="lower",
+        reads=("replay.tokens",),
+        reading="third reading: what replay costs in compute, for samples differ in length",
+    ),
+    "memory_bytes": Metric(
+        formula="bytes of the replay memory, teacher tensors included, summed over tasks",
+        unit="bytes",
+        better="lower",
+        reads=("replay.bytes",),
+        reading="fourth reading: what the memory takes on disk; tells plain replay from distillation",
+    ),
+    "op_per_replayed_sample": Metric(
+        formula="op / distinct_replayed_samples; null without replay, which ranks last",
+        unit="% per sample",
+        better="higher",
+        reads=("op", "distinct_replayed_samples"),
+        reading="the literal quotient, and the default order; read it beside normalised_gain and the front",
+        trap=_SMALLEST,
+    ),
+    "op_per_presentation": Metric(
+        formula="op / replay_presentations; null without replay",
+        unit="% per presentation",
+        better="higher",
+        reads=("op", "replay_presentations"),
+        reading="the literal quotient in the second reading",
+        trap=_SMALLEST,
+    ),
+    "op_per_replayed_token": Metric(
+        formula="op / replay_tokens; null without replay",
+        unit="% per token",
+        better="higher",
+        reads=("op", "replay_tokens"),
+        reading="the literal quotient in the third reading",
+        trap=_SMALLEST,
+    ),
+    "op_per_replayed_byte": Metric(
+        formula="op / memory_bytes; null without replay",
+        unit="% per byte",
+        better="higher",
+        reads=("op", "memory_bytes"),
+        reading="the literal quotient in the fourth reading",
+        trap=_SMALLEST,
+    ),
+    "normalised_gain": Metric(
+        formula="(op - op_seqft) / (op_joint - op_seqft): share of the gap between the bounds that is closed; "
+        "taken in each order and seed, then averaged; null where joint training is not better than seqft",
+        unit="share of the gap",
+        better="higher",
+        reads=("op", "op_seqft", "op_joint"),
+        reading="0 is no better than no replay, 1 is as good as learning all tasks at once",
+        trap="says nothing of the price; a small gap makes it noisy; needs both bounds in each order and seed",
+    ),
+    "gain_per_replayed_sample": Metric(
+        formula="(op - op_seqft) / distinct_replayed_samples; null without replay",
+        unit="points per sample",
+        better="higher",
+        reads=("op", "op_seqft", "distinct_replayed_samples"),
+        reading="points above no replay that a stored sample buys",
+        trap="noise / few samples is large: compare it with its interval only",
+    ),
+    "op_seqft": Metric(
+        formula="op of the bound without replay, in the same stream and with the same seed",
+        unit="%",
+        reads=("op",),
+        reading="the lower bound; what replay has to beat",
+    ),
+    "op_joint": Metric(
+        formula="op of the bound that learns all tasks at once",
+        unit="%",
+        reads=("op",),
+        reading="the upper bound",
+        trap="of this recipe, not of what can be reached: a configuration can exceed it",
+    ),
+    "beats_seqft": Metric(
+        formula="op > op_seqft",
+        reads=("op", "op_seqft"),
+        reading="false: storing samples bought nothing, whatever the rank; marked `!` in the table",
+        trap="compares means: a small margin within op_low..op_high is no evidence",
+    ),
+    "replicates": Metric(
+        formula="finished runs of the configuration; its numbers are means over them",
+        unit="runs",
+        reads=("status",),
+        reading="how much a row rests on",
+    ),
+    "op_se": Metric(
+        formula="standard error of op: sample standard deviation over the finished runs / sqrt(replicates); null for "
+        "one",
+        unit="points",
+        better="lower",
+        reads=("op",),
+        reading="spread of the mean over orders, seeds and memory draws",
+        trap="part of it is how hard an order is for all, which cancels in differences: see p_best and `compare`",
+    ),
+    "op_low": Metric(
+        formula=f"lower end of the {_INTERVAL} of op",
+        unit="%",
+        better="higher",
+        reads=("op",),
+        reading="what op is at least, as far as the settings tell; a careful order",
+        trap=_FEW,
+    ),
+    "op_high": Metric(
+        formula=f"upper end of the {_INTERVAL} of op",
+        unit="%",
+        better="higher",
+        reads=("op",),
+        reading="what op is at most, as far as the settings tell",
+        trap=_FEW,
+    ),
+    "normalised_gain_low": Metric(
+        formula=f"lower end of the {_INTERVAL} of normalised_gain",
+        unit="share of the gap",
+        better="higher",
+        reads=("normalised_gain",),
+        reading="above 0: better than no replay in all that the settings tell",
+        trap=_FEW,
+    ),
+    "normalised_gain_high": Metric(
+        formula=f"upper end of the {_INTERVAL} of normalised_gain",
+        unit="share of the gap",
+        better="higher",
+        reads=("normalised_gain",),
+        reading="below 1: worse than joint training in all that the settings tell",
+        trap=_FEW,
+    ),
+    "gain_per_replayed_sample_low": Metric(
+        formula=f"lower end of the {_INTERVAL} of gain_per_replayed_sample",
+        unit="points per sample",
+        better="higher",
+        reads=("gain_per_replayed_sample",),
+        reading="above 0: a stored sample buys something",
+        trap=_FEW,
+    ),
+    "gain_per_replayed_sample_high": Metric(
+        formula=f"upper end of the {_INTERVAL} of gain_per_replayed_sample",
+        unit="points per sample",
+        better="higher",
+        reads=("gain_per_replayed_sample",),
+        reading="what a stored sample buys at most",
+        trap=_FEW,
+    ),
+    "p_best": Metric(
+        formula="share of the paired resamples in which its mean of the column that orders is the best of all finished "
+        "configurations; ties are shared out",
+        unit="probability",
+        better="higher",
+        reads=("the column that orders",),
+        reading="how sure first place is; all are read at the same drawn orders, seeds and memory draws",
+        trap="with few settings it is 0 or 1 too often: with two, 1 says no more than best in both; null with one",
+    ),
+    "rank": Metric(
+        formula="place by the column that orders, the better first; ties go to the higher op, then to the smaller key",
+        better="lower",
+        reads=("the column that orders",),
+        reading="only finished configurations have one",
+        trap="neighbours are seldom told apart by few replicates: look at p_best and the intervals",
+    ),
+    "pareto": Metric(
+        formula="no finished trial has op at least as high with as few distinct_replayed_samples, and one of them "
+        "better",
+        reads=("op", "distinct_replayed_samples"),
+        reading="true: whoever has no more room for samples cannot do better; marked `*` in the table",
+        trap="says nothing of noise: on a long front some are there by luck",
+    ),
+    "knee": Metric(
+        formula="the point of the front with the largest y - x, where x = log10(samples) and y = op, each scaled to "
+        "[0, 1] over the front; of equals the one with fewest samples",
+        reads=("pareto", "op", "distinct_replayed_samples"),
+        reading="behind it more samples pay least; marked `K` in the table",
+        trap="depends on where the front ends; there is none with fewer than 3 points that have samples, or none above "
+        "the chord",
+    ),
+    "hypervolume": Metric(
+        formula="integral over x = log10(samples), over study.sample_range, of max(0, best op of the configurations "
+        "with at most 10^x distinct_replayed_samples - mean op of the seqft bounds)",
+        unit="% x decades",
+        better="higher",
+        reads=("op", "distinct_replayed_samples", "op_seqft"),
+        reading="one number for a whole front",
+        trap="compare studies only with the same declared range, stream and bounds; without one it is the range seen",
+    ),
+    "samples_to_target": Metric(
+        formula="fewest distinct_replayed_samples of a configuration whose normalised_gain reaches 60, 75, 90 %",
+        unit="samples",
+        better="lower",
+        reads=("normalised_gain", "distinct_replayed_samples"),
+        reading="the price of most of what joint training has over no replay; null where nobody reached it",
+        trap="the cheapest of many noisy ones reaches a target early by luck",
+    ),
+    "wall_seconds": Metric(
+        formula="time that the trial ran, summed over resumes",
+        unit="s",
+        better="lower",
+        reads=("result.json",),
+        reading="what a run takes, evaluation included",
+        trap="spared what `shared_seconds` says; runs side by side slow each other down",
+    ),
+    "shared_seconds": Metric(
+        formula="time of training and scoring that the trial was spared, because another run had done the same; "
+        "summed over tasks",
+        unit="s",
+        reads=("timing.shared_seconds",),
+        reading="wall_seconds + shared_seconds is about what it takes alone",
+    ),
+    "tokens_per_second": Metric(
+        formula="tokens trained, new and replayed, in the time of the training steps; summed over tasks",
+        unit="tokens/s",
+        better="higher",
+        reads=("timing.tokens", "timing.new_seconds", "timing.replay_seconds"),
+        reading="speed of training, over all workers",
+    ),
+    "peak_memory_bytes": Metric(
+        formula="most bytes at once on the fullest worker: of device memory on a GPU, resident on a CPU",
+        unit="bytes",
+        better="lower",
+        reads=("timing.peak_memory_bytes",),
+        reading="what a worker has to have",
+        trap="on a CPU some 400 MB of libraries are in it",
+    ),
+    "flops_utilisation": Metric(
+        formula="operations of the forward and backward passes, by those that the devices could have done in "
+        "the time of the training steps; null where their peak is not known",
+        unit="share",
+        better="higher",
+        reads=("timing.model_flops", "timing.flops_utilisation"),
+        reading="how well the devices are used; distillation shows as a lower share",
+    ),
+    "tasks_done": Metric(
+        formula="tasks that are finished",
+        unit="tasks",
+        better="higher",
+        reads=("result.json",),
+        reading="how far it came",
+    ),
+    "trial": Metric(formula="key of the configuration: that of its first run", reading="its directory under trials/"),
+    "configuration": Metric(
+        formula="key of the configuration; null for a run that stands alone", reading="joins replicates"
+    ),
+    "replicate": Metric(
+        formula="which run of its configuration, from 0: one for each order, seed and memory draw",
+        reading="0 in a row of the ranking, which stands for all of them",
+    ),
+    "role": Metric(formula="trial, bound or run", reading="bounds are references, never ranked"),
+    "status": Metric(
+        formula="finished, running, pruned or failed; finished when every replicate is",
+        reading="only finished configurations are ranked; one that gets no further replicates counts as pruned",
+    ),
+    "method": Metric(formula="method.name of the config", reading="seqft, replay, derpp, seekr or joint"),
+    "semantics": Metric(formula="method.semantics of the config", reading="official or corrected (docs/method.md)"),
+    "tasks": Metric(formula="tasks in learning order", reading="of the first replicate; others may have other orders"),
+    "split": Metric(formula="split whose scores are in the row", reading="eval while tuning; test after `finalize`"),
+    "error": Metric(formula="why it failed, in one line", reading="the traceback is in the run's error.txt"),
+    "optuna_number": Metric(formula="number of the Optuna trial", reading="its name in optuna-dashboard"),
+    "ray_trial_id": Metric(formula="id of the Ray Tune trial", reading="its name in Ray's logs"),
+    "num_layers": Metric(formula="layers of the model", reading="what layer_ratio is a share of"),
+    "num_heads": Metric(formula="attention heads of each layer", reading="times num_layers: what head_budget is of"),
+    "code_version": Metric(formula="version of this package that ran the trial", reading="one study, one version"),
+    "params": Metric(
+        formula="what the search chose, by config path (JSON)", reading="the searched settings that it has"
+    ),
+    "config": Metric(formula="the resolved experiment (JSON)", reading="`config.<path>` has each field by itself"),
+}
+"""By column; `hypervolume` and `samples_to_target` are of a whole study."""
+
+
+def more_is_better(column: str) -> bool:
+    """Whether a column is ordered from high to low; settings of the config and costs are not."""
+    return column in METRICS and METRICS[column].better == "higher"
+
+
+def explain(name: str) -> Metric:
+    """The entry of a column, or of a number of a study.
+
+    Raises:
+        StudyError: there is none.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    if name.startswith("config."):
+        raise StudyError(f"{name} is a field of the experiment; `seekr-tune validate --fields` says what it does")
+    close = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else "`seekr-tune explain` lists them"
+    raise StudyError(f"there is no metric {name!r}; {hint}")

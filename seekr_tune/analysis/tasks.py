@@ -1,0 +1,74 @@
+"""A ranking task by task: what each configuration scores at the end, and how that changed since it was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from seekr_tune.analysis.configurations import TrialRow, grouped, mean
+from seekr_tune.analysis.ranking import Ranking
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One task of one configuration; means over its finished runs, null where one of them has no such score.
+
+    Attributes:
+        final: a[T, j], score in percent after the last task.
+        change: a[T, j] - a[j, j], in points since the task was learned; below 0 it was forgotten. 0 for the last task.
+    """
+
+    final: float | None
+    change: float | None
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One configuration, or a bound, with its scores by task; `row` is its row of the ranking."""
+
+    row: TrialRow
+    scores: Mapping[str, TaskScore]
+
+
+def task_rows(ranking: Ranking, trials: pa.Table, scores: pa.Table) -> tuple[TaskRow, ...]:
+    """Bounds, then configurations in the order of the ranking, each with every task of the study.
+
+    Args:
+        ranking: of `trials`.
+        trials, scores: tables of the ledger.
+    """
+    cells = _cells(scores)
+    groups = grouped(
+        trials.select(["trial", "role", "configuration", "replicate", "status", "tasks", "split"]).to_pylist()
+    )
+    return tuple(
+        TaskRow(row, _task_scores(groups[row["role"], row["trial"]], cells)) for row in (*ranking.bounds, *ranking.rows)
+    )
+
+
+Cells = Mapping[tuple[str, str, int, str], float]
+"""Scores by run, split, index of the trained task, and name of the evaluated one."""
+
+
+def _cells(scores: pa.Table) -> Cells:
+    columns = [scores[name].to_pylist() for name in ("trial", "split", "trained_index", "evaluated", "score")]
+    return {(trial, split, trained, task): score for trial, split, trained, task, score in zip(*columns, strict=True)}
+
+
+def _task_scores(runs: Sequence[TrialRow], cells: Cells) -> dict[str, TaskScore]:
+    """Tasks in the order of the first run; runs that learned them in other orders are read by name."""
+    counted = [run for run in runs if run["status"] == "finished"] or runs
+    return {task: _mean([_score(run, task, cells) for run in counted]) for task in runs[0]["tasks"]}
+
+
+def _score(run: TrialRow, task: str, cells: Cells) -> TaskScore:
+    tasks: list[str] = run["tasks"]
+    final = cells.get((run["trial"], run["split"], len(tasks) - 1, task))
+    learned = cells.get((run["trial"], run["split"], tasks.index(task), task))
+    return TaskScore(final, None if final is None or learned is None else final - learned)
+
+
+def _mean(scores: Sequence[TaskScore]) -> TaskScore:
+    return TaskScore(mean([one.final for one in scores]), mean([one.change for one in scores]))
