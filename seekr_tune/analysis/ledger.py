@@ -9,12 +9,13 @@ replaced atomically and carries the schema version.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seekr_tune.analysis.files import replacing
@@ -173,15 +174,21 @@ def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = Non
     return pa.Table.from_pylist(rows, schema=_versioned({**_COLUMNS["trials"], **_config_columns(flats)}))
 
 
-def read_table(directory: Path, name: TableName) -> pa.Table:
+def read_table(directory: Path, name: TableName, trials: Collection[str] | None = None) -> pa.Table:
     """One table of a study's ledger.
+
+    Args:
+        directory: the study's (or run's) directory.
+        name: which table.
+        trials: keep the rows of these runs only; what is left out is never in memory as a whole. None: all rows.
 
     Raises:
         StudyError: there is no ledger, the file is damaged, or it has another schema version.
     """
     path = table_path(directory, name)
     try:
-        table = pq.ParquetFile(path).read()
+        file = pq.ParquetFile(path)
+        table = file.read() if trials is None else _rows_of(file, trials)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such table; {directory} holds no results yet, or is not a study") from None
     except (pa.ArrowException, OSError) as error:
@@ -204,6 +211,12 @@ def read_trials(directory: Path) -> pa.Table:
 def table_path(directory: Path, name: TableName) -> Path:
     """Where a table lies in a study's directory."""
     return directory / "ledger" / f"{name}.parquet"
+
+
+def _rows_of(file: pq.ParquetFile, trials: Collection[str]) -> pa.Table:
+    wanted = pa.array(sorted(trials), _TEXT)
+    kept = (batch.filter(pc.is_in(batch.column("trial"), wanted)) for batch in file.iter_batches())
+    return pa.Table.from_batches(kept, file.schema_arrow)
 
 
 def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from seekr_tune.analysis.report.figures.style import (
+    BLACK,
     BLUE,
     SEQUENTIAL,
     figure,
@@ -37,11 +39,12 @@ def head_map_figure(values: HeadValues, tasks: Sequence[str], quantity: str) -> 
     if values.shape[0] != len(tasks):
         raise ValueError(f"values of {values.shape[0]} tasks, but {len(tasks)} names")
     layers, heads = values.shape[1:]
-    made = panels([short_label(task) for task in tasks], _COLUMNS, 60 + min(240, 34 * layers), _NARROW_COLUMNS)
+    height = max(90, min(240, 34 * layers))
+    made = panels([short_label(task) for task in tasks], _COLUMNS, height, _NARROW_COLUMNS, gap=60)
     columns = min(_COLUMNS, len(tasks))
     for index, task in enumerate(tasks):
         made.add_heatmap(
-            z=values[index].astype(np.float32),
+            z=values[index].astype(np.uint8 if values.dtype == np.bool_ else np.float32),
             coloraxis="coloraxis",
             name=label(task),
             hovertemplate=f"layer %{{y}}, head %{{x}}<br>{quantity} %{{z:.3g}}<extra>%{{fullData.name}}</extra>",
@@ -64,7 +67,7 @@ def overlap_figure(jaccard: NDArray[np.float64], tasks: Sequence[str]) -> go.Fig
     """
     names = [short_label(task) for task in tasks]
     axis = {"tickvals": [*range(len(tasks))], "ticktext": names, "showgrid": False}
-    made = figure(height=140 + 34 * len(tasks), xaxis=axis, yaxis={**axis, "autorange": "reversed"})
+    made = figure(height=200 + 34 * len(tasks), xaxis=axis, yaxis={**axis, "autorange": "reversed"})
     hover = [[[label(one), label(other)] for other in tasks] for one in tasks]
     return made.add_heatmap(
         z=np.round(jaccard, 3).astype(np.float32),
@@ -78,6 +81,32 @@ def overlap_figure(jaccard: NDArray[np.float64], tasks: Sequence[str]) -> go.Fig
         xgap=1,
         ygap=1,
     )
+
+
+def drift_figure(running: NDArray[np.float64], own: NDArray[np.float64], tasks: Sequence[str]) -> go.Figure:
+    """How well the order of the heads by importance lasts from one task to the next.
+
+    Args:
+        running: rank correlation of the running sum between each task and the next, `[tasks - 1]`.
+        own: the same of what each task added to the sum.
+        tasks: names, `[tasks]`.
+    """
+    steps = [f"{short_label(one)} → {short_label(other)}" for one, other in pairwise(tasks)]
+    made = figure(360, xaxis={"type": "category"}, yaxis={"title": "rank correlation", "range": [-1.05, 1.05]})
+    for values, name, colour, symbol, dash in (
+        (running, "running sum", BLUE, "circle", "solid"),
+        (own, "each task by itself", BLACK, "square", "dash"),
+    ):
+        made.add_scatter(
+            x=steps,
+            y=[None if np.isnan(value) else round(float(value), 3) for value in values],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "dash": dash},
+            marker={"symbol": symbol, "size": 8},
+            hovertemplate="%{x}: %{y:.2f}",
+        )
+    return made.update_layout(showlegend=True)
 
 
 def _colours(values: HeadValues, quantity: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def matrix_figure(scores: Scores, tasks: Sequence[str], initial: Scores | None =
         rows, names = np.vstack([initial, rows]), [_UNTRAINED, *tasks]
     hover = [[[label(trained), label(scored)] for scored in tasks] for trained in names]
     made = figure(
-        height=140 + 34 * len(names),
+        height=200 + 34 * len(names),
         xaxis={"title": "scored task", "tickvals": [*range(len(tasks))], "ticktext": [*map(short_label, tasks)]},
         yaxis={
             "title": "learned last",

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from seekr_tune.analysis.configurations import TrialRow, is_point
 from seekr_tune.analysis.ranking import Ranking
-from seekr_tune.analysis.report.figures.style import BLACK, GREY, VERMILION, figure, label, mark_of_method
+from seekr_tune.analysis.report.figures.style import BLACK, GREY, VERMILION, figure, label, log_axis, mark_of_method
 
 _LINES = {"joint": ("joint training", "dash", BLACK), "seqft": ("no replay", "dot", GREY)}
 
@@ -24,14 +24,14 @@ def pareto_figure(ranking: Ranking) -> go.Figure:
     points = [row for row in ranking.rows if has_place(row)]
     made = figure(
         height=480,
-        xaxis={"title": "distinct replayed samples", "type": "log"},
+        xaxis={"title": "distinct replayed samples", **log_axis([row["distinct_replayed_samples"] for row in points])},
         yaxis={"title": "OP, %"},
         hovermode="closest",
     )
     _add_front(made, [row for row in points if row["pareto"]])
     for method in dict.fromkeys(row["method"] for row in points):
         _add_points(made, method, [row for row in points if row["method"] == method])
-    _add_knee(made, [row for row in points if row.get("knee")])
+    _add_knee(made, [row for row in points if row["knee"]])
     for bound in ("joint", "seqft"):
         _add_bound(made, bound, [row["op"] for row in ranking.bounds if row["method"] == bound and is_point(row)])
     return made.update_layout(showlegend=True, meta={"narrow": {"height": 520}})
@@ -58,8 +58,8 @@ def _add_points(made: go.Figure, method: str, rows: Sequence[TrialRow]) -> None:
 
 
 def _error_bars(rows: Sequence[TrialRow]) -> dict[str, Any]:
-    above = [_distance(row["op"], row.get("op_high")) for row in rows]
-    below = [_distance(row["op"], row.get("op_low")) for row in rows]
+    above = [_distance(row["op"], row["op_high"]) for row in rows]
+    below = [_distance(row["op"], row["op_low"]) for row in rows]
     return {"type": "data", "array": above, "arrayminus": below, "thickness": 1, "width": 3}
 
 

@@ -21,6 +21,7 @@ SEQUENTIAL = "Cividis"
 
 _GRID, _INK = "#E5E7EB", "#1F2937"
 _LONGEST_LABEL = 22
+_BOTTOM = 50  # pixels below a figure, for its axis
 
 
 class Mark(NamedTuple):
@@ -58,6 +59,10 @@ TEMPLATE = go.layout.Template(
 )
 
 
+LEGEND_ON_TOP = {"y": 1.0, "yref": "container", "yanchor": "top"}
+"""Of a figure with panels, whose titles stand where a legend would."""
+
+
 def mark_of_method(method: str) -> Mark:
     """The mark of a method, the same in every figure."""
     return _OF_METHOD.get(method, _MARKS[3])
@@ -87,7 +92,9 @@ def figure(height: int, **layout: Any) -> go.Figure:
     return go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
 
 
-def panels(titles: Sequence[str], columns: int, panel_height: int, narrow_columns: int = 1) -> go.Figure:
+def panels(
+    titles: Sequence[str], columns: int, panel_height: int, narrow_columns: int = 1, gap: int = 70, top: int = 40
+) -> go.Figure:
     """A grid of empty panels, one for each title, row by row.
 
     `layout.meta["narrow"]` holds what differs on a narrow screen, where there are `narrow_columns` panels in a row:
@@ -98,10 +105,18 @@ def panels(titles: Sequence[str], columns: int, panel_height: int, narrow_column
         columns: panels in a row.
         panel_height: of each row in pixels.
         narrow_columns: panels in a row of a narrow screen.
+        gap: between rows in pixels, for the texts of axes and the title below.
+        top: room above the panels in pixels, for their titles and a legend.
     """
-    made = _grid(titles, min(columns, len(titles)), panel_height)
-    made.layout.meta = {"narrow": _positions(_grid(titles, min(narrow_columns, len(titles)), panel_height))}
+    made = _grid(titles, min(columns, len(titles)), panel_height, gap, top)
+    made.layout.meta = {"narrow": _positions(_grid(titles, min(narrow_columns, len(titles)), panel_height, gap, top))}
     return made
+
+
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis; over more than half a decade its ticks are 1, 2 and 5 times the powers of ten."""
+    ratio = max(values, default=1) / min(values, default=1)
+    return {"type": "log", **({"dtick": "D2"} if ratio > 5 else {})}
 
 
 def panel_position(index: int, columns: int) -> dict[str, int]:
@@ -109,18 +124,18 @@ def panel_position(index: int, columns: int) -> dict[str, int]:
     return {"row": index // columns + 1, "col": index % columns + 1}
 
 
-def _grid(titles: Sequence[str], columns: int, panel_height: int) -> go.Figure:
+def _grid(titles: Sequence[str], columns: int, panel_height: int, gap: int, top: int) -> go.Figure:
     rows = -(-len(titles) // columns)
-    height = rows * panel_height + 60
+    inside = rows * panel_height + (rows - 1) * gap
     made = make_subplots(
         rows=rows,
         cols=columns,
         subplot_titles=list(titles),
         specs=[[{} if row * columns + col < len(titles) else None for col in range(columns)] for row in range(rows)],
-        vertical_spacing=min(0.9 / max(1, rows - 1), 70 / height),
+        vertical_spacing=gap / inside,
         horizontal_spacing=min(0.9 / max(1, columns - 1), 0.06),
     )
-    made.update_layout(template=TEMPLATE, height=height)
+    made.update_layout(template=TEMPLATE, height=inside + top + _BOTTOM, margin={"t": top, "b": _BOTTOM})
     made.update_annotations(font_size=12)
     return made
 

@@ -1,0 +1,84 @@
+"""What was minimised: the losses of one run, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from seekr_tune.analysis.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LEGEND_ON_TOP,
+    PURPLE,
+    VERMILION,
+    panels,
+    short_label,
+)
+
+MOST_POINTS = 300
+"""Points of a curve; where a run has more steps, each point is the mean of as many neighbours as need be."""
+
+_CURVES = (
+    # column, kind, name, panel, colour, dash
+    ("loss", "new", "new steps", 1, BLUE, "solid"),
+    ("loss", "replay", "replay steps", 1, VERMILION, "dash"),
+    ("cross_entropy", "replay", "cross-entropy", 2, VERMILION, "solid"),
+    ("logit_distillation", "replay", "logit distillation", 2, GREEN, "dash"),
+    ("attention_distillation", "replay", "attention distillation", 2, PURPLE, "dot"),
+)
+
+
+def losses_figure(steps: pa.Table, tasks: Sequence[str]) -> go.Figure:
+    """The minimised loss by the kind of step, and the unweighted terms of replay steps, over the steps of a run.
+
+    Args:
+        steps: the rows of one run in the `steps` table.
+        tasks: in learning order.
+    """
+    steps = steps.sort_by([("task_index", "ascending"), ("step", "ascending")])
+    made = panels(["minimised loss", "terms of replay steps, unweighted"], 2, 280, gap=90, top=70)
+    kinds = np.array(steps.column("kind").to_pylist())
+    for column, kind, name, panel, colour, dash in _CURVES:
+        values = steps.column(column).to_numpy(zero_copy_only=False).astype(np.float64)
+        at = np.flatnonzero((kinds == kind) & (values > 0))  # the axis is logarithmic; nan compares false
+        if len(at):
+            made.add_scatter(
+                x=np.round(_thinned(at.astype(np.float64) + 1)),
+                y=_significant(_thinned(values[at])),
+                mode="lines",
+                name=name,
+                line={"color": colour, "dash": dash, "width": 1.6},
+                hovertemplate="step %{x}: %{y:.3g}",
+                row=1,
+                col=panel,
+            )
+    _add_tasks(made, pc.value_counts(steps.column("task_index")).to_pylist(), tasks)
+    made.update_xaxes(title_text="training step")
+    made.update_yaxes(type="log", dtick="D2")
+    return made.update_layout(showlegend=True, legend=LEGEND_ON_TOP)
+
+
+def _add_tasks(made: go.Figure, counts: Sequence[dict[str, int]], tasks: Sequence[str]) -> None:
+    """A line where each task ends."""
+    end = 0
+    for count in sorted(counts, key=lambda count: count["values"])[:-1]:
+        end += count["counts"]
+        name = short_label(tasks[count["values"]])
+        made.add_vline(x=end, line={"color": GREY, "width": 1, "dash": "dot"}, name=f"end of {name}")
+
+
+def _thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """At most `MOST_POINTS` values: means of equal groups of neighbours."""
+    group = -(-len(values) // MOST_POINTS)
+    starts = np.arange(0, len(values), group)
+    return np.asarray(np.add.reduceat(values, starts) / np.diff([*starts, len(values)]))
+
+
+def _significant(values: NDArray[np.float64]) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]

@@ -1,0 +1,144 @@
+"""The figures of each section of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from seekr_tune.analysis.configurations import TrialRow, grouped
+from seekr_tune.analysis.head_maps import head_maps, importance_drift, selection_overlap, task_importance
+from seekr_tune.analysis.ranking import Ranking
+from seekr_tune.analysis.report.embed import Panel, Plot, plot
+from seekr_tune.analysis.report.figures.cost import resources_figure, time_figure
+from seekr_tune.analysis.report.figures.heads import drift_figure, head_map_figure, overlap_figure
+from seekr_tune.analysis.report.figures.losses import losses_figure
+from seekr_tune.analysis.report.figures.matrices import forgetting_figure, matrix_figure
+from seekr_tune.analysis.report.figures.pareto import pareto_figure
+from seekr_tune.analysis.report.figures.settings import parallel_figure, slice_figure
+from seekr_tune.analysis.report.runs import RunTables, ShownRun, first_runs, matrices, rows_of
+
+MOST_BARS = 20
+"""Configurations in a bar chart: the first ones of the ranking, after the bounds."""
+
+
+def front_plot(ranking: Ranking) -> Plot:
+    """OP over samples."""
+    caption = (
+        "Each mark is a finished configuration: its mean OP over its replicates, with its 95 % interval where there "
+        "are several. The line is the best OP that was had for so many samples; the ring is its knee."
+    )
+    return plot("front", "OP over distinct replayed samples", caption, pareto_figure(ranking))
+
+
+def score_panels(tables: RunTables, runs: Sequence[ShownRun]) -> tuple[Panel, ...]:
+    """The score matrix and the forgetting curves of each run that has scores."""
+    return tuple(_score_panel(tables, run) for run in runs if run.split is not None)
+
+
+def _score_panel(tables: RunTables, run: ShownRun) -> Panel:
+    scores, initial = matrices(tables.scores, run)
+    caption = f"In percent, on {run.split}. A white cell was not scored."
+    shown = [plot(f"matrix-{run.key}", "Score matrix", caption, matrix_figure(scores, run.tasks, initial))]
+    if np.isfinite(scores).sum() > len(run.tasks):  # else there is one score a task, and no curve
+        caption = "The score of each task when it was learned and after later ones, where it was scored."
+        shown.append(plot(f"curves-{run.key}", "Forgetting", caption, forgetting_figure(scores, run.tasks)))
+    return Panel(run.key, run.label, tuple(shown))
+
+
+def setting_plots(ranking: Ranking, space: Mapping[str, Any]) -> Iterator[Plot]:
+    """All settings at once, and one by one."""
+    logarithmic: Collection[str] = [
+        path for path, dimension in space.items() if isinstance(dimension, Mapping) and dimension.get("log")
+    ]
+    parallel = parallel_figure(ranking.rows, ranking.by, logarithmic)
+    if parallel is not None:
+        caption = (
+            f"One line a finished configuration. The right-most axis is {ranking.by}, and so is the colour. Drag along "
+            "an axis to keep the lines in that range; – stands for a setting that the method does not have."
+        )
+        yield plot("parallel", "All settings", caption, parallel)
+    slices = slice_figure(ranking.rows, ranking.by, logarithmic)
+    if slices is not None:
+        caption = f"{ranking.by} of every finished configuration; the other settings differ, too."
+        yield plot("slices", "One setting at a time", caption, slices)
+
+
+def head_panels(tables: RunTables, runs: Sequence[ShownRun]) -> tuple[Panel, ...]:
+    """What was measured of the heads, and which were selected: in the first run of each configuration, if any."""
+    with_heads = set(tables.heads.column("trial").unique().to_pylist())
+    return tuple(_head_panel(tables, run) for run in first_runs(runs) if run.key in with_heads)
+
+
+def _head_panel(tables: RunTables, run: ShownRun) -> Panel:
+    maps = head_maps(tables.heads, run.key)
+    chosen = head_map_figure(maps.selected, maps.tasks, "selected")
+    shown = [plot(f"selected-{run.key}", "Selected heads", "Heads that are distilled for a task's samples.", chosen)]
+    if len(maps.tasks) > 1:
+        overlap = overlap_figure(selection_overlap(maps.selected), maps.tasks)
+        caption = "Heads selected for both tasks / heads selected for either; 1: the same heads."
+        shown.append(plot(f"overlap-{run.key}", "Overlap of the selections", caption, overlap))
+        running, own = (importance_drift(values) for values in (maps.importance, task_importance(maps.importance)))
+        caption = "Spearman's correlation of the heads' importance; 1: the same order. The running sum changes less."
+        drift = drift_figure(running, own, maps.tasks)
+        shown.append(plot(f"drift-{run.key}", "Drift of the importance", caption, drift))
+    measured = {"importance": maps.importance, "sensitivity": maps.sensitivity, "forgettability": maps.forgettability}
+    folded = [
+        plot(f"{name}-{run.key}", name.capitalize(), _HEAD_CAPTIONS[name], head_map_figure(values, maps.tasks, name))
+        for name, values in measured.items()
+    ]
+    return Panel(run.key, run.label, tuple(shown), tuple(folded))
+
+
+_HEAD_CAPTIONS = {
+    "importance": "Running sum over the tasks of sensitivity times forgettability: what the selection ranks.",
+    "sensitivity": "Share of the layer's task sensitivity.",
+    "forgettability": "Mean squared change of the attention rows while the task was learned.",
+}
+
+
+def loss_panels(tables: RunTables, runs: Sequence[ShownRun]) -> tuple[Panel, ...]:
+    """The losses of the first run of each configuration."""
+    found = []
+    for run in first_runs(runs):
+        steps = rows_of(tables.steps, run.key)
+        if len(steps):
+            caption = "Vertical lines: ends of tasks. A point is a mean over neighbouring steps where there are many."
+            shown = plot(f"losses-{run.key}", "Losses", caption, losses_figure(steps, run.tasks))
+            found.append(Panel(run.key, run.label, (shown,)))
+    return tuple(found)
+
+
+def cost_plots(ranking: Ranking, runs: Sequence[TrialRow], timing: pa.Table) -> Iterator[Plot]:
+    """Time and resources of the bounds and of the first configurations."""
+    ranked = [row for row in ranking.rows if row["rank"] is not None]
+    rows = [*ranking.bounds, *ranked[:MOST_BARS]]
+    seconds = _seconds(rows, runs, timing)
+    if seconds:
+        caption = (
+            "Mean over the runs of a configuration. “Spared” is no time that was spent: another run had trained or "
+            "scored the same, and it was taken from there."
+        )
+        yield plot("time", "Where the time went", caption, time_figure(seconds))
+    if rows:
+        caption = "Means over the runs; peak memory is that of the fullest worker, libraries included on a CPU."
+        yield plot("resources", "Tokens and bytes", caption, resources_figure(rows))
+
+
+_SUMS = ("new", "replay", "distillation", "teacher", "evaluation", "checkpoint", "shared")
+
+
+def _seconds(rows: Sequence[TrialRow], runs: Sequence[TrialRow], timing: pa.Table) -> dict[str, dict[str, float]]:
+    """By configuration: mean seconds of a run by part, `replay` without its distillation."""
+    sums = timing.group_by("trial").aggregate([(f"{part}_seconds", "sum") for part in _SUMS]).to_pylist()
+    of_run = {one["trial"]: {part: float(one[f"{part}_seconds_sum"]) for part in _SUMS} for one in sums}
+    groups, found = grouped(runs), {}
+    for row in rows:
+        own = [of_run[run["trial"]] for run in groups[row["role"], row["trial"]] if run["trial"] in of_run]
+        if own:
+            means = {part: fmean(one[part] for one in own) for part in _SUMS}
+            found[row["trial"]] = {**means, "replay": means["replay"] - means["distillation"]}
+    return found

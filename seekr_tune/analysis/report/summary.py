@@ -1,0 +1,166 @@
+"""A study in words: what was searched, what is best, and what that is worth."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from seekr_tune.analysis.configurations import TrialRow, is_point
+from seekr_tune.analysis.ranking import Ranking
+from seekr_tune.analysis.report.figures.settings import searched_paths
+from seekr_tune.analysis.report.texts import (
+    PER_CENT,
+    count,
+    interval,
+    number,
+    percent,
+    plural,
+    settings,
+    share,
+    short_path,
+)
+from seekr_tune.analysis.uncertainty import WITH_INTERVAL
+from seekr_tune.config import Config
+
+_MOST_NAMED = 6
+"""Members of the front that are named."""
+_FEW_REPLICATES = 5
+"""Below so many, an interval is narrower than it should be (see `uncertainty`)."""
+
+
+def findings(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> tuple[str, ...]:
+    """What was done and what came out, a sentence or two each.
+
+    Args:
+        ranking: by the first objective.
+        runs: rows of the `trials` table.
+        config: the study's experiment.
+    """
+    return tuple(sentence for part in (_searched, _ended, _best, _front) for sentence in part(ranking, runs, config))
+
+
+def caveats(ranking: Ranking, protocol: str) -> tuple[str, ...]:
+    """What a reader must know before believing it."""
+    return tuple(_caveats(ranking, protocol))
+
+
+def best_of(ranking: Ranking) -> TrialRow | None:
+    """The configuration of rank 1; None while none has a value."""
+    first = next(iter(ranking.rows), None)
+    return first if first is not None and first["rank"] == 1 and first[ranking.by] is not None else None
+
+
+def _searched(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterator[str]:
+    study, paths = config.study, searched_paths(ranking.rows)
+    what = ", ".join(short_path(path).replace("_", " ") for path in paths) or "nothing"
+    objectives = " and ".join(f"{direction} {name}" for name, direction in study.objectives.items())
+    asked = study.replicates
+    orders, seeds = max(1, len(asked.orders)), max(1, len(asked.seeds))
+    yield (
+        f"Searched: {what}, by {study.sampler}, to {objectives}. {plural(len(ranking.rows), 'configuration')} of "
+        f"{study.trials} so far, each over up to {plural(orders * seeds * asked.memory_draws, 'replicate')} "
+        f"({plural(orders, 'order')} x {plural(seeds, 'seed')} x {plural(asked.memory_draws, 'memory draw')})."
+    )
+
+
+def _ended(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterator[str]:
+    counted = Counter(row["status"] for row in ranking.rows)
+    statuses = ", ".join(f"{counted[status]} {status}" for status in ("finished", "pruned", "failed", "running"))
+    trained = sum(row["role"] != "bound" for row in runs)
+    yield (
+        f"Of the configurations {statuses}; {plural(trained, 'run')} of them, and "
+        f"{plural(len(runs) - trained, 'run')} of the bounds."
+    )
+
+
+def _best(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterator[str]:
+    best = best_of(ranking)
+    if best is None:
+        yield "No configuration has finished yet, so there is no best one."
+        return
+    chosen = "; ".join(filter(None, [best["method"], settings(json.loads(best["params"]))]))
+    yield (
+        f"Best by {ranking.by}: {best['trial']} ({chosen}) with {_value(best, ranking.by)}, "
+        f"n = {best['replicates']}, for {count(best['distinct_replayed_samples'])} distinct replayed samples."
+    )
+    yield _against_bounds(best)
+    if best["p_best"] is not None:
+        yield (
+            f"Were the orders, seeds and memory draws drawn again, it would be the best of these configurations with "
+            f"probability {best['p_best']:.2f}."
+        )
+
+
+def _value(row: TrialRow, column: str) -> str:
+    """A number with its interval where it has one."""
+    unit = PER_CENT if column in ("op", "bwt", "fwt", "forgetting") else ""
+    value = f"{column} {number(row[column], '.4~')}{unit}"
+    if column not in WITH_INTERVAL:
+        return value
+    ends = row[f"{column}_low"], row[f"{column}_high"]
+    return f"{value} (no interval: one run)" if None in ends else f"{value} (95 % interval {interval(*ends, '.4g')})"
+
+
+def _against_bounds(best: TrialRow) -> str:
+    if best["op_seqft"] is None:
+        return "There is no finished bound without replay to compare it with."
+    verb = "beats" if best["beats_seqft"] else "does not beat"
+    text = f"It {verb} the bound without replay ({percent(best['op'])} against {percent(best['op_seqft'])})"
+    if best["normalised_gain"] is not None:
+        closed, joint = share(best["normalised_gain"]), percent(best["op_joint"])
+        text += f" and closes {closed} of the gap to joint training ({joint})"
+    return f"{text}."
+
+
+def _front(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterator[str]:
+    front = sorted((row for row in ranking.rows if row["pareto"]), key=lambda row: row["distinct_replayed_samples"])
+    if not front:
+        return
+    members = ", ".join(f"{row['trial']} ({_point(row)})" for row in front[:_MOST_NAMED])
+    more = f" and {len(front) - _MOST_NAMED} more" if len(front) > _MOST_NAMED else ""
+    yield f"On the front of OP over distinct replayed samples: {members}{more}."
+    knee = next((row for row in front if row["knee"]), None)
+    if knee is not None:
+        yield f"Its knee, behind which more samples pay least, is {knee['trial']} ({_point(knee)})."
+
+
+def _point(row: TrialRow) -> str:
+    return f"{percent(row['op'])} for {count(row['distinct_replayed_samples'])}"
+
+
+def _caveats(ranking: Ranking, protocol: str) -> Iterator[str]:
+    yield f"{protocol[0].upper()}{protocol[1:]}. Scores are on the split that was tuned on, unless said otherwise."
+    ranked = [row for row in ranking.rows if row["rank"] is not None]
+    fewest = min((row["replicates"] for row in ranked), default=0)
+    if fewest == 1:
+        yield "Some configurations have one run only: differences of a few points are within the spread over seeds."
+    elif 1 < fewest < _FEW_REPLICATES:
+        yield (
+            f"With {fewest} replicates an interval covers the true mean less often than 95 % of the time (at most "
+            f"{share(1 - 2.0 ** (1 - fewest))})."
+        )
+    best = best_of(ranking)
+    if best is not None and ranking.by in WITH_INTERVAL and best[f"{ranking.by}_low"] is not None:
+        yield _overlaps(best, ranked, ranking.by)
+    below = sum(row["beats_seqft"] is False for row in ranking.rows if is_point(row))
+    if below:
+        yield f"{plural(below, 'configuration')} did not do better than no replay; the table marks them."
+    without = sum(is_point(row) and row["distinct_replayed_samples"] == 0 for row in ranking.rows)
+    if without:
+        yield f"{plural(without, 'configuration')} replayed nothing and cannot be drawn over a logarithm of samples."
+    yield "OP / sample always favours the smallest memory; read it together with the gain and the front."
+
+
+def _overlaps(best: TrialRow, ranked: Sequence[TrialRow], column: str) -> str:
+    others = [row for row in ranked if row is not best and row[f"{column}_low"] is not None]
+    overlapping = sum(_overlap(best, row, column) for row in others)
+    return (
+        f"The interval of the best overlaps with those of {overlapping} of {plural(len(others), 'other')}"
+        f"{': the study does not tell them apart' if overlapping else ''}."
+    )
+
+
+def _overlap(one: TrialRow, other: TrialRow, column: str) -> bool:
+    low, high = f"{column}_low", f"{column}_high"
+    return bool(one[low] <= other[high] and other[low] <= one[high])

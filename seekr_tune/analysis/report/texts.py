@@ -1,0 +1,75 @@
+"""Numbers and names as people read them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+PER_CENT = "\N{NO-BREAK SPACE}%"
+NOTHING = "–"
+"""Stands where there is no value."""
+
+
+def number(value: float | None, form: str = ".4~") -> str:
+    """A number by a format; `~` at its end drops zeros behind the point. `NOTHING` for no value."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if form.endswith("~"):
+        return f"{value:{form[:-1]}g}"
+    return f"{value:{form}}"
+
+
+def count(value: float | None) -> str:
+    """A count, or the mean of several."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:,.1f}"
+
+
+def percent(value: float) -> str:
+    """A score."""
+    return f"{value:.1f}{PER_CENT}"
+
+
+def share(value: float) -> str:
+    """A share of one, in percent."""
+    return f"{100 * value:.0f}{PER_CENT}"
+
+
+def short_path(path: str) -> str:
+    """The last word of a config path or the name of a column; `method.name` is the method."""
+    if path == "method.name":
+        return "method"
+    return path.rsplit(".", 1)[-1].replace("distinct_replayed_samples", "samples")
+
+
+def interval(low: float | None, high: float | None, form: str) -> str:
+    """Both ends, or `NOTHING`."""
+    return NOTHING if low is None or high is None else f"{low:{form}} to {high:{form}}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def plural(value: int, one: str, many: str | None = None) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def setting(value: Any) -> str:
+    """A value of the config."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def settings(params: Mapping[str, Any]) -> str:
+    """Searched settings on one line, but for the method."""
+    return ", ".join(f"{short_path(path)} {setting(value)}" for path, value in params.items() if path != "method.name")

@@ -1,0 +1,31 @@
+"""The command that makes a study into one page: `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seekr_tune.cli.app import Directory, app
+
+
+@app.command()
+def report(
+    directory: Directory,
+    out: Annotated[Path | None, typer.Option(help="File to write. [default: DIRECTORY/report/index.html]")] = None,
+    open: Annotated[bool, typer.Option("--open/--no-open", help="Show it in the browser.")] = False,
+) -> None:
+    """Write one HTML page that shows a study, at any time.
+
+    It needs no network, so it can be sent and kept.
+    """
+    from seekr_tune.analysis.files import write_atomically
+    from seekr_tune.analysis.report.page import report_page
+    from seekr_tune.study.directory.report_source import report_source
+
+    path = out or directory / "report" / "index.html"
+    write_atomically(path, report_page(report_source(directory)).encode())
+    typer.echo(path)
+    if open:
+        typer.launch(path.absolute().as_uri())
