@@ -28,7 +28,7 @@ from seekr_tune.study.runs.console import ProgressConsole
 from seekr_tune.training.session import cluster_session, ray_session, trials_at_once
 
 if TYPE_CHECKING:  # a study with nothing left to run needs no Ray
-    from seekr_tune.study.life.tuner import RunQueue
+    from seekr_tune.study.life.searcher import RunQueue
 
 Judge = Callable[[TrialRecord], bool]
 

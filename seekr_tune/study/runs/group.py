@@ -11,9 +11,9 @@ from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
 from seekr_tune.sequence.workers import Workers
+from seekr_tune.study.directory.layout import ray_path
 from seekr_tune.study.runs.console import TaskProgress
 from seekr_tune.study.runs.files import TrialFiles
-from seekr_tune.study.directory.layout import ray_path
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import opened, run_trial
 

@@ -13,10 +13,10 @@ from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError, UserError
+from seekr_tune.study.directory.layout import is_study, ray_path, storage_path
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.files import TrialFiles
 from seekr_tune.study.runs.group import run_in_group
-from seekr_tune.study.directory.layout import is_study, ray_path, storage_path
 from seekr_tune.study.runs.outcome import run_failed
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import opened, run_trial

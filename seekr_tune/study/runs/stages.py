@@ -29,7 +29,6 @@ import peft
 import torch
 import transformers
 
-import seekr_tune
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Config
 from seekr_tune.sequence.checkpoint import fingerprint
@@ -133,7 +132,7 @@ def _digest_of_file(cache: Path, path: Path) -> str:
 @cache
 def _sources() -> str:
     """Digest of the code that learns: a version number alone does not change with every edit."""
-    package = Path(seekr_tune.__file__).parent
+    package = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(path for part in _LEARNS for path in (package / part).rglob("*.py")):
         digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")

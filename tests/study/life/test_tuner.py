@@ -17,8 +17,8 @@ from seekr_tune.config import Config
 from seekr_tune.errors import DataError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.layout import result_path, stop_path
+from seekr_tune.study.life.searcher import QueueSearcher
 from seekr_tune.study.life.stopping import StopFile
-from seekr_tune.study.life.tuner import QueueSearcher
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest

@@ -17,8 +17,7 @@ from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, sco
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, DataError, StudyError
 from seekr_tune.experiment import parse_config, with_values
-from seekr_tune.study.runs import extend
-from seekr_tune.study.runs import trial
+from seekr_tune.study.runs import extend, trial
 from seekr_tune.study.runs.extend import extend_run
 from seekr_tune.study.runs.single import run_experiment
 

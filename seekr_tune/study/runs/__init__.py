@@ -1,0 +1,1 @@
+"""One run: its process or worker group, its files, what it shares with other runs."""
