@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,11 +30,13 @@ from seekr_tune.experiment import load_experiment, with_values
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.life.study import start_study
 from seekr_tune.study.plan.plan import Plan, plan_study
+from seekr_tune.study.runs.watch import polled
 from seekr_tune.study.search.space import load_space
 
 REPOSITORY = Path(__file__).parent.parent
 SPACE = load_space(REPOSITORY / "search_spaces" / "seekr_weights.yaml")
 TRIALS = 6
+_LOOK_SECONDS = 0.1
 SETTINGS: dict[str, Any] = {
     "stream.limits.train": 200,
     "stream.limits.eval": 50,
@@ -50,27 +50,16 @@ SETTINGS: dict[str, Any] = {
 class CpuMeter:
     """CPU seconds of Ray's processes below this one: each as it was last seen, also when it is gone."""
 
-    interval: float = 0.1
     _seconds: dict[tuple[int, int], float] = field(default_factory=dict)
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        ended = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(ended,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    def look(self) -> None:
+        """Note what each of them has used by now."""
+        self._seconds.update(ray_processes())
 
     @property
     def total(self) -> float:
+        """Of all, also of those that are gone."""
         return sum(self._seconds.values())
-
-    def _watch(self, ended: threading.Event) -> None:
-        while not ended.wait(self.interval):
-            self._seconds.update(ray_processes())
 
 
 def ray_processes() -> dict[tuple[int, int], float]:
@@ -96,7 +85,7 @@ def ray_processes() -> dict[tuple[int, int], float]:
 def measure(config: Config, directory: Path) -> tuple[float, float, list[TrialRecord]]:
     """CPU seconds, wall seconds and records of a study."""
     meter, started = CpuMeter(), time.perf_counter()
-    with meter.running():
+    with polled(meter.look, _LOOK_SECONDS):
         start_study(config, SPACE, directory)
     return meter.total, time.perf_counter() - started, read_records(directory)
 
