@@ -26,6 +26,14 @@ class Format(StrEnum):
     csv = "csv"
 
 
+class Evaluator(StrEnum):
+    """How the importance of settings is measured; names as `hyperparameters.EvaluatorName`."""
+
+    fanova = "fanova"
+    mdi = "mdi"
+    pedanova = "pedanova"
+
+
 def say(text: str) -> None:
     """One line beside the results."""
     typer.echo(text, err=True)

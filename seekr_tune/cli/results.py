@@ -1,4 +1,4 @@
-"""Commands that look at experiments and results: `validate`, `ls`, `rank`, `explain`."""
+"""Commands that look at experiments and results: `validate`, `ls`, `rank`, `explain`, `importance`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import Assignments, app
-from seekr_tune.cli.output import Format, print_ranking, print_tasks
+from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_table, print_tasks
 from seekr_tune.errors import ConfigError
 
 
@@ -102,3 +102,26 @@ def explain(
     for name, text in lines.items():
         if text:
             typer.echo(f"{name:<8} {text}")
+
+
+@app.command()
+def importance(
+    directory: Annotated[Path, typer.Argument(help="Directory of a study.", show_default=False)],
+    objective: Annotated[str, typer.Option(help="Column that the settings are to explain.")] = "op",
+    evaluator: Annotated[Evaluator, typer.Option(help="How importance is measured.")] = Evaluator.fanova,
+    format: Annotated[Format, typer.Option(help="Output.")] = Format.table,
+) -> None:
+    """Say which of the searched settings matter, and which way.
+
+    Takes seconds: each number has an interval from resampled trials.
+    """
+    from seekr_tune.analysis.hyperparameters import importances
+    from seekr_tune.analysis.importance_tables import importance_csv, importance_json, terminal_importance_table
+    from seekr_tune.analysis.ledger import read_trials
+    from seekr_tune.analysis.ranking import rank as ranked
+
+    found = importances(ranked(read_trials(directory), objective).rows, objective, evaluator.value)
+    if format is Format.table:
+        print_table(terminal_importance_table(found, objective, evaluator.value))
+    else:
+        typer.echo((importance_json if format is Format.json else importance_csv)(found).rstrip("\n"))

@@ -1,0 +1,229 @@
+"""Which of the searched settings matter: importance with an interval, and the direction of the effect.
+
+Importances come from Optuna's evaluators, on a study in memory that is built from finished configurations of the
+ledger (means over their replicates). The objective keeps its direction there, so that PED-ANOVA, which asks what the
+best trials have in common, looks at the right end.
+
+A setting that only some trials have (another method does not read it) is judged among those: fANOVA and MDI are
+fitted once for each set of trials that have a setting, on the settings that all of them have. PED-ANOVA handles
+conditional settings by itself, on all trials.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.importance import (
+    BaseImportanceEvaluator,
+    FanovaImportanceEvaluator,
+    MeanDecreaseImpurityImportanceEvaluator,
+    PedAnovaImportanceEvaluator,
+    get_param_importances,
+)
+from optuna.trial import FrozenTrial, create_trial
+
+from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.analysis.glossary import more_is_better
+from seekr_tune.errors import StudyError
+
+EvaluatorName = Literal["fanova", "mdi", "pedanova"]
+
+LEVEL = 0.90
+"""Nominal coverage of the intervals."""
+NUM_RESAMPLES = 40
+MIN_TRIALS = 4
+"""Fewer finished configurations say nothing."""
+
+_NUM_TREES = 64  # Optuna's own default
+_NUM_TREES_RESAMPLED = 8  # their noise widens the intervals a little, and keeps them to seconds
+_MAX_RESAMPLED = 50  # trials in a resample, for the same reason
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much one searched setting matters.
+
+    Attributes:
+        path: its config path.
+        importance: share of what all settings explain, from 0 to 1; they sum to 1 where all trials have all settings.
+        low, high: its 90 % interval, within 0 and 1, from 40 resamples of the trials.
+        n: finished configurations that have it.
+        effect: Spearman's rank correlation with the objective, above 0: more of the setting, more of the objective;
+            null for what is no number, is always the same, or stands in fewer than 3 configurations.
+    """
+
+    path: str
+    importance: float
+    low: float
+    high: float
+    n: int
+    effect: float | None
+
+
+def importances(
+    rows: Sequence[TrialRow], objective: str, evaluator: EvaluatorName = "fanova"
+) -> tuple[Importance, ...]:
+    """Importance of every searched setting, the most important first.
+
+    Args:
+        rows: configurations of a ranking; those that are finished and have the objective count.
+        objective: a numeric column.
+        evaluator: `fanova` (share of the variance, each setting by itself), `mdi` (what a forest splits on) or
+            `pedanova` (what tells the best tenth from the others).
+
+    Raises:
+        StudyError: there are too few finished configurations with searched settings.
+    """
+    trials = _trials(rows, objective)
+    if len(trials) < MIN_TRIALS:
+        raise StudyError(
+            f"importance needs {MIN_TRIALS} finished configurations with searched settings and {objective}, but there "
+            f"are {len(trials)}; let the study run on"
+        )
+    maximise = more_is_better(objective)
+    found = _evaluate(trials, maximise, _EVALUATORS[evaluator](_NUM_TREES))
+    spreads = _spreads(trials, maximise, evaluator)
+    every = []
+    for path, value in found.items():
+        low, high = (min(1.0, max(0.0, value + end)) for end in spreads[path])
+        every.append(Importance(path, value, low, high, _count(trials, path), _effect(trials, path)))
+    return tuple(sorted(every, key=lambda one: (-one.importance, one.path)))
+
+
+def _trials(rows: Sequence[TrialRow], objective: str) -> list[FrozenTrial]:
+    """Finished configurations as Optuna's trials; the range of a setting is what was tried."""
+    in_order = sorted(rows, key=lambda row: str(row["trial"]))  # the forests depend on it, the ranking must not
+    used = [
+        (row, json.loads(row["params"])) for row in in_order if (row["status"], row["role"]) == ("finished", "trial")
+    ]
+    used = [(row, params) for row, params in used if params and row[objective] is not None]
+    paths = list(dict.fromkeys(path for _, params in used for path in params))
+    ranges = {path: _range([params[path] for _, params in used if path in params]) for path in paths}
+    return [
+        create_trial(
+            params={path: _plain(value, ranges[path]) for path, value in params.items()},
+            distributions={path: ranges[path] for path in params},
+            value=float(row[objective]),
+        )
+        for row, params in used
+    ]
+
+
+def _range(values: Sequence[Any]) -> BaseDistribution:
+    """Numbers that span a decade are on a logarithmic scale; what is no number is a choice."""
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return CategoricalDistribution(sorted({_text(value) for value in values}))
+    low, high = min(values), max(values)
+    is_log = low > 0 and high >= 10 * low
+    if all(isinstance(value, int) for value in values):
+        return IntDistribution(low, high, log=is_log)
+    return FloatDistribution(float(low), float(high), log=is_log)
+
+
+def _plain(value: Any, distribution: BaseDistribution) -> Any:
+    return _text(value) if isinstance(distribution, CategoricalDistribution) else value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _evaluate(trials: Sequence[FrozenTrial], maximise: bool, evaluator: BaseImportanceEvaluator) -> dict[str, float]:
+    """Importance by path, of every setting that some trial has."""
+    paths = list(dict.fromkeys(path for trial in trials for path in trial.params))
+    if isinstance(evaluator, PedAnovaImportanceEvaluator):
+        return _optunas(trials, maximise, evaluator, paths)
+    found: dict[tuple[int, ...], dict[str, float]] = {}
+    importance = {}
+    for path in paths:
+        having = tuple(number for number, trial in enumerate(trials) if path in trial.params)
+        if having not in found:
+            own = [trials[number] for number in having]
+            common = [name for name in paths if all(name in trial.params for trial in own)]
+            found[having] = _optunas(own, maximise, evaluator, common)
+        importance[path] = found[having][path]
+    return importance
+
+
+def _optunas(
+    trials: Sequence[FrozenTrial], maximise: bool, evaluator: BaseImportanceEvaluator, paths: list[str]
+) -> dict[str, float]:
+    """What Optuna says; 0 for all where the objective is always the same."""
+    if len({trial.value for trial in trials}) < 2:
+        return dict.fromkeys(paths, 0.0)
+    with _quietly():
+        study = optuna.create_study(direction="maximize" if maximise else "minimize")
+        study.add_trials(trials)
+        # Sorted: the MDI evaluator of Optuna 5.0.0 gives names in the order asked to values in alphabetic order.
+        found = get_param_importances(study, evaluator=evaluator, params=sorted(paths))
+    return {path: float(found[path]) for path in paths}
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No line for each study that is made, and no warning of few trials, which the intervals tell."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+_EVALUATORS: Mapping[EvaluatorName, Callable[[int], BaseImportanceEvaluator]] = {
+    "fanova": lambda trees: FanovaImportanceEvaluator(n_trees=trees, seed=_SEED),
+    "mdi": lambda trees: MeanDecreaseImpurityImportanceEvaluator(n_trees=trees, seed=_SEED),
+    "pedanova": lambda trees: PedAnovaImportanceEvaluator(),
+}
+
+
+def _spreads(trials: Sequence[FrozenTrial], maximise: bool, evaluator: EvaluatorName) -> dict[str, tuple[float, float]]:
+    """How far below and above their mean the importances lie when m of the n trials are drawn with replacement.
+
+    The distances are taken around the mean, for a forest that sees some trials twice is biased; and they are scaled by
+    sqrt(m / n), which is 1 unless there are more trials than a resample takes.
+    """
+    random = np.random.default_rng(_SEED)
+    size = min(len(trials), _MAX_RESAMPLED)
+    drawn: dict[str, list[float]] = {path: [] for trial in trials for path in trial.params}
+    for _ in range(NUM_RESAMPLES):
+        sample = [trials[number] for number in random.integers(0, len(trials), size)]
+        for path, value in _evaluate(sample, maximise, _EVALUATORS[evaluator](_NUM_TREES_RESAMPLED)).items():
+            drawn[path].append(value)
+    scale = math.sqrt(size / len(trials))
+    tails = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
+    spreads = {}
+    for path, values in drawn.items():
+        low, high = np.quantile(values, tails) - np.mean(values) if values else (-1.0, 1.0)  # never drawn: all is open
+        spreads[path] = float(min(0.0, low) * scale), float(max(0.0, high) * scale)
+    return spreads
+
+
+def _count(trials: Sequence[FrozenTrial], path: str) -> int:
+    return sum(path in trial.params for trial in trials)
+
+
+def _effect(trials: Sequence[FrozenTrial], path: str) -> float | None:
+    having = [trial for trial in trials if path in trial.params]
+    if isinstance(having[0].distributions[path], CategoricalDistribution) or len(having) < 3:
+        return None
+    settings: NDArray[np.float64] = np.array([trial.params[path] for trial in having], dtype=np.float64)
+    values = np.array([trial.value for trial in having], dtype=np.float64)
+    if np.ptp(settings) == 0 or np.ptp(values) == 0:
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(settings, values).statistic)
