@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from seekr_tune.cli import results, runs, studies
+from seekr_tune.cli import export, report, results, runs, studies
 from seekr_tune.cli.app import app
 from seekr_tune.cli.experiments import default_run_directory, default_study_directory
 from seekr_tune.cli.output import say
@@ -24,8 +24,10 @@ __all__ = [
     "app",
     "default_run_directory",
     "default_study_directory",
+    "export",
     "main",
     "one_flag_per_assignment",
+    "report",
     "results",
     "runs",
     "studies",

@@ -12,22 +12,10 @@ from functools import cached_property
 from typing import Any
 
 from seekr_tune.config import Config, ModelConfig
+from seekr_tune.config.readers import READERS, is_read
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import flatten, with_values
 from seekr_tune.study.search.constraints import Constraint
-
-READERS: dict[str, tuple[str, ...]] = {
-    "method.replay_percent": ("replay", "derpp", "seekr"),
-    "method.replay_cycle": ("replay", "derpp", "seekr"),
-    "method.logit_weight": ("derpp", "seekr"),
-    "method.attention_weight": ("seekr",),
-    "method.head_budget": ("seekr",),
-    "method.layer_ratio": ("seekr",),
-    "method.query_budget": ("seekr",),
-    "method.selection": ("seekr",),
-    "recipe.replay_batch_size": ("replay", "derpp", "seekr"),
-}
-"""Methods that read a field; the others are equal whatever it says."""
 
 _LEFT_OUT = ("study.", "training.", "name", "method.replay_percent", "method.head_budget", "method.layer_ratio")
 """Settings that change no score, and those that are known as numbers of heads, layers and samples instead."""
@@ -59,11 +47,6 @@ class Resolution:
         """What constraints compare, config paths included."""
         stored = None if self.stored is None else sum(self.stored)
         return {**self.settings, "heads": self.heads, "layers": self.layers, "stored_samples": stored}
-
-
-def is_read(path: str, method: str) -> bool:
-    """Whether a method reads a field."""
-    return method in READERS.get(path, (method,))
 
 
 class Resolver:

@@ -14,11 +14,11 @@ from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from seekr_tune.config import Config, SelectionName
+from seekr_tune.config.readers import READERS
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import flatten, parse_config, read_yaml_mapping, require_path, with_values
 from seekr_tune.study.search.constraints import Constraint, parse_constraint
 from seekr_tune.study.search.dimensions import DIMENSION, Choices, Condition, Dimension
-from seekr_tune.study.search.resolution import READERS
 
 _NOT_SEARCHABLE = ("name", "memory_draw", "stream.tasks", "study", "training", "evaluation")
 """Fields that must be equal in all trials of a study: how it runs and how its trials are measured."""

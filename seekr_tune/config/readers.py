@@ -1,0 +1,21 @@
+"""Which methods read which settings: where a method does not read one, its value means nothing."""
+
+from __future__ import annotations
+
+READERS: dict[str, tuple[str, ...]] = {
+    "method.replay_percent": ("replay", "derpp", "seekr"),
+    "method.replay_cycle": ("replay", "derpp", "seekr"),
+    "method.logit_weight": ("derpp", "seekr"),
+    "method.attention_weight": ("seekr",),
+    "method.head_budget": ("seekr",),
+    "method.layer_ratio": ("seekr",),
+    "method.query_budget": ("seekr",),
+    "method.selection": ("seekr",),
+    "recipe.replay_batch_size": ("replay", "derpp", "seekr"),
+}
+"""Methods that read a field; the others are equal whatever it says."""
+
+
+def is_read(path: str, method: str) -> bool:
+    """Whether a method reads a field."""
+    return method in READERS.get(path, (method,))

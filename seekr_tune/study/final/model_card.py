@@ -1,0 +1,182 @@
+"""The card of an exported model: what it is, what it scores and on what, how it came to be, how to load it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from seekr_tune.analysis.measures import FORMULAS, measure
+from seekr_tune.analysis.paper_tables import as_markdown, escape_markdown
+from seekr_tune.analysis.record import ScoredSplit, TrialRecord, tuning_split
+from seekr_tune.analysis.score_tables import estimate, matrix_tables, scores_of
+from seekr_tune.analysis.study_tables import matrix_table
+from seekr_tune.config import Config
+from seekr_tune.config.readers import is_read
+from seekr_tune.experiment import flatten
+
+_PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
+_SETTINGS = ("method.", "recipe.", "model.", "seed", "memory_draw")
+"""What of the experiment the card lists; `experiment.yaml` beside it has all of it."""
+
+_MEASURES = ("op", "bwt", "forgetting", "distinct_replayed_samples", "replay_presentations", "memory_bytes")
+
+
+@dataclass(frozen=True)
+class CardSource:
+    """What a card is made of.
+
+    Attributes:
+        study: name of the study's directory.
+        run: key of the run.
+        why: why this run.
+        protocol: what was tuned on, and whether `test` was opened; None for a single run.
+        checkpoint: name of the checkpoint of its weights.
+        config: its experiment.
+        record: its results.
+        siblings: records of all runs of its configuration; empty for a single run.
+    """
+
+    study: str
+    run: str
+    why: str
+    protocol: str | None
+    checkpoint: str
+    config: Config
+    record: TrialRecord
+    siblings: tuple[TrialRecord, ...]
+
+
+def model_card(source: CardSource) -> str:
+    """The card as Markdown, with metadata in front as the Hugging Face hub reads it."""
+    split = tuning_split(source.record)
+    return f"---\n{_metadata(source, split)}\n---\n\n" + "\n".join(_text(source, split)) + "\n"
+
+
+def _metadata(source: CardSource, split: ScoredSplit | None) -> str:
+    config, record = source.config, source.record
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=cell.evaluated,
+            dataset_name=cell.evaluated,
+            dataset_split=cell.split,
+            metric_type=config.stream.metric_of(cell.evaluated),
+            metric_value=cell.score,
+        )
+        for cell in record.scores
+        if cell.split == split and cell.trained_index == len(record.tasks) - 1
+    ]
+    data = ModelCardData(
+        library_name="peft" if config.model.lora else "transformers",
+        pipeline_tag="text-generation",
+        base_model=_hub_name(config),
+        tags=["continual-learning", record.method],
+        model_name=f"{source.study}/{source.run}",
+        eval_results=results or None,
+    )
+    return str(data.to_yaml())
+
+
+def _text(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
+    config, record = source.config, source.record
+    kind = "A LoRA adapter" if config.model.lora else "A language model"
+    yield f"# {escape_markdown(f'{source.study}/{source.run}')}"
+    yield ""
+    yield f"{kind} that learned {len(record.tasks)} tasks one after the other with the method `{record.method}`"
+    yield f"(semantics `{record.semantics}`), from the base model `{config.model.path}`."
+    yield ""
+    yield "## Scores"
+    yield ""
+    yield from _scores(source, split)
+    yield "## Settings"
+    yield ""
+    yield "| setting | value |"
+    yield "|---|---|"
+    for path, value in flatten(config).items():
+        if path.startswith(_SETTINGS) and is_read(path, record.method):
+            chosen = " (chosen by the search)" if path in record.params else ""
+            yield f"| `{path}` | {escape_markdown(str(value))}{chosen} |"
+    yield ""
+    yield "## Use"
+    yield ""
+    yield from _use(config)
+    yield ""
+    yield "## Where it is from"
+    yield ""
+    yield from (f"- {line}" for line in _provenance(source))
+
+
+def _scores(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
+    if split is None:
+        yield "It was not scored."
+        yield ""
+        return
+    (matrix,) = matrix_tables([scores_of(source.record, split)], source.record.configuration or source.record.trial)
+    yield as_markdown([matrix_table(matrix, source.study, split)])
+    metrics = ", ".join(f"{escape_markdown(task)}: {source.config.stream.metric_of(task)}" for task in matrix.order)
+    yield f"Metrics: {metrics}."
+    if split == "eval" and source.record.role == "trial":
+        yield "The search chose its settings by scores on `eval`, so on new data this model may score lower."
+    yield ""
+    yield "| measure | value | |"
+    yield "|---|---:|---|"
+    measures = measure(source.record, split)
+    for name in _MEASURES:
+        value: Any = getattr(measures, name)
+        shown = "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+        yield f"| `{name}` | {shown} | {escape_markdown(FORMULAS[name])} |"
+    yield ""
+    finished = [record for record in source.siblings if record.status == "finished"]
+    if len(finished) > 1:
+        op = estimate([measure(record, split).op for record in finished])
+        if op.mean is not None and op.error is not None:
+            yield f"It is one of {len(finished)} runs of its configuration, whose OP is {op.mean:.2f} ± {op.error:.2f}"
+            yield "(mean and standard error over orders, seeds and memory draws)."
+            yield ""
+
+
+def _use(config: Config) -> Iterator[str]:
+    yield "Prompts are those of the tasks, without a chat template. Weights have the precision"
+    yield f"`{config.model.dtype}`. `PATH` is this directory:"
+    yield ""
+    yield "```python"
+    if config.model.lora:
+        yield "from peft import AutoPeftModelForCausalLM"
+        yield "from transformers import AutoTokenizer"
+        yield ""
+        yield 'model = AutoPeftModelForCausalLM.from_pretrained("PATH")  # needs the base model where it was'
+    else:
+        yield "from transformers import AutoModelForCausalLM, AutoTokenizer"
+        yield ""
+        yield 'model = AutoModelForCausalLM.from_pretrained("PATH")'
+    yield 'tokenizer = AutoTokenizer.from_pretrained("PATH")'
+    yield 'inputs = tokenizer("PROMPT", return_tensors="pt")'
+    yield f"answer = model.generate(**inputs, max_new_tokens={config.recipe.max_answer_tokens}, do_sample=False)"
+    yield "```"
+
+
+def _provenance(source: CardSource) -> Iterator[str]:
+    config, record = source.config, source.record
+    yield f"run: `{source.run}` of `{source.study}` ({source.why}); checkpoint `{source.checkpoint}`"
+    yield f"protocol: {source.protocol or 'a single run; it belongs to no study'}"
+    yield f"order of the tasks: {', '.join(escape_markdown(task) for task in record.tasks)}"
+    yield f"seed {config.seed}, memory draw {config.memory_draw}"
+    yield f"data: `{config.stream.source}`" + (f" in `{config.stream.root}`" if config.stream.root else "")
+    yield f"trained with seekr_tune {record.code_version}, in {record.wall_seconds:.0f} s"
+    yield f"exported with Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in _PACKAGES)
+    yield "`experiment.yaml` holds the whole resolved experiment"
+    yield "the licence of the base model and those of the data apply"
+
+
+def _hub_name(config: Config) -> str | None:
+    """The base model as the hub knows it; None for a directory, which means nothing elsewhere."""
+    path = config.model.path
+    if path is None or path == "builtin" or Path(path).is_dir():
+        return None
+    return path
