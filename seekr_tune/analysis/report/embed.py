@@ -26,6 +26,7 @@ class Plot:
         caption: how to read it.
         data: the figure as JSON, without the template, which the page holds once.
         height: in pixels, kept free until it is drawn.
+        is_wide: whether it takes a row of the page for itself.
         min_width: in pixels; where there is less room, the figure can be scrolled. 0: it fits anywhere.
     """
 
@@ -34,6 +35,7 @@ class Plot:
     caption: str
     data: Markup
     height: int
+    is_wide: bool
     min_width: int
 
 
@@ -54,7 +56,15 @@ def plot(key: str, title: str, caption: str, figure: go.Figure) -> Plot:
     plain["layout"].pop("template", None)
     meta = plain["layout"].get("meta") or {}
     data = script_json(pio.json.to_json_plotly(plain))
-    return Plot(key, title, caption, data, int(plain["layout"]["height"]), int(meta.get("min_width", 0)))
+    return Plot(
+        key=key,
+        title=title,
+        caption=caption,
+        data=data,
+        height=int(plain["layout"]["height"]),
+        is_wide=bool(meta.get("wide")),
+        min_width=int(meta.get("min_width", 0)),
+    )
 
 
 def template_json() -> Markup:

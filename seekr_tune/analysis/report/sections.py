@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from statistics import fmean
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from seekr_tune.analysis.configurations import TrialRow, grouped
 from seekr_tune.analysis.head_maps import head_maps, importance_drift, selection_overlap, task_importance
+from seekr_tune.analysis.hyperparameters import LEVEL, EvaluatorName, importances
 from seekr_tune.analysis.ranking import Ranking
 from seekr_tune.analysis.report.embed import Panel, Plot, plot
 from seekr_tune.analysis.report.figures.cost import resources_figure, time_figure
@@ -18,8 +20,11 @@ from seekr_tune.analysis.report.figures.heads import drift_figure, head_map_figu
 from seekr_tune.analysis.report.figures.losses import losses_figure
 from seekr_tune.analysis.report.figures.matrices import forgetting_figure, matrix_figure
 from seekr_tune.analysis.report.figures.pareto import pareto_figure
-from seekr_tune.analysis.report.figures.settings import parallel_figure, slice_figure
+from seekr_tune.analysis.report.figures.settings import importance_figure, parallel_figure, slice_figure
 from seekr_tune.analysis.report.runs import RunTables, ShownRun, first_runs, matrices, rows_of
+from seekr_tune.errors import StudyError
+
+_EVALUATOR: EvaluatorName = "fanova"
 
 MOST_BARS = 20
 """Configurations in a bar chart: the first ones of the ranking, after the bounds."""
@@ -61,6 +66,14 @@ def setting_plots(ranking: Ranking, space: Mapping[str, Any]) -> Iterator[Plot]:
             "an axis to keep the lines in that range; – stands for a setting that the method does not have."
         )
         yield plot("parallel", "All settings", caption, parallel)
+    with suppress(StudyError):  # too few configurations: the page says so
+        important = importances(ranking.rows, ranking.by, _EVALUATOR)
+        caption = (
+            f"How much of the spread of {ranking.by} a setting explains by itself: Optuna's fANOVA over the finished "
+            f"configurations, with its {100 * LEVEL:.0f} % interval from configurations drawn again. A setting that "
+            "only some configurations have is judged among those."
+        )
+        yield plot("importance", "Importance of the settings", caption, importance_figure(important))
     slices = slice_figure(ranking.rows, ranking.by, logarithmic)
     if slices is not None:
         caption = f"{ranking.by} of every finished configuration; the other settings differ, too."

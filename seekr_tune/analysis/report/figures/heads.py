@@ -55,6 +55,7 @@ def head_map_figure(values: HeadValues, tasks: Sequence[str], quantity: str) -> 
     made.update_xaxes(showgrid=False, dtick=_tick(heads), tick0=0)
     made.update_yaxes(showgrid=False, dtick=_tick(layers), tick0=0, autorange="reversed")
     made.update_yaxes(title_text="layer", col=1)
+    made.layout.meta["wide"] = len(tasks) > _COLUMNS
     return made.update_layout(coloraxis=_colours(values, quantity))
 
 
@@ -91,20 +92,25 @@ def drift_figure(running: NDArray[np.float64], own: NDArray[np.float64], tasks: 
         own: the same of what each task added to the sum.
         tasks: names, `[tasks]`.
     """
-    steps = [f"{short_label(one)} → {short_label(other)}" for one, other in pairwise(tasks)]
-    made = figure(360, xaxis={"type": "category"}, yaxis={"title": "rank correlation", "range": [-1.05, 1.05]})
+    made = figure(
+        360,
+        xaxis={"title": "from the task before to", "tickvals": [*range(1, len(tasks))]},
+        yaxis={"title": "rank correlation", "range": [-1.05, 1.05]},
+    )
+    made.update_xaxes(ticktext=[short_label(task) for task in tasks[1:]], range=[0.5, len(tasks) - 0.5])
     for values, name, colour, symbol, dash in (
         (running, "running sum", BLUE, "circle", "solid"),
         (own, "each task by itself", BLACK, "square", "dash"),
     ):
         made.add_scatter(
-            x=steps,
+            x=[*range(1, len(tasks))],
+            text=[f"{label(one)} to {label(other)}" for one, other in pairwise(tasks)],
             y=[None if np.isnan(value) else round(float(value), 3) for value in values],
             name=name,
             mode="lines+markers",
             line={"color": colour, "dash": dash},
             marker={"symbol": symbol, "size": 8},
-            hovertemplate="%{x}: %{y:.2f}",
+            hovertemplate="%{text}: %{y:.2f}",
         )
     return made.update_layout(showlegend=True)
 

@@ -17,6 +17,7 @@ from seekr_tune.analysis.report.figures.style import (
     LEGEND_ON_TOP,
     PURPLE,
     VERMILION,
+    log_axis,
     panels,
     short_label,
 )
@@ -32,6 +33,9 @@ _CURVES = (
     ("logit_distillation", "replay", "logit distillation", 2, GREEN, "dash"),
     ("attention_distillation", "replay", "attention distillation", 2, PURPLE, "dot"),
 )
+
+
+_Y_AXES = {1: "y", 2: "y2"}
 
 
 def losses_figure(steps: pa.Table, tasks: Sequence[str]) -> go.Figure:
@@ -58,9 +62,11 @@ def losses_figure(steps: pa.Table, tasks: Sequence[str]) -> go.Figure:
                 row=1,
                 col=panel,
             )
+    for panel in (1, 2):
+        drawn = [value for trace in made.data if trace.yaxis == _Y_AXES[panel] for value in trace.y]
+        made.update_yaxes(log_axis(drawn), row=1, col=panel)
     _add_tasks(made, pc.value_counts(steps.column("task_index")).to_pylist(), tasks)
     made.update_xaxes(title_text="training step")
-    made.update_yaxes(type="log", dtick="D2")
     return made.update_layout(showlegend=True, legend=LEGEND_ON_TOP)
 
 

@@ -30,7 +30,7 @@ def matrix_figure(scores: Scores, tasks: Sequence[str], initial: Scores | None =
         height=200 + 34 * len(names),
         xaxis={"title": "scored task", "tickvals": [*range(len(tasks))], "ticktext": [*map(short_label, tasks)]},
         yaxis={
-            "title": "learned last",
+            "title": {"text": "learned last", "standoff": 14},
             "tickvals": [*range(len(names))],
             "ticktext": [*map(short_label, names)],
             "autorange": "reversed",

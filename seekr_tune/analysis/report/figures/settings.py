@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from seekr_tune.analysis.configurations import TrialRow, is_point
+from seekr_tune.analysis.hyperparameters import Importance
 from seekr_tune.analysis.report.figures.style import (
     BLUE,
     LEGEND_ON_TOP,
@@ -92,33 +93,31 @@ def slice_figure(rows: Sequence[TrialRow], objective: str, logarithmic: Collecti
     return made.update_layout(showlegend=True, legend=LEGEND_ON_TOP)
 
 
-def importance_figure(importances: Sequence[Mapping[str, Any]]) -> go.Figure | None:
-    """How much of the objective's spread each setting explains, with intervals; None where there are none.
+def importance_figure(importances: Sequence[Importance]) -> go.Figure:
+    """A bar for each searched setting, the most important one on top, with intervals.
 
     Args:
-        importances: rows with `path`, `importance`, `low`, `high`.
+        importances: the most important first.
     """
-    if not importances:
-        return None
-    ordered = sorted(importances, key=lambda row: row["importance"])
+    ordered = importances[::-1]  # plotly draws from below
     made = figure(
         120 + 34 * len(ordered),
-        xaxis={"title": "share of importance", "rangemode": "tozero"},
+        xaxis={"title": "importance", "rangemode": "tozero"},
         yaxis={"type": "category"},
     )
-    made.add_bar(
-        x=[round(row["importance"], 4) for row in ordered],
-        y=[label(row["path"]) for row in ordered],
+    return made.add_bar(
+        x=[round(one.importance, 4) for one in ordered],
+        y=[label(one.path) for one in ordered],
         orientation="h",
         marker={"color": BLUE},
         error_x={
             "type": "data",
-            "array": [_distance(row["importance"], row["high"]) for row in ordered],
-            "arrayminus": [_distance(row["importance"], row["low"]) for row in ordered],
+            "array": [_distance(one.importance, one.high) for one in ordered],
+            "arrayminus": [_distance(one.importance, one.low) for one in ordered],
         },
-        hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+        customdata=[[one.n, "none" if one.effect is None else f"{one.effect:+.2f}"] for one in ordered],
+        hovertemplate="%{y}: %{x:.2f}<br>n = %{customdata[0]}, rank correlation %{customdata[1]}<extra></extra>",
     )
-    return made
 
 
 def _slice(rows: Sequence[TrialRow], path: str, objective: str, method: str, in_legend: bool) -> go.Scatter:

@@ -7,7 +7,9 @@ Names that come from the data go through `label`, for plotly reads markup in tex
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
@@ -109,14 +111,20 @@ def panels(
         top: room above the panels in pixels, for their titles and a legend.
     """
     made = _grid(titles, min(columns, len(titles)), panel_height, gap, top)
-    made.layout.meta = {"narrow": _positions(_grid(titles, min(narrow_columns, len(titles)), panel_height, gap, top))}
+    made.layout.meta = {"narrow": _positions(len(titles), min(narrow_columns, len(titles)), panel_height, gap, top)}
     return made
 
 
 def log_axis(values: Sequence[float]) -> dict[str, Any]:
-    """A logarithmic axis; over more than half a decade its ticks are 1, 2 and 5 times the powers of ten."""
-    ratio = max(values, default=1) / min(values, default=1)
-    return {"type": "log", **({"dtick": "D2"} if ratio > 5 else {})}
+    """A logarithmic axis for some positive values, with ticks at 1, 2 and 5 times the powers of ten.
+
+    Within half a decade, where these are too few, the ticks are plotly's; over four, they are the powers alone.
+    """
+    if not values or max(values) < 5 * min(values):
+        return {"type": "log"}
+    decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    ticks = [factor * 10.0**decade for decade in decades for factor in ((1, 2, 5) if len(decades) < 6 else (1,))]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:.10g}" for tick in ticks]}
 
 
 def panel_position(index: int, columns: int) -> dict[str, int]:
@@ -140,8 +148,10 @@ def _grid(titles: Sequence[str], columns: int, panel_height: int, gap: int, top:
     return made
 
 
-def _positions(grid: go.Figure) -> dict[str, Any]:
-    layout = grid.to_plotly_json()["layout"]
+@cache
+def _positions(count: int, columns: int, panel_height: int, gap: int, top: int) -> Mapping[str, Any]:
+    """Where the parts of a grid lie, by their paths in the layout."""
+    layout = _grid(["title"] * count, columns, panel_height, gap, top).to_plotly_json()["layout"]
     axes = [name for name in layout if name.startswith(("xaxis", "yaxis"))]
     places = {f"{name}.domain": list(layout[name]["domain"]) for name in axes}
     titles = {
