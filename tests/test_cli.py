@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "experiments" / "demo.yaml"
 COMMANDS = (
     *("plan", "run", "sweep", "resume", "stop", "status", "show", "revive", "finalize"),
-    *("validate", "ls", "rank", "extend", "export"),
+    *("validate", "ls", "rank", "explain", "importance", "extend", "export"),
 )
 SMALL = (
     *("--set", "stream.tasks=[star, last]", "stream.metrics={}", "stream.limits.train=32", "stream.limits.eval=8"),
@@ -241,3 +241,44 @@ def test_a_study_from_start_to_ranking(tmp_path: Path, capsys: pytest.CaptureFix
     assert [row["role"] for row in rows] == ["trial"] * 3 and all(row["op_seqft"] is not None for row in rows)
     values = [row["op_per_replayed_sample"] for row in rows]
     assert values == sorted(values, reverse=True)
+
+
+def test_explain_lists_the_columns_and_tells_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("normalised_gain ") and "(op - op_seqft)" in line for line in listed)
+    assert main(["explain", "op_per_replayed_sample"]) == 0
+    out = capsys.readouterr().out
+    assert "better   higher" in out and "beware   always favours the smallest memory" in out
+    assert main(["explain", "op_per_sample"]) == 2
+    assert "did you mean 'op_per_replayed_sample'?" in capsys.readouterr().err
+
+
+def test_rank_shows_who_meets_the_conditions(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["rank", str(finished_run), "--format", "json"]
+    assert main([*asked, "--where", "method.name=seekr", "--where", "replay_percent>=10"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+    assert main([*asked, "--where", "replay_percent<10"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert main([*asked, "--where", "replay_percnt<10"]) == 2
+    err = capsys.readouterr().err
+    assert "did you mean 'replay_percent'?" in err and len(err.splitlines()) == 1
+
+
+def test_rank_by_task_has_the_scores_behind_op(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", str(finished_run), "--tasks", "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    finals = [one["final"] for one in row["tasks"].values()]
+    assert list(row["tasks"]) == ["star", "last"] and sum(finals) / 2 == pytest.approx(row["op"])
+    assert main(["rank", str(finished_run), "--tasks", "--format", "csv"]) == 0
+    assert "star,star_change,last,last_change" in capsys.readouterr().out
+    assert main(["rank", str(finished_run), "--tasks"]) == 0
+    assert "star" in capsys.readouterr().out
+
+
+def test_importance_of_a_single_run_is_refused_in_one_line(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["importance", str(finished_run)]) == 2
+    err = capsys.readouterr().err
+    assert "importance needs 4 finished configurations" in err and len(err.splitlines()) == 1

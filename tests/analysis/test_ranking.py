@@ -1,34 +1,15 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from optuna._hypervolume import compute_hypervolume
 from synthetic import RecordFactory
 
-from seekr_tune.analysis.front import Outcome, hypervolume, pareto_front, samples_to_target
 from seekr_tune.analysis.ledger import trials_table
-from seekr_tune.analysis.measures import FORMULAS
-from seekr_tune.analysis.ranking import COMPARED, Ranking, rank, study_measures
+from seekr_tune.analysis.ranking import Ranking, rank, study_measures
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.errors import StudyError
-
-PUBLISHED = {  # docs/method.md section 5, TRACE order 1; replay percent -> 8 tasks of 5000 samples
-    "seqft": ("seqft", 47.63, 0),
-    "replay-1": ("replay", 48.47, 400),
-    "derpp-1": ("derpp", 49.22, 400),
-    "seekr-1": ("seekr", 54.99, 400),
-    "replay-10": ("replay", 55.67, 4000),
-    "derpp-10": ("derpp", 55.01, 4000),
-    "seekr-10": ("seekr", 58.27, 4000),
-    "joint": ("joint", 59.38, 0),
-}
 
 
 @pytest.fixture
@@ -52,31 +33,6 @@ def keys(ranking: Ranking) -> list[str]:
 
 def by_key(ranking: Ranking) -> dict[str, dict[str, Any]]:
     return {row["trial"]: row for row in (*ranking.rows, *ranking.bounds)}
-
-
-def test_the_published_table_is_ranked_as_computed_by_hand(trial: Callable[..., TrialRecord]) -> None:
-    records = [
-        trial(key, op, samples, method=method, role="bound" if method in {"seqft", "joint"} else "trial")
-        for key, (method, op, samples) in PUBLISHED.items()
-    ]
-    ranking = ranked(records)
-    assert keys(ranking) == ["seekr-1", "derpp-1", "replay-1", "seekr-10", "replay-10", "derpp-10"]
-    assert [row["trial"] for row in ranking.bounds] == ["joint", "seqft"]
-    rows = by_key(ranking)
-    assert rows["seekr-1"]["op_per_replayed_sample"] == pytest.approx(0.137475)
-    assert rows["seekr-10"]["op_per_replayed_sample"] == pytest.approx(0.0145675)
-    assert rows["seekr-1"]["normalised_gain"] == pytest.approx(7.36 / 11.75)
-    assert rows["seekr-10"]["normalised_gain"] == pytest.approx(10.64 / 11.75)
-    assert rows["replay-10"]["normalised_gain"] == pytest.approx(8.04 / 11.75)
-    assert rows["seekr-1"]["gain_per_replayed_sample"] == pytest.approx(0.0184)
-    assert rows["replay-1"]["gain_per_replayed_sample"] == pytest.approx(0.0021)
-    assert [key for key, row in rows.items() if row["pareto"]] == ["seekr-1", "seekr-10"]
-    assert all(row["beats_seqft"] for row in ranking.rows)
-
-    study = study_measures(ranking, (100, 10_000))
-    assert study.samples_to_target == {0.60: 400, 0.75: 4000, 0.90: 4000}
-    by_hand = (54.99 - 47.63) * math.log10(4000 / 400) + (58.27 - 47.63) * math.log10(10_000 / 4000)
-    assert study.hypervolume == pytest.approx(by_hand)
 
 
 def test_the_literal_quotient_crowns_the_smallest_memory_and_the_gain_does_not(
@@ -182,36 +138,6 @@ def test_joint_training_is_no_competitor_on_the_front(trial: Callable[..., Trial
     assert rows["joint"]["pareto"] is None and rows["seekr"]["pareto"] is True
 
 
-def test_the_front_keeps_equals_and_drops_what_is_dominated() -> None:
-    outcomes = [Outcome(50, 10), Outcome(50, 10), Outcome(50, 11), Outcome(49, 10), Outcome(60, 20), Outcome(10, 0)]
-    assert pareto_front(outcomes) == [True, True, False, False, True, True]
-
-
-def test_a_hypervolume_by_hand() -> None:
-    outcomes = [Outcome(50.0, 10), Outcome(70.0, 100), Outcome(60.0, 100), Outcome(99.0, 5000)]
-    assert hypervolume(outcomes, (1, 1000), 40.0) == pytest.approx(0 * 1 + 10 * 1 + 30 * 1)
-    assert hypervolume([Outcome(50.0, 0)], (10, 1000), 40.0) == pytest.approx(10 * 2)
-    assert hypervolume([Outcome(30.0, 10)], (1, 1000), 40.0) == 0
-    assert hypervolume([], (1, 1000), 40.0) == 0
-    with pytest.raises(StudyError, match=r"sample range \[0, 10\] must have 0 < lowest < highest"):
-        hypervolume(outcomes, (0, 10), 40.0)
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.tuples(st.floats(0, 100), st.integers(10, 10_000)), min_size=1, max_size=8))
-def test_the_hypervolume_agrees_with_optuna(points: list[tuple[float, int]]) -> None:
-    losses = np.array([[-op, math.log10(samples)] for op, samples in points])
-    ours = hypervolume([Outcome(op, samples) for op, samples in points], (10, 10_000), 20.0)
-    inside = losses[(losses < [-20.0, 4.0]).all(axis=1)]
-    expected = compute_hypervolume(inside, np.array([-20.0, 4.0])) if len(inside) else 0.0
-    assert ours == pytest.approx(expected, abs=1e-9)
-
-
-def test_samples_to_target_is_the_cheapest_that_reaches_it() -> None:
-    gains = [(0.5, 1), (0.8, 30), (0.76, 20), (0.95, 500)]
-    assert [samples_to_target(gains, share) for share in (0.5, 0.75, 0.9, 0.99)] == [1, 20, 500, None]
-
-
 def test_an_empty_study_has_no_numbers() -> None:
     ranking = rank(trials_table([]))
     assert ranking.rows == () and ranking.bounds == ()
@@ -219,9 +145,45 @@ def test_an_empty_study_has_no_numbers() -> None:
     assert study.hypervolume is None and set(study.samples_to_target.values()) == {None}
 
 
-def test_every_number_has_a_formula() -> None:
-    compared = set(COMPARED) - {"rank"}
-    numeric = {f.name for f in trials_table([]).schema if f.type in (pa.float64(), pa.int64())}
-    plain = {"tasks_done", "optuna_number", "num_layers", "num_heads"}
-    columns = {name for name in numeric if not name.startswith("config.")} - plain
-    assert columns | compared <= set(FORMULAS)
+def test_one_that_does_not_beat_no_replay_is_marked_wherever_it_ranks(trial: Callable[..., TrialRecord]) -> None:
+    bounds = [trial("s", 20.0, 0, method="seqft", role="bound")]
+    ranking = ranked([trial("worse", 19.0, 1), trial("equal", 20.0, 2), trial("better", 21.0, 90), *bounds])
+    assert [(row["trial"], row["beats_seqft"]) for row in ranking.rows] == [
+        ("worse", False),
+        ("equal", False),
+        ("better", True),
+    ]
+
+
+def test_conditions_say_who_is_compared(trial: Callable[..., TrialRecord], make_record: RecordFactory) -> None:
+    def config(name: str) -> dict[str, Any]:
+        return make_record.config(method={"name": name})
+
+    records = [
+        trial("r", 60.0, 10, method="replay", config=config("replay")),
+        trial("s1", 50.0, 10, config=config("seekr")),
+        trial("s2", 55.0, 40, config=config("seekr")),
+        trial("bound", 20.0, 0, method="seqft", role="bound"),
+    ]
+    every = rank(trials_table(records), "op")
+    assert [(row["trial"], row["rank"], row["pareto"]) for row in every.rows] == [
+        ("r", 1, True),
+        ("s2", 2, False),
+        ("s1", 3, False),
+    ]
+    ours = rank(trials_table(records), "op", ["method.name=seekr"])
+    assert [(row["trial"], row["rank"], row["pareto"]) for row in ours.rows] == [("s2", 1, True), ("s1", 2, True)]
+    assert [row["trial"] for row in ours.bounds] == ["bound"]
+    on_front = rank(trials_table(records), "op", ["pareto=true", "rank<=1"])
+    assert [row["trial"] for row in on_front.rows] == ["r"]
+    assert rank(trials_table(records), "op", ["method.name=seekr", "op>50"]).rows[0]["trial"] == "s2"
+
+
+def test_the_range_of_the_hypervolume_is_declared_or_that_of_the_study(trial: Callable[..., TrialRecord]) -> None:
+    bound = trial("s", 20.0, 0, method="seqft", role="bound")
+    ranking = ranked([trial("a", 30.0, 10), trial("b", 50.0, 1000), bound])
+    study = study_measures(ranking)
+    assert study.sample_range == (10, 1000) and study.hypervolume == pytest.approx(10 * 2)  # b only at its very end
+    assert study_measures(ranking, (10, 10_000)).hypervolume == pytest.approx(10 * 2 + 30 * 1)
+    alone = study_measures(ranked([trial("a", 30.0, 10), bound]))
+    assert (alone.sample_range, alone.hypervolume) == (None, None)
