@@ -1,4 +1,4 @@
-"""Tables as papers print them: one table, four forms (CSV, JSON, Markdown, LaTeX with booktabs).
+"""Tables as papers print them: one table, several forms (CSV, JSON, Markdown, LaTeX with booktabs, a terminal).
 
 CSV and JSON hold every number as it is, and of an estimate its mean and its standard error (`op`, `op_se`). Markdown
 and LaTeX round, and print `mean ± standard error`. Whatever a user may name (tasks, experiments) is escaped.
@@ -12,6 +12,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 from seekr_tune.analysis.final import Estimate
 
@@ -103,6 +107,22 @@ def as_markdown(tables: Sequence[PaperTable]) -> str:
 def as_latex(tables: Sequence[PaperTable]) -> str:
     """`table` environments that need the package booktabs."""
     return "\n".join([r"% \usepackage{booktabs}", *(line for table in tables for line in _latex(table)), ""])
+
+
+def terminal_table(table: PaperTable) -> Table:
+    """The table for a terminal, its notes below."""
+    shown = Table(
+        title=escape(table.caption),
+        caption="\n".join(map(escape, table.notes)),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in table.printed:
+        shown.add_column(escape(column.heading or ""), justify="left" if column.is_text else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(escape(_text(row.get(column.name), column.form)) for column in table.printed))
+    return shown
 
 
 def escape_latex(text: str) -> str:

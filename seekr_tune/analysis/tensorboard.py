@@ -16,6 +16,10 @@ Curves of tasks (x = tasks done; 0 is before any training):
                     and `shared`: those that were spared, because another run had done the same
     memory/peak_bytes, throughput/flops_utilisation     of the fullest worker; share of the devices' peak
 
+Pictures of tasks (x = tasks done), for methods that judge heads: `heads/sensitivity`, `heads/forgettability`,
+`heads/importance`, `heads/selected` (`head_images`). The Custom Scalars tab has the losses, the scores of all tasks,
+OP and BWT as charts of their own.
+
 `op` and `bwt` have no point where the scores they need were not evaluated.
 """
 
@@ -31,8 +35,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from seekr_tune.analysis.flat import Kind, flat_config, known_kinds
+from seekr_tune.analysis.head_images import head_images
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
+from seekr_tune.config.readers import is_read
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
 HPARAM_SECTIONS = ("seed", "model", "recipe", "method", "training")
@@ -49,6 +55,19 @@ HPARAM_METRICS = (
     "wall_seconds",
 )
 """Ledger columns that the HParams tab shows, as `hparam/<column>`."""
+
+CHARTS = {
+    "Losses": {
+        "new and replay steps": ["Multiline", ["loss/(new|replay)$"]],
+        "terms of replay steps": ["Multiline", ["replay/.*"]],
+    },
+    "Scores": {
+        "each task, in percent": ["Multiline", ["score/.*"]],
+        "OP of the tasks learned so far": ["Multiline", ["op$"]],
+        "BWT of the tasks learned so far": ["Multiline", ["bwt$"]],
+    },
+}
+"""Charts of the Custom Scalars tab by group; their curves are regular expressions of tags, equal for all runs."""
 
 _SAMPLE_OF_KIND: dict[Kind, float | bool | str] = {"number": 0.0, "flag": False, "text": ""}
 
@@ -69,6 +88,8 @@ class TrialWriter:
         # Steps count from 1, so a finished task's point (x = tasks done <= steps done) is never purged with the steps.
         purge_step = steps_done + 1 if steps_done else 0
         self._writer = SummaryWriter(str(directory), purge_step=purge_step)
+        if not steps_done:
+            self._writer.add_custom_scalars(CHARTS)
 
     def __enter__(self) -> Self:
         return self
@@ -103,6 +124,8 @@ class TrialWriter:
             self._scalar("bwt", backward_transfer(scores[:done, :done]), done)
         if record.timing:
             self._log_timing(record.timing[-1], done)
+        for quantity, picture in head_images(record.heads, done - 1):
+            self._writer.add_image(f"heads/{quantity}", picture, done, dataformats="HW")
         self._writer.flush()
 
     def close(self, record: TrialRecord | None = None) -> None:
@@ -146,13 +169,13 @@ class TrialWriter:
 
 
 def hparam_values(record: TrialRecord) -> dict[str, float | bool | str]:
-    """A trial's settings for the HParams tab, by config path; settings that are off (null) are left out."""
+    """A trial's settings for the HParams tab, by config path, without those that are off (null) or not read."""
     flat = {"status": record.status, **flat_config(record.config)}
     return {path: value for path, value in flat.items() if value is not None and _is_shown(path, record)}
 
 
 def _is_shown(path: str, record: TrialRecord) -> bool:
-    return path == "status" or path in record.params or _is_main(path)
+    return path == "status" or (is_read(path, record.method) and (path in record.params or _is_main(path)))
 
 
 def _is_main(path: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from seekr_tune.cli import export, report, results, runs, studies
+from seekr_tune.cli import compare, export, report, results, runs, studies
 from seekr_tune.cli.app import app
 from seekr_tune.cli.experiments import default_run_directory, default_study_directory
 from seekr_tune.cli.output import say
@@ -22,6 +22,7 @@ from seekr_tune.errors import Stopped, UserError
 
 __all__ = [
     "app",
+    "compare",
     "default_run_directory",
     "default_study_directory",
     "export",

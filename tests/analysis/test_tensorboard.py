@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+import io
+import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+from PIL import Image
 from synthetic import FULL, NAN, TASKS, RecordFactory
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
 from tensorboard.plugins.hparams import backend_context, list_session_groups
 from tensorboard.plugins.hparams.api_pb2 import ListSessionGroupsRequest, Status
 
+from seekr_tune.analysis.head_images import head_images
 from seekr_tune.analysis.record import TrialRecord
-from seekr_tune.analysis.tensorboard import HPARAM_METRICS, TrialWriter, hparam_values
+from seekr_tune.analysis.tensorboard import CHARTS, HPARAM_METRICS, TrialWriter, hparam_values
 
 
 def curves(directory: Path) -> dict[str, list[tuple[int, float]]]:
@@ -180,3 +187,93 @@ def test_joint_training_is_one_stage_with_the_scores_before_and_after(
         writer.log_task(make_record(method="joint", matrix=matrix, replay=()))
     read = curves(tmp_path)
     assert read["score/flags"] == [(0, 10.0), (3, 60.0)] and read["op"] == [(3, 70.0)] and "bwt" not in read
+
+
+def test_a_bound_shows_no_setting_that_it_does_not_read(make_record: RecordFactory) -> None:
+    searched = {"method.attention_weight": 5.0, "recipe.learning_rate": 0.5}
+    shown = {name: hparam_values(make_record(method=name, params=searched)) for name in ("seqft", "derpp", "seekr")}
+    assert not {"method.replay_percent", "method.attention_weight", "recipe.replay_batch_size"} & shown["seqft"].keys()
+    assert {"recipe.learning_rate", "seed", "method.name"} <= shown["seqft"].keys()
+    assert shown["derpp"].keys() - shown["seqft"].keys() == {
+        *("method.replay_percent", "method.logit_weight", "recipe.replay_batch_size")
+    }
+    assert {"method.attention_weight", "method.head_budget"} <= shown["seekr"].keys() - shown["derpp"].keys()
+
+
+def images(directory: Path) -> dict[str, list[tuple[int, Any]]]:
+    """Every series of pictures, as (x, grey levels)."""
+    events = EventAccumulator(str(directory), size_guidance={"images": 0})
+    events.Reload()
+    return {
+        tag: [
+            (e.step, np.asarray(Image.open(io.BytesIO(e.encoded_image_string)).convert("L")))
+            for e in events.Images(tag)
+        ]
+        for tag in events.Tags()["images"]
+    }
+
+
+def test_the_heads_after_each_task_are_pictures(make_record: RecordFactory, tmp_path: Path) -> None:
+    heads = make_record.heads()
+    with TrialWriter(tmp_path) as writer:
+        for done in (1, 2, 3):
+            writer.log_task(make_record(tasks_done=done, heads=[row for row in heads if row.task_index < done]))
+    read = images(tmp_path)
+    assert read.keys() == {f"heads/{name}" for name in ("sensitivity", "forgettability", "importance", "selected")}
+    for index in range(3):
+        for quantity, expected in head_images(heads, index):
+            step, picture = read[f"heads/{quantity}"][index]
+            assert step == index + 1 and np.array_equal(picture, expected)
+
+
+def test_methods_that_judge_no_heads_have_no_pictures(make_record: RecordFactory, tmp_path: Path) -> None:
+    with TrialWriter(tmp_path) as writer:
+        writer.log_task(make_record(method="replay", tasks_done=1))
+    assert not images(tmp_path)
+
+
+def test_the_maps_of_a_large_model_are_small_files(make_record: RecordFactory, tmp_path: Path) -> None:
+    """32 layers of 32 heads, with values that do not repeat: the four maps of a task take less than 40 kB."""
+    noise = np.random.default_rng(0).random(32 * 32)
+    heads = [
+        row.model_copy(update={"importance": float(value), "sensitivity": float(value), "forgettability": float(value)})
+        for row, value in zip(make_record.heads(32, 32)[: 32 * 32], noise, strict=True)
+    ]
+    with TrialWriter(tmp_path) as writer:
+        writer.log_task(make_record(tasks_done=1, heads=heads))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 40_000
+
+
+def layout(root: Path) -> dict[str, dict[str, list[str]]]:
+    """The charts that TensorBoard's own plugin makes of the layouts of all runs."""
+    runs = EventMultiplexer().AddRunsFromDirectory(str(root))
+    runs.Reload()
+    plugin = CustomScalarsPlugin(TBContext(data_provider=MultiplexerDataProvider(runs, str(root)), logdir=str(root)))
+    found = json.loads(plugin.layout_impl(RequestContext(), ""))
+    return {
+        group["title"]: {chart["title"]: chart["multiline"]["tag"] for chart in group["chart"]}
+        for group in found["category"]
+    }
+
+
+def test_two_runs_share_the_charts_and_every_chart_has_a_curve(make_record: RecordFactory, tmp_path: Path) -> None:
+    for trial in ("0000", "0001"):
+        with TrialWriter(tmp_path / trial) as writer:
+            for row in make_record.steps(0, 2) + make_record.steps(1, 2):
+                writer.log_step(row)
+            for done in (1, 2, 3):
+                writer.log_task(so_far(make_record, done))
+    with TrialWriter(tmp_path / "0000", steps_done=4) as resumed:
+        resumed.log_step(make_record.steps(2, 1)[0])
+    charts = layout(tmp_path)
+    assert {group: list(own) for group, own in charts.items()} == {group: list(own) for group, own in CHARTS.items()}
+    tags = set(curves(tmp_path / "0000"))
+    drawn = {
+        title: {tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)}
+        for own in charts.values()
+        for title, patterns in own.items()
+    }
+    assert drawn["new and replay steps"] == {"loss/new", "loss/replay"}
+    assert drawn["each task, in percent"] == {f"score/{task}" for task in TASKS}
+    assert drawn["OP of the tasks learned so far"] == {"op"} and drawn["BWT of the tasks learned so far"] == {"bwt"}
+    assert len(drawn["terms of replay steps"]) == 3

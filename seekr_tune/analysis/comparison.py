@@ -1,0 +1,182 @@
+"""Studies beside each other: what differs in their settings, what each found, and by how much their scores differ.
+
+Scores are compared run by run, where both studies have the same order, seed, memory draw and split; what differs
+between the studies is then what is being compared. Studies with other tasks, other data or another split are shown
+beside each other, but their scores are not subtracted, and a note says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from seekr_tune.analysis.configurations import TrialRow, add_gains, is_point
+from seekr_tune.analysis.glossary import more_is_better
+from seekr_tune.analysis.ledger import read_trials
+from seekr_tune.analysis.ranking import Ranking, rank
+from seekr_tune.analysis.uncertainty import Difference, paired_difference, study_differences, values_by_setting
+from seekr_tune.errors import StudyError
+from seekr_tune.experiment import flatten, load_experiment, read_yaml_mapping
+
+_DATA = ("stream.source", "stream.root", "stream.limits", "stream.columns", "stream.metrics")
+"""Settings that say what the tasks consist of and how answers are scored."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One study, or one single run.
+
+    Attributes:
+        name: short, and unlike those of the others.
+        directory: where it lies.
+        settings: of its experiment by config path, and of its search space by `space.<path>`.
+        runs: of the `trials` table, with their gains.
+        ranking: its configurations.
+    """
+
+    name: str
+    directory: Path
+    settings: Mapping[str, Any]
+    runs: tuple[TrialRow, ...]
+    ranking: Ranking
+
+    @property
+    def best(self) -> TrialRow | None:
+        """The configuration of rank 1; None where none is finished."""
+        return next((row for row in self.ranking.rows if row["rank"] == 1), None)
+
+    def bound(self, method: str) -> float | None:
+        """Mean OP of a reference over its finished runs."""
+        ops = [row["op"] for row in self.ranking.bounds if row["method"] == method and is_point(row)]
+        return fmean(ops) if ops else None
+
+    def runs_of(self, configuration: str) -> list[TrialRow]:
+        """The runs of one configuration."""
+        return [run for run in self.runs if (run["configuration"] or run["trial"]) == configuration]
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """A configuration of the first study against one of another.
+
+    Attributes:
+        what: why these two: `best`, or the method of the same settings in both.
+        study: name of the other study.
+        first, second: their keys.
+        difference: first minus second, run by run.
+    """
+
+    what: str
+    study: str
+    first: str
+    second: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Studies beside each other, in the order in which they were named.
+
+    Attributes:
+        by: column that chose the best configurations, and whose values are subtracted.
+        sides: the studies.
+        differing: settings that are not the same in all, by path; one value for each study, None where it has none.
+        pairs: of the first study and each of the others.
+        notes: what has to be known before anything is concluded.
+    """
+
+    by: str
+    sides: tuple[Side, ...]
+    differing: Mapping[str, tuple[Any, ...]]
+    pairs: tuple[PairedScores, ...]
+    notes: tuple[str, ...]
+
+
+def read_side(name: str, directory: Path, experiment: Path, space: Path | None, by: str) -> Side:
+    """What is compared of a study or a run.
+
+    Args:
+        name: what it is called.
+        directory: holds `ledger/`.
+        experiment: its resolved experiment.
+        space: its search space; None for a single run.
+        by: column that ranks.
+
+    Raises:
+        StudyError: there is no ledger, or `by` is not a number of a run.
+    """
+    trials = read_trials(directory)
+    ranking = rank(trials, by)
+    runs: list[TrialRow] = trials.to_pylist()
+    add_gains(runs)
+    if runs and by not in runs[0]:
+        raise StudyError(f"{by} is a number of several runs, so runs cannot be compared by it; give op, for example")
+    searched = {} if space is None else _flat("space", read_yaml_mapping(space))
+    return Side(name, directory, {**flatten(load_experiment(experiment)), **searched}, tuple(runs), ranking)
+
+
+def compare(sides: Sequence[Side]) -> Comparison:
+    """Put studies beside each other; the first one is the one that the others are compared with."""
+    first, by = sides[0], sides[0].ranking.by
+    pairs, notes = [], list(_notes(sides))
+    for other in sides[1:]:
+        reasons = incomparable(first, other)
+        notes += [f"scores of {first.name} and {other.name} are not compared: {reason}" for reason in reasons]
+        if not reasons:
+            found = list(_pairs(first, other, by))
+            pairs += found
+            if not any(pair.difference.n for pair in found):
+                notes.append(f"{first.name} and {other.name} have no order, seed and memory draw in common")
+    if any(pair.what == "best" and pair.difference.n for pair in pairs):
+        notes.append("the best of many trials looks better than it is: `best` compares two such choices")
+    return Comparison(by, tuple(sides), _differing(sides), tuple(pairs), tuple(notes))
+
+
+def incomparable(one: Side, other: Side) -> list[str]:
+    """Why scores of two studies cannot be subtracted; empty where they can."""
+    reasons = []
+    if set(one.settings["stream.tasks"]) != set(other.settings["stream.tasks"]):
+        reasons.append("they learn other tasks")
+    different = [key for key in _differing([one, other]) if key.startswith(_DATA)]
+    if different:
+        reasons.append(f"their data differ ({', '.join(different)})")
+    splits = [{run["split"] for run in side.runs if is_point(run)} for side in (one, other)]
+    if all(splits) and not splits[0] & splits[1]:
+        shown = " and ".join("/".join(sorted(split)) for split in splits)
+        reasons.append(f"they were scored on other splits ({shown})")
+    return reasons
+
+
+def _notes(sides: Sequence[Side]) -> Iterator[str]:
+    for side in sides:
+        if side.best is None:
+            yield f"{side.name} has no finished configuration yet"
+    versions = {side.name: sorted({run["code_version"] for run in side.runs}) for side in sides}
+    if len({tuple(own) for own in versions.values()}) > 1:
+        yield "code versions differ: " + "; ".join(f"{name} {', '.join(own)}" for name, own in versions.items())
+
+
+def _pairs(first: Side, other: Side, by: str) -> Iterator[PairedScores]:
+    better = more_is_better(by)
+    if first.best is not None and other.best is not None:
+        keys = first.best["trial"], other.best["trial"]
+        values = [values_by_setting(side.runs_of(key), by) for side, key in zip((first, other), keys, strict=True)]
+        yield PairedScores("best", other.name, *keys, paired_difference(values[0], values[1], better))
+    for pair in study_differences(first.runs, other.runs, by, better):
+        yield PairedScores(f"same {pair.method}", other.name, pair.first, pair.second, pair.difference)
+
+
+def _differing(sides: Sequence[Side]) -> dict[str, tuple[Any, ...]]:
+    paths = dict.fromkeys(path for side in sides for path in side.settings)
+    values = {path: tuple(side.settings.get(path) for side in sides) for path in paths}
+    return {path: own for path, own in values.items() if len({json.dumps(value) for value in own}) > 1}
+
+
+def _flat(path: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    return {key: leaf for name, inner in value.items() for key, leaf in _flat(f"{path}.{name}", inner).items()}

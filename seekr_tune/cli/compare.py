@@ -1,0 +1,60 @@
+"""The command that puts studies beside each other: `compare`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seekr_tune.cli.app import app
+from seekr_tune.cli.output import print_table, say
+from seekr_tune.errors import StudyError
+
+
+class ComparisonFormat(StrEnum):
+    """Output of a comparison."""
+
+    table = "table"
+    json = "json"
+    markdown = "markdown"
+
+
+@app.command()
+def compare(
+    directories: Annotated[list[Path], typer.Argument(help="Directories of studies or runs.", show_default=False)],
+    by: Annotated[str, typer.Option(help="Column that chooses the best ones, and is compared.")] = "op",
+    format: Annotated[ComparisonFormat, typer.Option(help="Output.")] = ComparisonFormat.table,
+) -> None:
+    """Put studies beside each other, the first one against the others.
+
+    Settings that differ, the best configurations, and differences of scores where orders, seeds and memory draws agree.
+    """
+    if len(directories) < 2:
+        raise StudyError("compare needs two directories or more; `seekr-tune ls` lists those at hand")
+    from seekr_tune.analysis.comparison import compare as compared
+    from seekr_tune.analysis.comparison import read_side
+    from seekr_tune.analysis.comparison_tables import comparison_json, comparison_tables
+    from seekr_tune.analysis.paper_tables import as_markdown, terminal_table
+    from seekr_tune.study.directory.layout import experiment_path, is_study, space_path
+    from seekr_tune.study.life.board import named, tensorboard_command
+
+    studies = named(directories)
+    sides = [
+        read_side(name, path, experiment_path(path), space_path(path), by)
+        if is_study(path)
+        else read_side(name, path, path / "config.yaml", None, by)
+        for name, path in studies.items()
+    ]
+    found = compared(sides)
+    if format is ComparisonFormat.json:
+        typer.echo(comparison_json(found))
+    elif format is ComparisonFormat.markdown:
+        typer.echo(as_markdown(comparison_tables(found)))
+    else:
+        for table in comparison_tables(found):
+            print_table(terminal_table(table))
+    for note in found.notes:
+        say(f"note: {note}")
+    say(f"curves: {tensorboard_command(studies)}")

@@ -1,0 +1,75 @@
+"""TensorBoard over studies: short names of runs, `study/trial-0003`, whatever lies where.
+
+TensorBoard calls a run as its directory, so it is shown a directory of links: one for each run's events. Runs that
+begin later get theirs while it is open.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from seekr_tune.errors import StudyError
+from seekr_tune.study.directory.layout import is_run, is_study, trials_path
+
+_SEPARATORS = ",:/"
+"""What TensorBoard, or a path, would not take as part of a name."""
+
+
+def named(directories: Sequence[Path]) -> dict[str, Path]:
+    """Studies and single runs by a short name each: the directory's, numbered where several have the same.
+
+    Raises:
+        StudyError: a directory holds neither, or is named twice.
+    """
+    found: dict[str, Path] = {}
+    for directory in directories:
+        whole = directory.absolute()
+        if not (is_study(whole) or is_run(whole)):
+            raise StudyError(f"{directory}: holds no study and no run; name what `seekr-tune sweep` or `run` printed")
+        if whole.resolve() in {path.resolve() for path in found.values()}:
+            raise StudyError(f"{directory}: is named twice; give other directories")
+        plain = whole.name.translate(str.maketrans(_SEPARATORS, "_" * len(_SEPARATORS)))
+        name, number = plain, 1
+        while name in found:
+            number += 1
+            name = f"{plain}-{number}"
+        found[name] = whole
+    return found
+
+
+def event_directories(studies: Mapping[str, Path]) -> dict[str, Path]:
+    """By the name that TensorBoard shall show: the events of each run, final runs too, as far as there are any."""
+    return {
+        name: path for study, directory in studies.items() for name, path in _events(study, directory) if path.is_dir()
+    }
+
+
+def link(events: Mapping[str, Path], board: Path) -> None:
+    """Let `board` hold a link to the events of each run; what is there stays."""
+    for name, path in events.items():
+        place = board / name
+        if not place.is_symlink():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(path, target_is_directory=True)
+
+
+def tensorboard_command(studies: Mapping[str, Path]) -> str:
+    """A command that opens these studies in TensorBoard: its own, or ours where a path has a comma, which its lacks."""
+    places = {name: trials_path(path) if is_study(path) else path / "events" for name, path in studies.items()}
+    if any("," in str(path) for path in places.values()):
+        return shlex.join(["seekr-tune", "tensorboard", *map(str, studies.values())])
+    spec = ",".join(f"{name}:{path}" for name, path in places.items())
+    return shlex.join(["tensorboard", "--logdir_spec", spec])
+
+
+def _events(study: str, directory: Path) -> Iterator[tuple[str, Path]]:
+    if not is_study(directory):
+        yield study, directory / "events"
+        return
+    for run in sorted(trials_path(directory).glob("*")):
+        yield f"{study}/{run.name}", run / "events"
+    for folder in sorted(directory.glob("final*")):
+        for run in sorted(trials_path(folder).glob("*")):
+            yield f"{study}/{folder.name}/{run.name}", run / "events"
