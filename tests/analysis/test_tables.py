@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 from synthetic import RecordFactory
 
+from seekr_tune.analysis.hyperparameters import Importance
+from seekr_tune.analysis.importance_tables import importance_csv, importance_json, terminal_importance_table
 from seekr_tune.analysis.ledger import trials_table
-from seekr_tune.analysis.ranking import Ranking, rank
-from seekr_tune.analysis.tables import terminal_table, to_csv, to_json
+from seekr_tune.analysis.ranking import Ranking, rank, study_measures
+from seekr_tune.analysis.tables import study_lines, terminal_table, to_csv, to_json
 
 PROMISED = (
     "trial status method op bwt distinct_replayed_samples replay_presentations op_per_replayed_sample wall_seconds "
@@ -104,3 +106,37 @@ def test_an_empty_study_has_an_empty_table() -> None:
 def test_each_searched_setting_has_a_column_of_its_own(ranking: Ranking) -> None:
     line = next(line for line in rendered(terminal_table(ranking), 160).splitlines() if "0000-published" in line)
     assert line.split()[-7:] == ["3", "0.125", "1235", "forgettability", "16", *line.split()[-2:]]
+
+
+def test_marks_tell_the_front_and_who_does_not_beat_no_replay(make_record: RecordFactory) -> None:
+    def trial(key: str, op: float, samples: int) -> Any:
+        return make_record(key, matrix=make_record.matrix(op), replay=make_record.replay((samples, 0, 0)))
+
+    bound = make_record("bound-seqft", role="bound", method="seqft", replay=(), matrix=make_record.matrix(50.0))
+    records = [trial("idle", 49.0, 1), trial("few", 60.0, 10), trial("bend", 79.0, 100), trial("many", 80.0, 1000)]
+    ranked_rows = rank(trials_table([*records, bound]), "op")
+    lines = rendered(terminal_table(ranked_rows), 120).splitlines()
+    marks = {key: next(line for line in lines if f" {key} " in line) for key in ("idle", "few", "bend", "many")}
+    assert "*!" in marks["idle"] and "!" not in marks["few"] and "*" in marks["many"]
+    (knee,) = [row["trial"] for row in ranked_rows.rows if row["knee"]]
+    assert "*K" in marks[knee] and "! op is not above that of no replay" in "\n".join(lines)
+
+
+def test_the_numbers_of_the_study_stand_below_where_there_are_bounds(ranking: Ranking) -> None:
+    declared = study_lines(study_measures(ranking, (1, 1000)), True)
+    assert declared[0].startswith("hypervolume ") and "over 1 to 1000 samples (study.sample_range)" in declared[0]
+    seen = study_lines(study_measures(ranking), False)
+    assert "declare study.sample_range to compare" in seen[0]
+    assert study_lines(study_measures(rank(trials_table([]))), False) == []
+
+
+def test_importances_for_people_and_programs() -> None:
+    found = [
+        Importance("method.replay_percent", 0.75, 0.5, 1.0, 10, -0.5),
+        Importance("method.name", 0.25, 0, 0.5, 9, None),
+    ]
+    text = rendered(terminal_importance_table(found, "op", "mdi"), 120)
+    assert "0.50 to 1.00" in text and "-0.50" in text and "90%" in text
+    assert json.loads(importance_json(found))[1]["effect"] is None
+    (first, second) = csv.DictReader(io.StringIO(importance_csv(found)))
+    assert (first["path"], first["importance"], second["effect"]) == ("method.replay_percent", "0.75", "")
