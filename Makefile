@@ -9,6 +9,8 @@ SET ?=
 BY ?= op_per_replayed_sample
 FORMAT ?= table
 PORT ?= 6006
+DIRS ?= $(OUT)
+TO ?= models/$(notdir $(OUT))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +18,7 @@ READY := $(VENV)/.ready
 SETS := $(foreach assignment,$(SET),--set '$(assignment)')
 TOTAL := $(if $(TRIALS),--trials $(TRIALS))
 
-.PHONY: help setup sweep resume rank status tensorboard run test test-slow test-cluster test-golden lint base-model docs bench clean
+.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-golden lint base-model docs bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
@@ -44,21 +46,37 @@ rank: $(READY)  ## rank the trials in OUT (BY=column FORMAT=table|json|csv)
 status: $(READY)  ## how far the study in OUT is
 	@$(BIN)/seekr-tune status $(OUT)
 
-tensorboard: $(READY)  ## open the curves and the HPARAMS tab of OUT on PORT
+tensorboard: $(READY)  ## open curves, charts, heads and settings of OUT on PORT
 	@test -d $(OUT) || { echo "error: $(OUT): no such directory; run 'make sweep' first, or name one with OUT=" >&2; exit 2; }
-	@$(BIN)/tensorboard --logdir $(OUT) --port $(PORT)
+	@$(BIN)/seekr-tune tensorboard $(OUT) --port $(PORT)
+
+compare: $(READY)  ## put the studies in DIRS="a b" beside each other, then open their curves on PORT
+	@$(BIN)/seekr-tune compare $(DIRS)
+	@$(BIN)/seekr-tune tensorboard $(DIRS) --port $(PORT)
+
+dashboard: $(READY)  ## show the study in OUT in optuna-dashboard on port 8080
+	@$(BIN)/seekr-tune dashboard $(OUT)
+
+export: $(READY)  ## write the best model of the study in OUT to TO
+	@$(BIN)/seekr-tune export $(OUT) --best --to $(TO)
 
 run: $(READY)  ## learn the stream of EXPERIMENT once, with the settings in its file
 	@$(BIN)/seekr-tune run $(EXPERIMENT) $(SETS)
 
 test: $(READY)  ## every test but the slow ones and those that kill nodes
-	@$(BIN)/python -m pytest -m "not slow and not cluster"
+	@$(BIN)/python -m pytest -m "not slow and not cluster and not browser"
 
 test-slow: $(READY)  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
 test-cluster: $(READY)  ## kill workers, controllers and nodes of a Ray cluster on this machine
 	@$(BIN)/python -m pytest -m cluster
+
+test-browser: $(READY)  ## open the report in Chromium (SEEKR_SCREENSHOT_DIR=directory keeps what it looks like)
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } 2>/dev/null || \
+	  { echo "error: chromium is missing and apt-get cannot install it; install it and try again" >&2; exit 2; }
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install -qq 'playwright==1.64.1'
+	@$(BIN)/python -m pytest -m browser
 
 test-golden: $(READY)  ## the golden vectors only (SEEKR_GOLDEN_DIR=directory takes them from there)
 	@$(BIN)/python -m pytest tests/golden

@@ -78,6 +78,8 @@ def _totals(runs: Sequence[TrialRow], timing: Any) -> Mapping[str, str]:
     """What the whole study took."""
     spent = sum(row["wall_seconds"] for row in runs)
     spared = sum(row["shared_seconds"] for row in runs)
+    memory = max((row["memory_bytes"] for row in runs), default=0)
+    peak = max((row["peak_memory_bytes"] or 0 for row in runs), default=0)
     tokens = sum(timing.column("tokens").to_pylist())
     return {
         "time of all runs": duration(spent),
@@ -85,8 +87,8 @@ def _totals(runs: Sequence[TrialRow], timing: Any) -> Mapping[str, str]:
         f"({share(spared / (spent + spared or 1.0))} of what it would have taken)",
         "tokens trained, new and replayed": count(tokens),
         "replayed tokens among them": count(sum(row["replay_tokens"] for row in runs)),
-        "largest replay memory of a run": f"{count(max(row['memory_bytes'] for row in runs))} bytes",
-        "largest peak memory of a worker": f"{count(max(row['peak_memory_bytes'] or 0 for row in runs))} bytes",
+        "largest replay memory of a run": f"{count(memory)} bytes",
+        "largest peak memory of a worker": f"{count(peak)} bytes",
     }
 
 

@@ -89,15 +89,23 @@ def head_panels(tables: RunTables, runs: Sequence[ShownRun]) -> tuple[Panel, ...
 def _head_panel(tables: RunTables, run: ShownRun) -> Panel:
     maps = head_maps(tables.heads, run.key)
     chosen = head_map_figure(maps.selected, maps.tasks, "selected")
-    shown = [plot(f"selected-{run.key}", "Selected heads", "Heads that are distilled for a task's samples.", chosen)]
+    shown = [
+        plot(
+            f"selected-{run.key}",
+            "Selected heads",
+            "Heads that are distilled for a task's samples. Rows: layers; columns: heads.",
+            chosen,
+        )
+    ]
     if len(maps.tasks) > 1:
         overlap = overlap_figure(selection_overlap(maps.selected), maps.tasks)
         caption = "Heads selected for both tasks / heads selected for either; 1: the same heads."
         shown.append(plot(f"overlap-{run.key}", "Overlap of the selections", caption, overlap))
         running, own = (importance_drift(values) for values in (maps.importance, task_importance(maps.importance)))
         caption = "Spearman's correlation of the heads' importance; 1: the same order. The running sum changes less."
-        drift = drift_figure(running, own, maps.tasks)
-        shown.append(plot(f"drift-{run.key}", "Drift of the importance", caption, drift))
+        if not np.isnan(running).all():  # nor has `own` a value then
+            drift = drift_figure(running, own, maps.tasks)
+            shown.append(plot(f"drift-{run.key}", "Drift of the importance", caption, drift))
     measured = {"importance": maps.importance, "sensitivity": maps.sensitivity, "forgettability": maps.forgettability}
     folded = [
         plot(f"{name}-{run.key}", name.capitalize(), _HEAD_CAPTIONS[name], head_map_figure(values, maps.tasks, name))

@@ -145,7 +145,7 @@ def _caveats(ranking: Ranking, protocol: str) -> Iterator[str]:
         yield _overlaps(best, ranked, ranking.by)
     below = sum(row["beats_seqft"] is False for row in ranking.rows if is_point(row))
     if below:
-        yield f"{plural(below, 'configuration')} did not do better than no replay; the table marks them."
+        yield f"{plural(below, 'configuration')} did not do better than no replay, as the table says."
     without = sum(is_point(row) and row["distinct_replayed_samples"] == 0 for row in ranking.rows)
     if without:
         yield f"{plural(without, 'configuration')} replayed nothing and cannot be drawn over a logarithm of samples."

@@ -118,12 +118,12 @@ def panels(
 def log_axis(values: Sequence[float]) -> dict[str, Any]:
     """A logarithmic axis for some positive values, with ticks at 1, 2 and 5 times the powers of ten.
 
-    Within half a decade, where these are too few, the ticks are plotly's; over four, they are the powers alone.
+    Within half a decade, where these are too few, the ticks are plotly's; over two decades, they are the powers alone.
     """
     if not values or max(values) < 5 * min(values):
         return {"type": "log"}
     decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-    ticks = [factor * 10.0**decade for decade in decades for factor in ((1, 2, 5) if len(decades) < 6 else (1,))]
+    ticks = [factor * 10.0**decade for decade in decades for factor in ((1, 2, 5) if len(decades) < 4 else (1,))]
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:.10g}" for tick in ticks]}
 
 
