@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "experiments" / "demo.yaml"
 COMMANDS = (
     *("plan", "run", "sweep", "resume", "stop", "status", "show", "revive", "finalize"),
-    *("validate", "ls", "rank", "explain", "importance", "extend", "export"),
+    *("validate", "ls", "rank", "explain", "importance", "extend", "export", "compare", "dashboard", "tensorboard"),
 )
 SMALL = (
     *("--set", "stream.tasks=[star, last]", "stream.metrics={}", "stream.limits.train=32", "stream.limits.eval=8"),

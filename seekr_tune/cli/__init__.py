@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from seekr_tune.cli import compare, export, report, results, runs, studies
+from seekr_tune.cli import compare, dashboard, export, report, results, runs, studies
 from seekr_tune.cli.app import app
 from seekr_tune.cli.experiments import default_run_directory, default_study_directory
 from seekr_tune.cli.output import say
@@ -23,6 +23,7 @@ from seekr_tune.errors import Stopped, UserError
 __all__ = [
     "app",
     "compare",
+    "dashboard",
     "default_run_directory",
     "default_study_directory",
     "export",

@@ -7,11 +7,17 @@ begin later get theirs while it is open.
 from __future__ import annotations
 
 import shlex
+import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from seekr_tune.errors import StudyError
 from seekr_tune.study.directory.layout import is_run, is_study, trials_path
+
+_LINK_SECONDS = 10.0
 
 _SEPARATORS = ",:/"
 """What TensorBoard, or a path, would not take as part of a name."""
@@ -53,6 +59,56 @@ def link(events: Mapping[str, Path], board: Path) -> None:
         if not place.is_symlink():
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(path, target_is_directory=True)
+
+
+@dataclass(frozen=True)
+class Board:
+    """TensorBoard that is open.
+
+    Attributes:
+        url: where.
+        studies: what it shows, by name.
+        directory: of its links.
+    """
+
+    url: str
+    studies: Mapping[str, Path]
+    directory: Path
+
+    def keep_up(self) -> None:
+        """Link runs that begin, until somebody interrupts."""
+        while True:
+            time.sleep(_LINK_SECONDS)
+            link(event_directories(self.studies), self.directory)
+
+
+@contextmanager
+def open_board(studies: Mapping[str, Path], host: str, port: int) -> Iterator[Board]:
+    """TensorBoard over studies; it serves in threads of this process.
+
+    Args:
+        studies: by name, as `named` gives them.
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+
+    Raises:
+        StudyError: no run has begun yet, or the port is taken.
+    """
+    from tensorboard import default, program
+
+    events = event_directories(studies)
+    if not events:
+        raise StudyError(f"{', '.join(map(str, studies.values()))}: no run has begun yet; try again in a while")
+    with tempfile.TemporaryDirectory(prefix="seekr-tune-board-") as made:
+        link(events, Path(made))
+        board = program.TensorBoard(default.get_plugins())
+        # The fast loader is another process, which outlives a kill of this one.
+        board.configure(argv=["", "--logdir", made, "--host", host, "--port", str(port), "--load_fast", "false"])
+        try:
+            url = board.launch()
+        except program.TensorBoardServerException as error:
+            raise StudyError(f"{host}:{port}: {error.msg.splitlines()[0]}; give another --port") from None
+        yield Board(url, studies, Path(made))
 
 
 def tensorboard_command(studies: Mapping[str, Path]) -> str:

@@ -14,6 +14,8 @@ from seekr_tune.experiment import dump_config, flatten, load_experiment, with_va
 from seekr_tune.study.directory.full_disk import refusing_full_disk
 from seekr_tune.study.directory.layout import experiment_path, is_run, is_study, journal_path, space_path
 from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.life.dashboard import push_study_plots
+from seekr_tune.study.directory.provenance import write_provenance
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import StudyStatus, study_status
 from seekr_tune.study.search.judge import Judge
@@ -140,6 +142,7 @@ def _begin(directory: Path, config: Config, space: Space, enqueue: Path | None, 
             learn_from(study, space, config, warm_start)
         if enqueue is not None:
             enqueue_file(study, space, config, enqueue)
+        write_provenance(directory, config)
         write_atomically(space_path(directory), space.dump().encode())
         write_atomically(experiment_path(directory), dump_config(config).encode())
     finally:
@@ -149,9 +152,11 @@ def _begin(directory: Path, config: Config, space: Space, enqueue: Path | None, 
 
 
 def _drive(directory: Path, config: Config, space: Space, console: Console | None, lock: StudyLock) -> None:
-    queue = TrialQueue(open_study(directory, config, space), space, config, directory)
+    search = open_study(directory, config, space)
+    queue = TrialQueue(search, space, config, directory)
     judge = Judge(config, directory) if config.study.pruning.rule != "none" else None
     drive(queue, directory, directory, console, lock=lock, judge=judge)
+    push_study_plots(search, directory)
 
 
 def _require_free(directory: Path, config: Config, space: Space) -> None:
