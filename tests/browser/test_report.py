@@ -103,6 +103,7 @@ def test_choosing_a_run_shows_its_figures_in_every_section(wide: Opened) -> None
     for section in ("scores", "losses"):
         panels = wide.page.locator(f'[data-panel="{section}"]:not([hidden])')
         assert [panel.get_attribute("data-value") for panel in panels.all()] == ["trial-0001"]
+        panels.locator("[data-figure]").first.scroll_into_view_if_needed()
         panels.locator(".main-svg").first.wait_for(timeout=5000)
 
 

@@ -85,6 +85,11 @@ def openings_path(directory: Path) -> Path:
     return directory / "study" / "openings.json"
 
 
+def provenance_path(directory: Path) -> Path:
+    """With what a study was begun: versions, machine, data and model."""
+    return directory / "study" / "provenance.json"
+
+
 def final_path(directory: Path, number: int = 1) -> Path:
     """The runs of `finalize` (of the first, or of a later one): laid out as a study's, with a ledger of their own."""
     return directory / ("final" if number == 1 else f"final-{number}")

@@ -14,6 +14,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.study.directory.layout import experiment_path, is_study, space_path
 from seekr_tune.study.directory.openings import Opening, openings, protocol_line
+from seekr_tune.study.directory.provenance import read_provenance
 
 
 def report_source(directory: Path) -> Source:
@@ -33,7 +34,7 @@ def report_source(directory: Path) -> Source:
         protocol=str(protocol_line(directory)),
         openings=tuple(map(_line, every)),
         finals=tuple(_final(directory, opening) for opening in every),
-        provenance=None,
+        provenance=read_provenance(directory),
         made_at=datetime.now(UTC).isoformat(timespec="minutes"),
     )
 

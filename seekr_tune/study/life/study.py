@@ -14,8 +14,8 @@ from seekr_tune.experiment import dump_config, flatten, load_experiment, with_va
 from seekr_tune.study.directory.full_disk import refusing_full_disk
 from seekr_tune.study.directory.layout import experiment_path, is_run, is_study, journal_path, space_path
 from seekr_tune.study.directory.lock import StudyLock
-from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.directory.provenance import write_provenance
+from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import StudyStatus, study_status
 from seekr_tune.study.search.judge import Judge
