@@ -1,0 +1,96 @@
+"""TensorBoard in Chromium: curves, charts, pictures of heads and settings of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.servers import SHOWN, made_by_hand, served
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 60_000  # milliseconds
+
+
+INSIDE = """(wanted) => {
+    const found = [];
+    const visit = (root) => {
+        for (const one of root.childNodes) {
+            if (one.shadowRoot) visit(one.shadowRoot);
+            if (wanted === '' && one.nodeType === Node.TEXT_NODE) found.push(one.textContent);
+            if (one.tagName === wanted) found.push(one.naturalWidth);
+            if (!['STYLE', 'SCRIPT', 'TEMPLATE'].includes(one.tagName)) visit(one);
+        }
+    };
+    visit(document.body);
+    return found;
+}"""
+"""Texts, or widths of pictures, of the whole page: what TensorBoard shows lies in shadow roots."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    study = made_by_hand(tmp_path_factory.mktemp("board") / "study")
+    with served("tensorboard", study) as url:
+        yield url
+
+
+@pytest.fixture
+def tab(browser: Any, address: str, screenshots: Path) -> Iterator[Any]:
+    """Opens a tab of TensorBoard and waits until it shows something; keeps a picture of how it ends."""
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    opened: list[str] = []
+
+    def open_tab(name: str, selector: str) -> Any:
+        opened.append(name)
+        for _ in range(3):  # what was asked for before the first files were read is not asked for again
+            page.goto(f"{address}?darkMode=false#{name}", wait_until="load")
+            page.reload(wait_until="load")
+            try:
+                page.wait_for_selector(selector, timeout=PATIENCE / 3)
+                return page
+            except Exception:
+                continue
+        page.wait_for_selector(selector, timeout=1)
+        return page
+
+    yield open_tab
+    page.wait_for_timeout(1500)  # charts fade in
+    page.screenshot(path=screenshots / f"tensorboard_{'_'.join(opened)}.png")
+    page.close()
+
+
+def texts(page: Any) -> str:
+    page.wait_for_timeout(1500)
+    return " ".join(" ".join(page.evaluate(INSIDE, "")).split())
+
+
+def test_curves_are_grouped_by_what_they_are_and_runs_by_study(tab: Any) -> None:
+    page = tab("scalars", "tf-scalar-card")
+    text = texts(page)
+    for told in (*(f"study/{run}" for run in SHOWN), "loss", "replay", "score", "throughput"):
+        assert told in text
+
+
+def test_the_charts_show_the_scores_of_all_tasks_together(tab: Any) -> None:
+    page = tab("custom_scalars", "tf-custom-scalar-multi-line-chart-card")
+    text = texts(page)
+    assert "Losses" in text and "Scores" in text and "new and replay steps" in text
+    assert page.locator("tf-custom-scalar-multi-line-chart-card").count() >= 2
+
+
+def test_heads_are_pictures(tab: Any) -> None:
+    page = tab("images", "tf-image-loader img")
+    text = texts(page)
+    for quantity in ("sensitivity", "forgettability", "importance", "selected"):
+        assert f"heads/{quantity}" in text
+    assert 320 in page.evaluate(INSIDE, "IMG")  # 8 heads of 40 pixels
+
+
+def test_settings_and_results_stand_beside_each_other(tab: Any) -> None:
+    page = tab("hparams", "text=study/trial-0002")
+    text = texts(page)
+    assert "method.replay_percent" in text and "hparam/op" in text and "study/bound-seqft" in text
