@@ -10,7 +10,7 @@ to them. So a model that is loaded with `attn_implementation=TAP_ATTENTION` can 
 Outputs always come from the fused kernel. Only the rows that were asked for are computed besides, from the same
 queries and keys; no attention map exists at any time. Nothing is patched and nothing is stored on a module, so the tap
 works under DDP, PEFT and activation checkpointing (non-reentrant: recomputation calls the tap again, which is why
-results are written by key and requests never change).
+results are kept by key, the first of each, and requests never change).
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ class AttentionTap:
         rows: rows to compute, by layer.
         capture: layers whose per-head outputs and values are kept, with their graph.
         timed: the rows are computed inside of it; recomputed activations (checkpointing) compute them again.
+        reduce: what becomes of the rows of a layer at once, `(layer, rows)`; None keeps them. Inside a checkpointed
+            layer, what it needs for its gradient is recomputed instead of held.
+        differentiable: whether rows carry a graph.
     """
 
     def __init__(
@@ -62,12 +65,17 @@ class AttentionTap:
         rows: Mapping[int, RowRequest] | None = None,
         capture: Collection[int] = (),
         timed: Callable[[], AbstractContextManager[object]] = nullcontext,
+        reduce: Callable[[int, Tensor], Tensor] | None = None,
+        differentiable: bool = True,
     ) -> None:
         self._requests = dict(rows or {})
         self._capture = frozenset(capture)
         self._timed = timed
+        self._reduce = reduce
+        self._differentiable = differentiable
         self.rows: dict[int, Tensor] = {}
-        """Log-probabilities by layer, float32 `[pairs, queries, keys]`; masked keys hold a huge negative number."""
+        """Log-probabilities by layer, float32 `[pairs, queries, keys]`, or what `reduce` made of them; masked keys hold
+        a huge negative number."""
         self.outputs: dict[int, Tensor] = {}
         """Attention outputs by captured layer, `[batch, positions, heads, head_dim]`."""
         self.values: dict[int, Tensor] = {}
@@ -78,8 +86,11 @@ class AttentionTap:
     ) -> Tensor:
         """Called by the attention function of one layer; returns the output that the layer goes on with."""
         if layer in self._requests:
-            with self._timed():
-                self.rows[layer] = attention_rows(query, key, mask, scaling, self._requests[layer])
+            with self._timed(), torch.set_grad_enabled(self._differentiable and torch.is_grad_enabled()):
+                rows = attention_rows(query, key, mask, scaling, self._requests[layer])
+                rows = rows if self._reduce is None else self._reduce(layer, rows)
+            # What a recomputation gives again would keep the layer's recomputed graph alive until the step is over.
+            self.rows.setdefault(layer, rows)
         if layer in self._capture:
             # Everything below may be frozen (adapters in late layers only); a gradient at the output is still defined.
             output = output if output.requires_grad else output.detach().requires_grad_(True)
@@ -112,12 +123,45 @@ def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: flo
         than the divergences that distillation must see.
     """
     samples, heads, queries = request.samples, request.heads, request.queries
-    groups = query.shape[1] // key.shape[1]
+    num_heads, length = query.shape[1:3]
+    groups = num_heads // key.shape[1]
+    # One flat index, into the order in which projections write: its gradient is a sum into place, that of three
+    # indices a sort on GPUs.
+    flat = (samples[:, None] * length + queries) * num_heads + heads[:, None]
     with torch.autocast(query.device.type, enabled=False):
-        chosen_queries = query[samples[:, None], heads[:, None], queries].float()
-        chosen_keys = key.flatten(0, 1).index_select(0, samples * key.shape[1] + heads // groups).float()
-        scores = torch.matmul(chosen_queries * scaling, chosen_keys.transpose(1, 2))
+        rows = query.transpose(1, 2).flatten(0, 2).index_select(0, flat.flatten())
+        chosen_queries = rows.view(*flat.shape, -1)
+        chosen_keys = key.flatten(0, 1).index_select(0, samples * key.shape[1] + heads // groups)
+        scores = _scores(chosen_queries, chosen_keys, scaling)
         return torch.log_softmax(_masked(scores, mask, samples, queries), dim=-1)
+
+
+def _scores(queries: Tensor, keys: Tensor, scaling: float) -> Tensor:
+    """float32 scores of each pair, `[pairs, queries, keys]`."""
+    if queries.device.type == "cuda" and queries.dtype == keys.dtype == torch.bfloat16:
+        scores: Tensor = _BFloat16Scores.apply(queries, keys, scaling)  # type: ignore[no-untyped-call]
+        return scores
+    return torch.matmul(queries.float() * scaling, keys.float().transpose(1, 2))
+
+
+class _BFloat16Scores(torch.autograd.Function):
+    """Scores of bfloat16 states, summed in float32 by a GPU's matrix units.
+
+    Products of bfloat16 numbers are exact in float32, so that scores are as precise as those of converted states. The
+    gradient of the scores is rounded to bfloat16, as the fused attention kernels round it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, scaling: float) -> Tensor:
+        ctx.save_for_backward(queries, keys)
+        ctx.scaling = scaling
+        return torch.bmm(queries, keys.transpose(1, 2), torch.float32).mul_(scaling)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        queries, keys = ctx.saved_tensors
+        scaled = (gradient * ctx.scaling).to(queries.dtype)
+        return torch.bmm(scaled, keys), torch.bmm(scaled.transpose(1, 2), queries), None
 
 
 def _masked(scores: Tensor, mask: Tensor | None, samples: Tensor, queries: Tensor) -> Tensor:

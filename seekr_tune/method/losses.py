@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from seekr_tune.method.memory import RowTargets
-
 IGNORED = -100
 """Label of a position that is not learned."""
 
@@ -35,23 +33,24 @@ def answer_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of each sample over its own label tokens, `[batch]`."""
     targets = labels[:, -logits.shape[1] :][:, 1:]
-    losses = cross_entropy(logits[:, :-1].transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none")
+    flat = logits[:, :-1].flatten(0, 1).float()  # classes last: the kernels for any other place are slow on GPUs
+    losses = cross_entropy(flat, targets.flatten(), ignore_index=IGNORED, reduction="none").view_as(targets)
     return losses.sum(dim=1) / (targets != IGNORED).sum(dim=1)
 
 
-def label_rows(logits: Tensor, labels: Tensor, shift: int) -> Tensor:
+def label_rows(logits: Tensor, labels: Tensor, shift: int, count: int | None = None) -> Tensor:
     """Logit rows that belong to the label tokens, sample after sample, `[label tokens, vocabulary]`.
 
     Args:
         logits: of the last `kept` positions, `[batch, kept, vocabulary]`.
         labels: `[batch, positions]`.
         shift: 1 takes the row that predicts a label token, 0 the row at the token itself.
+        count: how many rows there are, where it is known; a GPU is waited for to count them.
     """
     kept = logits.shape[1]
-    is_label = labels[:, -kept:] != IGNORED
-    if shift:
-        return logits[:, :-shift][is_label[:, shift:]]
-    return logits[is_label]
+    is_row = (labels[:, -kept:] != IGNORED)[:, shift:].flatten()
+    places = is_row.nonzero() if count is None else torch.nonzero_static(is_row, size=count)
+    return logits[:, : kept - shift].flatten(0, 1).index_select(0, places[:, 0])
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
@@ -71,22 +70,14 @@ def row_divergence(student: Tensor, teacher: Tensor, epsilon: float) -> Tensor:
         epsilon: added to the student's probability inside the logarithm; 0 for the exact divergence.
     """
     log_student = torch.log(student.exp() + epsilon) if epsilon else student
-    return (torch.xlogy(teacher, teacher) - teacher * log_student).sum(dim=-1)
+    return torch.addcmul(torch.xlogy(teacher, teacher), teacher, log_student, value=-1).sum(dim=-1)
 
 
-def attention_distillation(
-    rows: Mapping[int, Tensor], targets: Mapping[int, RowTargets], weights: Mapping[int, Tensor], epsilon: float
-) -> Tensor:
+def attention_distillation(divergences: Mapping[int, Tensor], weights: Mapping[int, Tensor]) -> Tensor:
     """Weighted sum of row divergences over layers, pairs and queries; a scalar.
 
     Args:
-        rows: the student's log-probabilities by layer, `[pairs, queries, keys]`.
-        targets: the teacher's rows by layer.
+        divergences: of each row by layer, `[pairs, queries]`.
         weights: weight of each row by layer, `[pairs, queries]`, 0 at filling.
-        epsilon: see `row_divergence`.
     """
-    terms = [
-        (row_divergence(rows[layer], target.probabilities, epsilon) * weights[layer]).sum()
-        for layer, target in targets.items()
-    ]
-    return torch.stack(terms).sum()
+    return torch.stack([(divergences[layer] * own).sum() for layer, own in weights.items()]).sum()

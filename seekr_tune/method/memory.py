@@ -7,13 +7,15 @@ so they hold whatever the padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from seekr_tune.method.attention import RowRequest
+from seekr_tune.method.transfer import Uploads, pinned
 
 
 @dataclass(frozen=True)
@@ -99,55 +101,102 @@ class RowTargets:
     Attributes:
         request: which rows the student must compute.
         valid: False at queries that only fill up the tensor, `[pairs, queries]`.
-        probabilities: teacher attention, `[pairs, queries, keys]`, aligned to the right as the batch is.
+        arriving: waits for `probabilities`.
     """
 
     request: RowRequest
     valid: Tensor
-    probabilities: Tensor
+    arriving: Callable[[], Tensor]
 
-    def to(self, device: torch.device) -> RowTargets:
-        """The same targets on another device."""
-        request = RowRequest(*(t.to(device) for t in (self.request.samples, self.request.heads, self.request.queries)))
-        return RowTargets(request, self.valid.to(device), self.probabilities.to(device))
+    @property
+    def probabilities(self) -> Tensor:
+        """Teacher attention, `[pairs, queries, keys]`, aligned to the right as the batch is."""
+        return self.arriving()
 
 
-def row_targets(samples: Sequence[ReplaySample], padded_length: int) -> dict[int, RowTargets]:
+def row_targets(
+    samples: Sequence[ReplaySample], padded_length: int, device: torch.device | None = None
+) -> dict[int, RowTargets]:
     """Teacher rows of a batch of samples by layer, for a batch that is padded on the left to `padded_length`.
 
     Samples of different tasks have different heads and layers; a layer appears if any sample selected it.
+
+    Args:
+        device: where they are wanted (default: CPU); on a GPU the probabilities arrive while it works.
     """
+    device = device or torch.device("cpu")
+    own, own_valid = _query_positions(samples, padded_length)
     layers = sorted({layer for sample in samples for layer in sample.heads})
-    return {layer: _layer_targets(layer, samples, padded_length) for layer in layers}
+    pairs = {layer: [(i, head) for i, s in enumerate(samples) for head in s.heads.get(layer, ())] for layer in layers}
+    # One copy for all layers: each small one would take as long.
+    packed = torch.tensor([pair for layer in layers for pair in pairs[layer]], dtype=torch.long).to(device)
+    queries, valid = own.to(device), own_valid.to(device)
+    uploads = Uploads(device)
+    targets: dict[int, RowTargets] = {}
+    start = 0
+    for layer in layers:
+        batch_index, heads = packed[start : start + len(pairs[layer])].unbind(dim=1)
+        width = max(len(sample.queries) for sample in samples if layer in sample.heads)
+        request = RowRequest(batch_index, heads, queries[:, :width].index_select(0, batch_index))
+        arriving = uploads.start(partial(_probabilities, layer, samples, padded_length, width, pinned(device)))
+        targets[layer] = RowTargets(request, valid[:, :width].index_select(0, batch_index), arriving)
+        start += len(pairs[layer])
+    uploads.close()
+    return targets
 
 
 def teacher_logits(samples: Sequence[ReplaySample]) -> Tensor:
     """Stored logit rows of a batch, sample after sample, `[label tokens of the batch, vocabulary]`."""
+    return torch.cat(_stored_logits(samples))
+
+
+def logit_targets(samples: Sequence[ReplaySample], device: torch.device) -> tuple[int, Callable[[], Tensor]]:
+    """How many stored logit rows a batch has, and what waits for them on a device; to a GPU they go while it works."""
+    rows = _stored_logits(samples)
+    count = sum(len(own) for own in rows)
+
+    def make() -> Tensor:
+        joined = torch.empty(count, rows[0].shape[1], dtype=rows[0].dtype, pin_memory=pinned(device))
+        torch.cat(rows, out=joined)
+        return joined
+
+    uploads = Uploads(device)
+    arriving = uploads.start(make)
+    uploads.close()
+    return count, arriving
+
+
+def _stored_logits(samples: Sequence[ReplaySample]) -> list[Tensor]:
     rows = [_teacher(sample).logits for sample in samples]
     assert all(row is not None for row in rows), "logits are distilled, but some samples were stored without them"
-    return torch.cat([row for row in rows if row is not None])
+    return [row for row in rows if row is not None]
 
 
-def _layer_targets(layer: int, samples: Sequence[ReplaySample], padded_length: int) -> RowTargets:
-    chosen = [(i, sample) for i, sample in enumerate(samples) if layer in sample.heads]
-    num_queries = max(len(sample.queries) for _, sample in chosen)
-    num_pairs = sum(len(sample.heads[layer]) for _, sample in chosen)
-    batch_index = torch.empty(num_pairs, dtype=torch.long)
-    heads = torch.empty(num_pairs, dtype=torch.long)
-    queries = torch.full((num_pairs, num_queries), padded_length - 1)
-    valid = torch.zeros(num_pairs, num_queries, dtype=torch.bool)
-    probabilities = torch.zeros(num_pairs, num_queries, padded_length)
+def _query_positions(samples: Sequence[ReplaySample], padded_length: int) -> tuple[Tensor, Tensor]:
+    """Query rows of each sample in the padded batch, and which of them are no filling, `[batch, queries]`."""
+    widest = max(len(sample.queries) for sample in samples)
+    queries = torch.full((len(samples), widest), padded_length - 1)
+    valid = torch.zeros(len(samples), widest, dtype=torch.bool)
+    for i, sample in enumerate(samples):
+        queries[i, : len(sample.queries)] = sample.queries + padded_length
+        valid[i, : len(sample.queries)] = True
+    return queries, valid
+
+
+def _probabilities(
+    layer: int, samples: Sequence[ReplaySample], padded_length: int, num_queries: int, pin_memory: bool
+) -> Tensor:
+    chosen = [_teacher(sample).rows[layer] for sample in samples if layer in sample.heads]
+    num_pairs = sum(len(rows) for rows in chosen)
+    probabilities = torch.empty(num_pairs, num_queries, padded_length, pin_memory=pin_memory)
     start = 0
-    for i, sample in chosen:
-        rows = _teacher(sample).rows[layer]
-        pairs, own = slice(start, start + rows.shape[0]), slice(0, rows.shape[1])
-        batch_index[pairs] = i
-        heads[pairs] = torch.tensor(sample.heads[layer])
-        queries[pairs, own] = sample.queries + padded_length
-        valid[pairs, own] = True
-        probabilities[pairs, own, padded_length - rows.shape[2] :] = rows
+    for rows in chosen:
+        pairs, own, padding = slice(start, start + len(rows)), rows.shape[1], padded_length - rows.shape[2]
+        probabilities[pairs, own:] = 0.0
+        probabilities[pairs, :own, :padding] = 0.0
+        probabilities[pairs, :own, padding:] = rows
         start = pairs.stop
-    return RowTargets(RowRequest(batch_index, heads, queries), valid, probabilities)
+    return probabilities
 
 
 def _teacher(sample: ReplaySample) -> TeacherSignals:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,13 @@ from seekr_tune.method.losses import (
     answer_cross_entropy,
     attention_distillation,
     label_rows,
+    row_divergence,
     sample_cross_entropy,
     soft_cross_entropy,
 )
-from seekr_tune.method.memory import ReplaySample, row_targets, teacher_logits
+from seekr_tune.method.memory import ReplaySample, logit_targets, row_targets
 from seekr_tune.method.semantics import Semantics
+from seekr_tune.method.transfer import arrival_of_downloads, download
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,13 @@ class Tokens:
         input_ids: token ids.
         attention_mask: 1 at real tokens.
         labels: token ids to learn at the end of each row, IGNORED elsewhere.
+        longest_answer: label tokens of the row that has most; None: counted where it is needed, and a GPU waited for.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
+    longest_answer: int | None = None
 
     @property
     def lengths(self) -> list[int]:
@@ -65,8 +70,9 @@ def answer_logits(
     Returns:
         `[batch, kept, vocabulary]`, the last `kept` positions.
     """
-    is_label = (tokens.labels != IGNORED).int()
-    longest = int(is_label.sum(dim=1).max())
+    longest = tokens.longest_answer
+    if longest is None:
+        longest = int((tokens.labels != IGNORED).sum(dim=1).max())
     kept = min(longest + 1, tokens.labels.shape[1])
     options: dict[str, object] = {} if tap is None else {"attention_tap": tap}
     positions = semantics.position_ids(tokens.attention_mask)
@@ -88,7 +94,7 @@ def answer_logits(
 @torch.no_grad()
 def observe_rows(
     model: nn.Module, tokens: Tokens, queries: Sequence[Tensor], semantics: Semantics, shape: tuple[int, int]
-) -> list[Tensor]:
+) -> Callable[[], list[Tensor]]:
     """Attention of every head at the chosen queries of each sample.
 
     Args:
@@ -96,11 +102,12 @@ def observe_rows(
         shape: layers of the model, heads of a layer.
 
     Returns:
-        probabilities by sample, `[layers, heads, queries, length]` on the CPU.
+        what waits for them (in any thread) and gives probabilities by sample, `[layers, heads, queries, length]` on the
+        CPU.
     """
-    tap = AttentionTap(rows=_every_layer(shape, tokens, queries))
+    tap = AttentionTap(rows=_every_layer(shape, tokens, queries), reduce=_to_main_memory)
     answer_logits(model, tokens, semantics, tap, semantics.importance_mask(tokens.attention_mask))
-    return _split_rows(tap, tokens, queries, shape)
+    return _collector(tap, tokens, queries, shape)
 
 
 @torch.no_grad()
@@ -114,16 +121,22 @@ class Observation:
     """What the end-of-task pass reads of a batch; lists have one entry a sample.
 
     Attributes:
-        rows: probabilities, `[layers, heads, queries, length]` on the CPU.
+        collect: gives `rows`.
         logits: rows that logit distillation reads, `[labels, vocabulary]` on the CPU.
         energy: mean square gradient at the attention map, `[batch, layers, heads]` on the CPU.
         losses: cross-entropy of each sample alone, `[batch]`.
     """
 
-    rows: list[Tensor]
+    collect: Callable[[], list[Tensor]]
     logits: list[Tensor]
     energy: Tensor
     losses: Tensor
+
+    @cached_property
+    def rows(self) -> list[Tensor]:
+        """Probabilities, `[layers, heads, queries, length]` on the CPU. A GPU may still be sending them when this is
+        asked for the first time, which any thread may do."""
+        return self.collect()
 
 
 def observe(
@@ -143,7 +156,8 @@ def observe(
         loss_scale: factor of the loss in the backward pass; matters only where its gradients are left over.
     """
     layers = range(shape[0])
-    tap = AttentionTap(rows=_every_layer(shape, tokens, queries), capture=layers)
+    requests = _every_layer(shape, tokens, queries)
+    tap = AttentionTap(requests, capture=layers, reduce=_to_main_memory, differentiable=False)
     logits = answer_logits(model, tokens, semantics, tap, semantics.importance_mask(tokens.attention_mask))
     losses = sample_cross_entropy(logits, tokens.labels)
     gradients = _output_gradients(losses.sum() * loss_scale, tap, semantics)
@@ -152,7 +166,7 @@ def observe(
         dim=1,
     )
     return Observation(
-        rows=_split_rows(tap, tokens, queries, shape),
+        collect=_collector(tap, tokens, queries, shape),
         logits=_split_logits(logits.detach(), tokens, semantics),
         energy=energy.cpu(),
         losses=losses.detach().cpu(),
@@ -194,18 +208,23 @@ def replay_losses(
     """
     device = tokens.input_ids.device
     with timed():
-        targets = row_targets(samples, tokens.input_ids.shape[1]) if distil_attention else {}
-        targets = {layer: target.to(device) for layer, target in targets.items()}
-        tap = AttentionTap(rows={layer: target.request for layer, target in targets.items()}, timed=timed)
+        targets = row_targets(samples, tokens.input_ids.shape[1], device) if distil_attention else {}
+        if distil_logits:
+            num_rows, teacher = logit_targets(samples, device)
+
+        def diverge(layer: int, rows: Tensor) -> Tensor:
+            return row_divergence(rows, targets[layer].probabilities, semantics.student_epsilon)
+
+        tap = AttentionTap({layer: target.request for layer, target in targets.items()}, timed=timed, reduce=diverge)
     logits = answer_logits(model, tokens, semantics, tap)
     logit_term = attention_term = None
     with timed():
         if distil_logits:
-            student = label_rows(logits, tokens.labels, semantics.logit_shift)
-            logit_term = soft_cross_entropy(student, teacher_logits(samples).to(device))
+            student = label_rows(logits, tokens.labels, semantics.logit_shift, num_rows)
+            logit_term = soft_cross_entropy(student, teacher())
         if distil_attention:
             weights = semantics.row_weights(targets, len(samples), step_rows)
-            attention_term = attention_distillation(tap.rows, targets, weights, semantics.student_epsilon)
+            attention_term = attention_distillation(tap.rows, weights)
     return ReplayLosses(answer_cross_entropy(logits, tokens.labels), logit_term, attention_term)
 
 
@@ -223,15 +242,30 @@ def _every_layer(shape: tuple[int, int], tokens: Tokens, queries: Sequence[Tenso
     return dict.fromkeys(range(num_layers), all_heads_request(num_heads, absolute.to(tokens.input_ids.device)))
 
 
-def _split_rows(tap: AttentionTap, tokens: Tokens, queries: Sequence[Tensor], shape: tuple[int, int]) -> list[Tensor]:
+def _collector(
+    tap: AttentionTap, tokens: Tokens, queries: Sequence[Tensor], shape: tuple[int, int]
+) -> Callable[[], list[Tensor]]:
     num_layers, num_heads = shape
-    padded_length = tokens.input_ids.shape[1]
-    samples = []
-    for i, (own, length) in enumerate(zip(queries, tokens.lengths, strict=True)):
-        pairs = slice(i * num_heads, (i + 1) * num_heads)
-        rows = [tap.rows[layer].detach()[pairs, : len(own), padded_length - length :] for layer in range(num_layers)]
-        samples.append(torch.stack(rows).exp().cpu())
-    return samples
+    padded_length, lengths = tokens.input_ids.shape[1], tokens.lengths
+    downloads, arrived = tap.rows, arrival_of_downloads(tokens.input_ids.device)
+
+    def collect() -> list[Tensor]:
+        arrived()
+        samples = []
+        for i, (own, length) in enumerate(zip(queries, lengths, strict=True)):
+            rows = torch.empty(num_layers, num_heads, len(own), length)
+            for layer in range(num_layers):
+                pairs = slice(i * num_heads, (i + 1) * num_heads)
+                rows[layer] = downloads[layer][pairs, : len(own), padded_length - length :]
+            samples.append(rows)
+        return samples
+
+    return collect
+
+
+def _to_main_memory(layer: int, rows: Tensor) -> Tensor:
+    """Probabilities of one layer on their way to the CPU: the GPU never holds those of all layers."""
+    return download(rows.exp())
 
 
 def _split_logits(logits: Tensor, tokens: Tokens, semantics: Semantics) -> list[Tensor]:

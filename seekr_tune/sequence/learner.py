@@ -71,6 +71,8 @@ class Learner:
         self._rates = FlopRates.of(loaded.model)
         self._wrapped = workers.wrap(loaded.model)
         self._updates_after = accumulation_steps(config, semantics)
+        # Without it, updates on a GPU hold copies of all weights and are read and written many times over.
+        self._fused = workers.device.type == "cuda"
         self._optimizer = self._new_optimizer()
         self._pending_steps = 0
         self._updates = 0
@@ -135,10 +137,9 @@ class Learner:
                 parameters[rest].grad = tensor.to(parameters[rest])
             else:
                 entry, _, name = rest.partition("/")
-                # AdamW counts its steps on the CPU, wherever the parameter is.
-                self._optimizer.state[parameters[name]][entry] = (
-                    tensor if entry == "step" else tensor.to(parameters[name].device)
-                )
+                # AdamW counts its steps on the CPU, wherever the parameter is, unless it is fused.
+                on_cpu = entry == "step" and not self._fused
+                self._optimizer.state[parameters[name]][entry] = tensor.to("cpu" if on_cpu else parameters[name].device)
         self._pending_steps, self._updates = state.pending_steps, state.updates
 
     def _step(
@@ -209,7 +210,8 @@ class Learner:
         # Gradients are averaged over ranks; a sum over the global batch must come out.
         scale = float(self._workers.world_size) if within_step else 1 / self._updates_after
         own_samples = sum(micro.weight * len(micro.items) for micro in parts) or 1.0
-        logged = torch.zeros(4, dtype=torch.float64)
+        # On the device: a number that Python sees has to be waited for, and the next pass would start late.
+        logged = torch.zeros(4, dtype=torch.float64, device=self._workers.device)
         for number, micro in enumerate(parts, start=1):
             tokens = self._tokens([batch[i] for i in micro.items])
             # A rank without samples has no teacher signals either: its pass counts nothing, so it distils nothing.
@@ -223,8 +225,8 @@ class Learner:
                     terms = self._terms(tokens, own, global_labels if within_step else None, step_rows)
                 loss = terms.total * (scale * weight)
                 loss.backward()  # type: ignore[no-untyped-call]
-            logged += weight * torch.tensor([float(term.detach()) for term in _logged(terms)])
-        return logged
+            logged += weight * _logged(terms)
+        return logged.cpu()
 
     def _terms(
         self, tokens: Tokens, samples: Sequence[ReplaySample] | None, global_labels: int | None, step_rows: int
@@ -286,8 +288,8 @@ class Learner:
 
     def _tokens(self, batch: Sequence[EncodedExample]) -> Tokens:
         padded = collate(batch, self._loaded.pad_token_id, self._config.recipe.pad_to_multiple_of)
-        device = self._workers.device
-        return Tokens(padded.input_ids.to(device), padded.attention_mask.to(device), padded.labels.to(device))
+        device, longest = self._workers.device, max(example.num_labels for example in batch)
+        return Tokens(padded.input_ids.to(device), padded.attention_mask.to(device), padded.labels.to(device), longest)
 
     def _new_optimizer(self) -> torch.optim.AdamW:
         recipe = self._config.recipe
@@ -296,6 +298,7 @@ class Learner:
             lr=recipe.learning_rate,
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
+            fused=self._fused,
         )
 
 
@@ -308,9 +311,10 @@ def _predictable_labels(example: EncodedExample) -> int:
     return min(example.num_labels, len(example.input_ids) - 1)
 
 
-def _logged(terms: Terms) -> list[Tensor]:
-    zero = torch.zeros(())
-    return [terms.total, terms.cross_entropy, *(zero if t is None else t for t in (terms.logits, terms.attention))]
+def _logged(terms: Terms) -> Tensor:
+    zero = torch.zeros_like(terms.total)
+    distilled = (zero if term is None else term for term in (terms.logits, terms.attention))
+    return torch.stack([terms.total, terms.cross_entropy, *distilled]).detach()
 
 
 def _require_finite(record: StepRecord, stage: Stage) -> None:

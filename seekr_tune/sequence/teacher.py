@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -72,6 +75,31 @@ class _Chunk:
     queries: list[Tensor]
 
 
+class _OneBehind:
+    """Work on the CPU in another thread, while a GPU takes the next pass; never more than one piece of it."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._running: Future[None] | None = None
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Begin with a piece of work when the one before is done; raises what that one raised."""
+        self._wait()
+        self._running = self._thread.submit(work)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        with self._thread:
+            if kind is None:
+                self._wait()
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.result()
+
+
 class Teacher:
     """Reads a model before and after it learns a task; each rank reads its share of the samples.
 
@@ -102,14 +130,19 @@ class Teacher:
         Nothing where no attention is distilled.
         """
         rows: dict[int, Tensor] = {}
+
+        def keep(chunk: _Chunk, collect: Callable[[], list[Tensor]]) -> None:
+            rows.update(zip(chunk.positions, collect(), strict=False))  # a pass that keeps step has no positions
+
         if self._method.attention_weight > 0:
             self._loaded.model.eval()
-            for chunk in self._chunks(candidates):
-                with self._workers.precision():
-                    seen = observe_rows(
-                        self._loaded.model, chunk.tokens, chunk.queries, self._semantics, self._loaded.shape
-                    )
-                rows.update(zip(chunk.positions, seen, strict=False))  # a pass that keeps step has no positions
+            with _OneBehind() as behind:
+                for chunk in self._chunks(candidates):
+                    with self._workers.precision():
+                        collect = observe_rows(
+                            self._loaded.model, chunk.tokens, chunk.queries, self._semantics, self._loaded.shape
+                        )
+                    behind.run(partial(keep, chunk, collect))
         return rows
 
     def remember(
@@ -145,16 +178,18 @@ class Teacher:
         logits: dict[int, Tensor] = {}
         measured: dict[int, tuple[Tensor, Tensor]] = {}
         padded_length = self._padded_length(candidates)
-        for chunk in self._chunks(candidates):
-            seen = self._observe(chunk)
+
+        def keep(chunk: _Chunk, seen: Observation) -> None:
             for i, position in enumerate(chunk.positions):
-                change = seen.rows[i] - before[position]
-                queries = candidates[position].queries
-                moved = self._semantics.squared_change(change, queries, padded_length, self._method.query_budget)
+                moved = self._moved(before[position], seen.rows[i], candidates[position].queries, padded_length)
                 measured[position] = (seen.energy[i], moved)
                 rows[position] = seen.rows[i]
                 if self._method.logit_weight > 0:
                     logits[position] = seen.logits[i]
+
+        with _OneBehind() as behind:
+            for chunk in self._chunks(candidates):
+                behind.run(partial(keep, chunk, self._observe(chunk)))
         everywhere = {position: own for part in self._workers.gather(measured) for position, own in part.items()}
         energies, moves = zip(*(everywhere[position] for position in range(len(candidates))), strict=True)
         energy = torch.stack(energies).sum(dim=0) / len(candidates)
@@ -162,6 +197,13 @@ class Teacher:
         # The same sums on every rank, but one set of scores, and so one selection, must hold on any mix of machines.
         scores = self._workers.broadcast(lambda: HeadScores.of_task(normalise_layers(energy), forgettability))
         return scores, rows, logits
+
+    def _moved(self, before: Tensor, after: Tensor, queries: Tensor, padded_length: int) -> Tensor:
+        """Forgettability of one sample, `[layers, heads]`; layer by layer, for the differences are large."""
+        budget = self._method.query_budget
+        layers = range(len(after))
+        changes = ((after[layer] - before[layer])[None] for layer in layers)
+        return torch.cat([self._semantics.squared_change(own, queries, padded_length, budget) for own in changes])
 
     def _observe(self, chunk: _Chunk) -> Observation:
         # Gradients that the official reading leaves behind are averaged over ranks by the next update.

@@ -57,7 +57,7 @@ def test_attention_rows_equal_the_release_before_and_after_each_task(golden: Pat
                 model = load_model(path.parent, f"weights_state{state}.safetensors")
                 shape = (model.config.num_hidden_layers, model.config.num_attention_heads)
                 real_queries = [q[r] for q, r in zip(queries, _real(tokens, queries), strict=True)]
-                rows = observe_rows(model, tokens, real_queries, OFFICIAL, shape)
+                rows = observe_rows(model, tokens, real_queries, OFFICIAL, shape)()
                 for sample, own in enumerate(rows):
                     expected = arrays[f"{prefix}attn_{moment}"][sample][:, :, _real(tokens, queries)[sample]]
                     length = tokens.lengths[sample]
@@ -81,7 +81,7 @@ def test_sensitivity_forgettability_and_importance_equal_the_release(golden: Pat
             energy, losses, changes = torch.zeros(shape), [], []
             for rows in chunks:
                 own = arrays.tokens(prefix, rows)
-                before = observe_rows(before_model, own, real_queries[rows], OFFICIAL, shape)
+                before = observe_rows(before_model, own, real_queries[rows], OFFICIAL, shape)()
                 seen = observe(model, own, real_queries[rows], OFFICIAL, shape)
                 model.zero_grad()
                 energy += seen.energy.sum(dim=0)

@@ -139,3 +139,14 @@ def test_rows_stay_float32_under_autocast(tokens: Tokens) -> None:
         model(**_inputs(tokens), attention_tap=tap)
     assert tap.rows[0].dtype == torch.float32
     assert_close(tap.rows[0].exp().sum(-1), torch.ones(4, 2))
+
+
+def test_recomputed_rows_do_not_replace_the_first_ones(tokens: Tokens) -> None:
+    model = build_model("llama", "seekr_tap").train()
+    model.activation_checkpointing_enable()
+    tap = AttentionTap(rows={1: REQUEST}, reduce=lambda layer, rows: rows[..., -1])
+    logits = model(**_inputs(tokens), attention_tap=tap).logits
+    first = tap.rows[1]
+    assert first.shape == (4, 2)
+    (first.sum() + logits.sum()).backward()
+    assert tap.rows[1] is first  # a recomputed one would hold the graph of its whole layer

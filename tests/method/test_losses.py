@@ -95,6 +95,13 @@ def test_official_weights_divide_by_the_batch_even_where_a_layer_is_selected_for
 def test_attention_distillation_of_identical_rows_is_zero_in_the_corrected_reading() -> None:
     samples = [_sample({0: (1, 2)}, 3), _sample({2: (3,)}, 2, length=4)]
     targets = row_targets(samples, 8)
-    rows = {layer: target.probabilities.clamp_min(1e-30).log() for layer, target in targets.items()}
+    teachers = {layer: target.probabilities for layer, target in targets.items()}
+    divergences = {layer: row_divergence(own.clamp_min(1e-30).log(), own, 0.0) for layer, own in teachers.items()}
     weights = CORRECTED.row_weights(targets, 2, count_rows(samples))
-    assert attention_distillation(rows, targets, weights, 0.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert attention_distillation(divergences, weights).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_attention_distillation_weighs_each_row_and_adds_up_layers() -> None:
+    divergences = {0: torch.tensor([[1.0, 2.0]]), 3: torch.tensor([[4.0, 8.0], [16.0, 32.0]])}
+    weights = {0: torch.tensor([[0.5, 0.0]]), 3: torch.tensor([[1.0, 0.25], [0.0, 2.0]])}
+    assert attention_distillation(divergences, weights).item() == 0.5 + 4.0 + 2.0 + 64.0

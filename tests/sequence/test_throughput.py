@@ -117,7 +117,7 @@ def test_all_that_distillation_adds_to_a_forward_pass_is_timed_and_the_model_is_
     def note(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: (seen.append((name, inside)), function(*args, **kwargs))[1]
 
-    for name in ("row_targets", "teacher_logits", "soft_cross_entropy", "attention_distillation", "answer_logits"):
+    for name in ("row_targets", "logit_targets", "soft_cross_entropy", "attention_distillation", "answer_logits"):
         monkeypatch.setattr(passes, name, note(name, getattr(passes, name)))
     monkeypatch.setattr(attention, "attention_rows", note("attention_rows", attention.attention_rows))
     monkeypatch.setattr(model.model.layers[1].mlp, "forward", note("mlp", model.model.layers[1].mlp.forward))
@@ -133,8 +133,8 @@ def test_all_that_distillation_adds_to_a_forward_pass_is_timed_and_the_model_is_
     assert {name for name, was_inside in seen if not was_inside} == {"answer_logits", "mlp"}
     assert [name for name, was_inside in seen if was_inside] == [
         "row_targets",
+        "logit_targets",
         *["attention_rows"] * LAYERS,
-        "teacher_logits",
         "soft_cross_entropy",
         "attention_distillation",
     ]
