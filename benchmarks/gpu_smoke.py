@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_smoke.py                                        # a Llama of 1.1 billion weights, bfloat16
     python benchmarks/gpu_smoke.py --device cpu --layers 2 --hidden 128 --intermediate 352 --heads 4 --kv-heads 2 \
-        --vocabulary 512 --length 128 --queries 20
+        --vocabulary 512 --batch 2 --length 128 --queries 20
 
 Checks, in float32 and in the precision that is timed, with activation checkpointing: attention rows of the tap and
 their gradient against those of eager attention; the gradient energy of every head against autograd at eager's map.
@@ -94,20 +94,23 @@ def build_model(options: argparse.Namespace, dtype: torch.dtype) -> Any:
 
 
 def build_batch(options: argparse.Namespace, seed: int) -> tuple[Tokens, list[ReplaySample]]:
-    """Two samples, one padded by an eighth; an eighth of the heads in three of four layers, random teachers."""
+    """Samples of which each second is padded by an eighth; an eighth of all heads, in three of four layers, and random
+    teachers."""
     generator = torch.Generator().manual_seed(seed)
-    lengths = [options.length, options.length - options.length // 8]
+    on_device = torch.Generator(options.device).manual_seed(seed)
+    lengths = [options.length - row % 2 * (options.length // 8) for row in range(options.batch)]
     layers = range(max(1, 3 * options.layers // 4))
     heads = {layer: tuple(range(layer % 2, options.heads, 6)) for layer in layers}
-    ids = torch.randint(3, options.vocabulary, (2, options.length), generator=generator)
+    ids = torch.randint(3, options.vocabulary, (options.batch, options.length), generator=generator)
     samples = []
     for row, length in enumerate(lengths):
         queries = torch.randperm(length, generator=generator)[: options.queries].sort().values - length
-        future = torch.arange(length) > (queries + length)[:, None]
+        future = (torch.arange(length) > (queries + length)[:, None]).to(options.device)
         rows = {
-            layer: (2 * torch.randn(len(own), len(queries), length, generator=generator))
+            layer: (2 * torch.randn(len(own), len(queries), length, generator=on_device, device=options.device))
             .masked_fill(future, float("-inf"))
             .softmax(-1)
+            .cpu()
             for layer, own in heads.items()
         }
         logits = 3 * torch.randn(LABELS, options.vocabulary, generator=generator)
@@ -116,15 +119,14 @@ def build_batch(options: argparse.Namespace, seed: int) -> tuple[Tokens, list[Re
     positions = torch.arange(options.length)
     mask = (positions >= options.length - torch.tensor(lengths)[:, None]).long()
     labels = ids.masked_fill(positions < options.length - LABELS, -100)
-    on_device = (tensor.to(options.device) for tensor in (ids * mask, mask, labels))
-    return Tokens(*on_device), samples
+    return Tokens(*(tensor.to(options.device) for tensor in (ids * mask, mask, labels)), LABELS), samples
 
 
 def check(options: argparse.Namespace, dtype: torch.dtype) -> list[Check]:
     """The tap against eager attention, on the padded sample alone."""
     model = build_model(options, dtype)
     both, samples = build_batch(options, seed=0)
-    tokens = Tokens(both.input_ids[1:], both.attention_mask[1:], both.labels[1:])
+    tokens = Tokens(both.input_ids[1:2], both.attention_mask[1:2], both.labels[1:2])
     queries = samples[1].queries.to(options.device) + options.length
     inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask, "use_cache": False}
     inputs["position_ids"] = positions_of_tokens(tokens.attention_mask)
@@ -181,7 +183,7 @@ def measure(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Cost]:
             watch.reset()
             reset_peak_memory(device)
             with watch.part("step"):
-                _step(model, tokens, samples, distil=side == "distilled")
+                step(model, tokens, samples, distil=side == "distilled")
             taken = watch.seconds("step")
             if repeat >= WARM_UP:
                 seconds[side].append(taken)
@@ -194,7 +196,8 @@ def measure(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Cost]:
     }
 
 
-def _step(model: Any, tokens: Tokens, samples: Sequence[ReplaySample], distil: bool) -> None:
+def step(model: Any, tokens: Tokens, samples: Sequence[ReplaySample], distil: bool) -> None:
+    """Forward and backward pass of a replay batch."""
     rows = count_rows(samples)
     losses = replay_losses(
         model, tokens, samples, CORRECTED, distil_logits=distil, distil_attention=distil, step_rows=rows
@@ -247,7 +250,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     sizes = {"layers": 16, "hidden": 2048, "intermediate": 8192, "heads": 32, "kv-heads": 8, "vocabulary": 32000}
-    for name, default in {**sizes, "length": 1024, "queries": 100, "repeats": 7}.items():
+    for name, default in {**sizes, "batch": 8, "length": 1024, "queries": 100, "repeats": 7}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     return parser.parse_args(arguments)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 SMALL = "--device cpu --dtype float32 --layers 2 --hidden 32 --intermediate 48 --heads 8 --kv-heads 4"
-SIZES = "--vocabulary 64 --length 64 --queries 9 --repeats 1"
+SIZES = "--vocabulary 64 --batch 2 --length 64 --queries 9 --repeats 1"
 
 
 @pytest.fixture
