@@ -46,7 +46,7 @@ def losses_figure(steps: pa.Table, tasks: Sequence[str]) -> go.Figure:
         tasks: in learning order.
     """
     steps = steps.sort_by([("task_index", "ascending"), ("step", "ascending")])
-    made = panels(["minimised loss", "terms of replay steps, unweighted"], 2, 280, gap=90, top=70)
+    made = panels(["minimised loss", "terms of replay steps, unweighted"], 2, 280, gap=90, top=70, narrow_top=150)
     kinds = np.array(steps.column("kind").to_pylist())
     for column, kind, name, panel, colour, dash in _CURVES:
         values = steps.column(column).to_numpy(zero_copy_only=False).astype(np.float64)

@@ -95,7 +95,13 @@ def figure(height: int, **layout: Any) -> go.Figure:
 
 
 def panels(
-    titles: Sequence[str], columns: int, panel_height: int, narrow_columns: int = 1, gap: int = 70, top: int = 40
+    titles: Sequence[str],
+    columns: int,
+    panel_height: int,
+    narrow_columns: int = 1,
+    gap: int = 70,
+    top: int = 40,
+    narrow_top: int | None = None,
 ) -> go.Figure:
     """A grid of empty panels, one for each title, row by row.
 
@@ -109,9 +115,11 @@ def panels(
         narrow_columns: panels in a row of a narrow screen.
         gap: between rows in pixels, for the texts of axes and the title below.
         top: room above the panels in pixels, for their titles and a legend.
+        narrow_top: the same on a narrow screen, where a legend has more lines; None: the same.
     """
     made = _grid(titles, min(columns, len(titles)), panel_height, gap, top)
-    made.layout.meta = {"narrow": _positions(len(titles), min(narrow_columns, len(titles)), panel_height, gap, top)}
+    narrow_columns, narrow_top = min(narrow_columns, len(titles)), narrow_top or top
+    made.layout.meta = {"narrow": _positions(len(titles), narrow_columns, panel_height, gap, narrow_top)}
     return made
 
 
@@ -159,4 +167,4 @@ def _positions(count: int, columns: int, panel_height: int, gap: int, top: int) 
         for index, title in enumerate(layout["annotations"])
         for side in ("x", "y")
     }
-    return {"height": layout["height"], **places, **titles}
+    return {"height": layout["height"], "margin.t": top, **places, **titles}
