@@ -14,7 +14,7 @@ from seekr_tune.cli import app, one_flag_per_assignment
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
 
 
@@ -55,7 +55,7 @@ def test_every_command_is_in_the_readme() -> None:
     assert {name for name in COMMANDS if f"seekr-tune {name}" not in README} <= {"run"}  # there as `make run`
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (page.parent / target).exists(), target
