@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,7 @@ def dashboard(
     if why is not None:
         say(f"plots are as they were: {why}")
     with dashboard_server(directory, host, port) as server:
+        _end_by_signals()
         say(f"http://{host}:{server.server_port}/dashboard/studies/0 (Ctrl-C ends it)")
         try:
             server.serve_forever()
@@ -47,8 +49,15 @@ def tensorboard(
     from seekr_tune.study.life.board import named, open_board
 
     with open_board(named(directories), host, port) as board:
+        _end_by_signals()
         say(f"{board.url} (Ctrl-C ends it)")
         try:
             board.keep_up()
         except KeyboardInterrupt:
             say("ended")
+
+
+def _end_by_signals() -> None:
+    """SIGTERM ends a server as Ctrl-C does: what it has made is tidied away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)

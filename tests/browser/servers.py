@@ -65,5 +65,8 @@ def served(*arguments: object) -> Iterator[str]:
         assert address is not None, f"ended with {process.wait()}"
         yield address
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        finally:
+            process.kill()
