@@ -54,7 +54,7 @@ def test_figures_are_drawn_when_they_come_into_view_and_not_before(wide: Opened)
     wide.page.wait_for_timeout(300)
     assert time.locator(".main-svg").count() == 0
     time.scroll_into_view_if_needed()
-    time.locator(".main-svg").first.wait_for(timeout=5000)
+    time.locator(".main-svg").first.wait_for()
 
 
 def test_the_table_sorts_by_a_click_and_back(wide: Opened) -> None:
@@ -104,7 +104,7 @@ def test_choosing_a_run_shows_its_figures_in_every_section(wide: Opened) -> None
         panels = wide.page.locator(f'[data-panel="{section}"]:not([hidden])')
         assert [panel.get_attribute("data-value") for panel in panels.all()] == ["trial-0001"]
         panels.locator("[data-figure]").first.scroll_into_view_if_needed()
-        panels.locator(".main-svg").first.wait_for(timeout=5000)
+        panels.locator(".main-svg").first.wait_for()
 
 
 def test_the_first_key_leads_past_the_menu_and_focus_can_be_seen(wide: Opened) -> None:
