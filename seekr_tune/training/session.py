@@ -64,7 +64,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             left running. None starts a private session, also where `RAY_ADDRESS` is set.
 
     Raises:
-        StudyError: there is no such cluster, or it does not let us in; said within seconds.
+        StudyError: there is no such cluster, or it does not let us in; said within seconds. Or Ray does not start here.
     """
     if _is_running():
         if address is not None:
@@ -79,13 +79,31 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         with _own_sigterm():
             if address is None:
-                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+                _start_here()
             else:
                 _connect(address)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _start_here() -> None:
+    """A private session on this machine.
+
+    Raises:
+        StudyError: Ray's processes do not come up, which they must within 30 s.
+    """
+    import ray
+
+    try:
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+    except Exception as error:  # Ray has no kind of its own for it
+        ray.shutdown()  # what has come up already
+        reason = " ".join(str(error).split())
+        raise StudyError(
+            f"Ray does not start on this machine ({reason}); it may be too busy or short of memory: give the command again"
+        ) from error
 
 
 @contextmanager

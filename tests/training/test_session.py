@@ -130,6 +130,17 @@ def test_without_an_address_there_is_no_cluster_session() -> None:
 
 
 @pytest.mark.ray
+def test_a_machine_on_which_ray_does_not_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def overloaded(**options: Any) -> None:
+        raise Exception("The current node timed out\nduring startup.")
+
+    monkeypatch.setattr(ray, "init", overloaded)
+    with pytest.raises(StudyError) as refused, ray_session():
+        pass
+    assert "(The current node timed out during startup.)" in str(refused.value)
+    assert "give the command again" in str(refused.value) and not ray.is_initialized()
+
+
 def test_a_session_is_private_whatever_the_environment_says(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", closed)
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "3")
