@@ -102,7 +102,7 @@ def _start_here() -> None:
         ray.shutdown()  # what has come up already
         reason = " ".join(str(error).split())
         raise StudyError(
-            f"Ray does not start on this machine ({reason}); it may be too busy or short of memory: give the command again"
+            f"Ray does not start on this machine ({reason}); it may be busy or short of memory: give the command again"
         ) from error
 
 
