@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from seekr_tune.analysis.record import StepRow, read_steps, write_steps
+
+_logger = logging.getLogger(__name__)
 
 
 class StepLog:
@@ -52,7 +57,15 @@ class StepLog:
             self._partial_path.unlink()
 
     def _read_partial(self) -> list[StepRow]:
+        """Its steps up to the first damaged line; a run does not fail for want of a curve."""
         if not self._partial_path.is_file():
             return []
-        whole, _, _ = self._partial_path.read_text(encoding="utf-8").rpartition("\n")  # the last line may be cut
-        return [StepRow.model_validate_json(line) for line in whole.splitlines()]
+        whole, _, _ = self._partial_path.read_bytes().rpartition(b"\n")  # the last line may be cut
+        steps: list[StepRow] = []
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                steps.append(StepRow.model_validate_json(line))
+            except ValidationError:
+                _logger.warning("%s: is damaged from line %d on; those steps are not in the log", self._partial_path, number)
+                break
+        return steps

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from seekr_tune.analysis.record import StepRow, read_steps
 from seekr_tune.study.runs.steplog import StepLog
 
@@ -52,6 +54,19 @@ def test_a_kill_between_checkpoint_and_record_loses_no_step(tmp_path: Path) -> N
 
     assert StepLog(tmp_path, 1).num_steps == 2  # the checkpoint of task 0 is there
     assert places(tmp_path) == [(0, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("garbage", [b"\x00\xffgarbage\n", b'{"task_index": 0}\n', b"\n"])
+def test_a_damaged_partial_file_costs_the_steps_behind_the_damage_and_is_told(
+    tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = StepLog(tmp_path, 0)
+    log.append(step(0, 0))
+    log.close()
+    partial = tmp_path / "steps.partial.jsonl"
+    partial.write_bytes(partial.read_bytes() + garbage + partial.read_bytes())
+    assert StepLog(tmp_path, 1).num_steps == 1
+    assert "is damaged from line 2 on" in caplog.text
 
 
 def test_a_kill_between_steps_and_clearing_the_partial_file_repeats_no_step(tmp_path: Path) -> None:
