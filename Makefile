@@ -63,8 +63,8 @@ export: $(READY)  ## write the best model of the study in OUT to TO
 run: $(READY)  ## learn the stream of EXPERIMENT once, with the settings in its file
 	@$(BIN)/seekr-tune run $(EXPERIMENT) $(SETS)
 
-test: $(READY)  ## every test but the slow ones and those that kill nodes
-	@$(BIN)/python -m pytest -m "not slow and not cluster and not browser"
+test: $(READY)  ## every test but the slow ones, those that kill nodes and those that need a browser; two at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster and not browser"
 
 test-slow: $(READY)  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow

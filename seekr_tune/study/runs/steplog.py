@@ -66,6 +66,6 @@ class StepLog:
             try:
                 steps.append(StepRow.model_validate_json(line))
             except ValidationError:
-                _logger.warning("%s: is damaged from line %d on; those steps are not in the log", self._partial_path, number)
+                _logger.warning("%s: is damaged from line %d on; its steps are lost", self._partial_path, number)
                 break
         return steps
