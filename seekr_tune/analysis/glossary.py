@@ -376,17 +376,32 @@ METRICS: dict[str, Metric] = {
 """By column; `hypervolume` and `samples_to_target` are of a whole study."""
 
 
+HEADINGS: dict[str, str] = {
+    "#": "rank",
+    "n": "replicates",
+    "samples": "distinct_replayed_samples",
+    "shown": "replay_presentations",
+    "op/sample": "op_per_replayed_sample",
+    "gain": "normalised_gain",
+    "P": "pareto",
+    "best": "p_best",
+    "sec": "wall_seconds",
+}
+"""Short headings of the terminal's table, by which a column may be asked for."""
+
+
 def more_is_better(column: str) -> bool:
     """Whether a column is ordered from high to low; settings of the config and costs are not."""
     return column in METRICS and METRICS[column].better == "higher"
 
 
 def explain(name: str) -> Metric:
-    """The entry of a column, or of a number of a study.
+    """The entry of a column, of a heading of the terminal's table, or of a number of a study.
 
     Raises:
         StudyError: there is none.
     """
+    name = HEADINGS.get(name, name)
     if name in METRICS:
         return METRICS[name]
     if name.startswith("config."):

@@ -11,6 +11,7 @@ from synthetic import RecordFactory
 from seekr_tune.analysis.glossary import METRICS, explain, more_is_better
 from seekr_tune.analysis.ledger import trials_table
 from seekr_tune.analysis.ranking import StudyMeasures, rank
+from seekr_tune.analysis.tables import terminal_table
 from seekr_tune.errors import StudyError
 
 
@@ -54,3 +55,15 @@ def test_an_unknown_metric_is_answered_with_the_nearest() -> None:
         explain("zzzzzzz")
     with pytest.raises(StudyError, match="`seekr-tune validate --fields` says what it does"):
         explain("config.seed")
+
+
+def test_a_heading_of_the_table_may_be_asked_for(make_record: RecordFactory) -> None:
+    records = [
+        make_record(f"trial-000{replicate}", configuration="trial-0000", replicate=replicate) for replicate in (0, 1)
+    ]
+    table = terminal_table(rank(trials_table(records)))
+    for column in table.columns:
+        heading = str(column.header).replace("\n", "")
+        if heading not in ("trial", "status"):
+            assert explain(heading) in METRICS.values()
+    assert explain("gain") is METRICS["normalised_gain"]
