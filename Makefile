@@ -93,9 +93,12 @@ docs: $(READY)  ## write the field reference in docs/experiment-file.md again
 	@sed -i.bak -e '/^<!-- below/q' docs/experiment-file.md && rm docs/experiment-file.md.bak
 	@cat $(VENV)/fields.md >>docs/experiment-file.md
 
-bench: $(READY)  ## time and memory of a replay step against a plain one, and of a trial in a study against a plain run
+bench: $(READY)  ## what distillation, a study, sharing and pruning cost or spare, and how long a large report takes
 	@$(BIN)/python benchmarks/replay_step.py
 	@$(BIN)/python benchmarks/study_overhead.py
+	@$(BIN)/python benchmarks/shared_stage.py
+	@$(BIN)/python benchmarks/pruning.py
+	@$(BIN)/python benchmarks/report.py
 
 clean:  ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -139,7 +139,8 @@ def test_a_run_over_a_store_that_loses_a_worker_within_a_task_equals_one_on_a_sh
 
 @pytest.mark.ray
 def test_a_study_over_a_store_brings_its_trials_home(config: Config, tmp_path: Path, scratch: Path) -> None:
-    values = {"training.storage_path": str(tmp_path / "store"), "training.workers": 1, "study.trials": 1}
+    values = {"training.storage_path": str(tmp_path / "store"), "training.workers": 1}
+    values |= {"study.trials": 1, "study.bounds": []}
     (tmp_path / "one.yaml").write_text("method.replay_percent: {type: float, low: 5, high: 20, published: 10}")
     status = start_study(with_values(config, values), load_space(tmp_path / "one.yaml"), tmp_path / "study")
     assert status.counts["finished"] == 1

@@ -73,7 +73,7 @@ def study_figures(directory: Path) -> dict[str, go.Figure]:
         matrix = matrix_figure(scores.scores, scores.order, scores.initial)
         found["score-matrix"] = _titled(matrix, f"Scores of {best} on {split}, in percent")
     if record is not None and record.heads:
-        maps = head_maps(read_table(directory, "heads"), best)
+        maps = head_maps(read_table(directory, "heads", [best]), best)
         for name, values in (("importance", maps.importance), ("selected", maps.selected)):
             found[f"heads-{name}"] = _titled(head_map_figure(values, maps.tasks, name), f"Heads of {best}: {name}")
     return found

@@ -99,7 +99,7 @@ def is_zombie(pid: int) -> bool:
 
 def assert_nothing_is_left(directory: Path) -> None:
     """Neither a request, nor a driver, nor a half-written file."""
-    assert {path.name for path in (directory / "study").iterdir()} == {"journal.log"}
+    assert {path.name for path in (directory / "study").iterdir()} == {"journal.log", "provenance.json"}
     for run in (directory / "trials").iterdir():
         assert {path.name for path in run.iterdir()} <= PARTS_OF_A_RUN
         kept = {path.name for path in (run / "checkpoints").iterdir()} - {".first-stage"}
