@@ -2,11 +2,13 @@
 
     python benchmarks/study_overhead.py [repeats]       # about 6 minutes each on two cores
 
-Two figures. First, a study of many trials on all slots of this machine, from its call to its end (so with the start of
-Ray and of its processes), against the same runs one after the other in one plain process, divided by the slots. Then
-one trial more: a study is run with few and with more small trials, one at a time; the difference, divided by the
-additional trials, is what one trial costs there, without what a study costs once. Every process has one thread, no
-stage is shared, and both sides run in this invocation, in turn.
+Three figures. First, a study of many trials on all slots of this machine, from its call to its end (so with the start
+of Ray and of its processes), against the same runs one after the other in one plain process, divided by the slots.
+Second, what part of that is the machine's: some of the runs in as many plain processes at once as there are slots, each
+already warm, against the same runs alone; two hardware threads of one core are not two cores. Third, one trial more: a
+study is run with few and with more small trials, one at a time; the difference, divided by the additional trials, is
+what one trial costs there, without what a study costs once. Every process has one thread, no stage is shared, and all
+sides run in this invocation, in turn.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ import statistics
 import sys
 import tempfile
 import time
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
@@ -62,12 +68,40 @@ def plain_seconds(records: list[TrialRecord], into: Path) -> list[float]:
     return seconds
 
 
+def seconds_at_once(records: list[TrialRecord], into: Path) -> float:
+    """Wall time of the runs in as many plain processes as there are slots, from when all of them have warmed up."""
+    context = get_context("spawn")
+    warm = context.Barrier(SLOTS + 1)
+    parts = [(records[0], records[slot::SLOTS], into / str(slot), warm) for slot in range(SLOTS)]
+    processes = [context.Process(target=_warm_loop, args=part) for part in parts]
+    for process in processes:
+        process.start()
+    warm.wait()
+    started = time.perf_counter()
+    for process in processes:
+        process.join()
+    assert all(process.exitcode == 0 for process in processes)
+    return time.perf_counter() - started
+
+
+def _warm_loop(first: TrialRecord, records: list[TrialRecord], into: Path, warm: Barrier) -> None:
+    torch.set_num_threads(1)
+    small = with_values(parse_config(first.config, "warm-up"), SMALL)
+    plain_seconds([first.model_copy(update={"config": small.model_dump(mode="json")})], into / "warm-up")
+    warm.wait()
+    plain_seconds(records, into)
+
+
 def whole_study(config: Config, root: Path) -> float:
     """Wall time of a study over that of a plain loop divided by the slots."""
     in_study = study_seconds(with_values(config, ALONE), TRIALS, root / "study")
-    plain = sum(plain_seconds(read_records(root / "study"), root / "plain"))
-    ratio = in_study / (plain / SLOTS)
-    print(f"{TRIALS} trials on {SLOTS} slots: {in_study:.1f} s; plain loop {plain:.1f} s / {SLOTS}: ratio {ratio:.3f}")
+    records = read_records(root / "study")
+    plain = plain_seconds(records, root / "plain")
+    ratio = in_study / (sum(plain) / SLOTS)
+    print(f"{TRIALS} trials on {SLOTS} slots: {in_study:.1f} s; plain loop {sum(plain):.1f} s / {SLOTS}: {ratio:.3f}")
+    few = 2 * SLOTS
+    machine = seconds_at_once(records[1 : few + 1], root / "at-once") / (sum(plain[1 : few + 1]) / SLOTS)
+    print(f"of this the machine: {few} runs in {SLOTS} plain processes at once against alone: {machine:.3f}")
     return ratio
 
 
