@@ -42,6 +42,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def tab(browser: Any, address: str, screenshots: Path) -> Iterator[Any]:
     """Opens a tab of TensorBoard and waits until it shows something; keeps a picture of how it ends."""
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    from playwright.sync_api import TimeoutError as PatienceEnded  # not installed where no browser is
+
     opened: list[str] = []
 
     def open_tab(name: str, selector: str) -> Any:
@@ -52,7 +54,7 @@ def tab(browser: Any, address: str, screenshots: Path) -> Iterator[Any]:
             try:
                 page.wait_for_selector(selector, timeout=PATIENCE / 3)
                 return page
-            except Exception:
+            except PatienceEnded:
                 continue
         page.wait_for_selector(selector, timeout=1)
         return page
