@@ -45,6 +45,8 @@ MIN_TRIALS = 4
 """Fewer finished configurations say nothing."""
 
 _NUM_TREES = 64  # Optuna's own default
+_NUM_TREES_OF_MANY = 16  # fANOVA's time grows with the square of a tree's leaves; more trials also need fewer trees
+_MANY_TRIALS = 200
 _NUM_TREES_RESAMPLED = 8  # their noise widens the intervals a little, and keeps them to seconds
 _MAX_RESAMPLED = 50  # trials in a resample, for the same reason
 _SEED = 0
@@ -92,7 +94,8 @@ def importances(
             f"are {len(trials)}; let the study run on"
         )
     maximise = more_is_better(objective)
-    found = _evaluate(trials, maximise, _EVALUATORS[evaluator](_NUM_TREES))
+    num_trees = _NUM_TREES if len(trials) < _MANY_TRIALS else _NUM_TREES_OF_MANY
+    found = _evaluate(trials, maximise, _EVALUATORS[evaluator](num_trees))
     spreads = _spreads(trials, maximise, evaluator)
     every = []
     for path, value in found.items():
