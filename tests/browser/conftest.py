@@ -14,6 +14,9 @@ from seekr_tune.analysis.report.page import report_page
 from seekr_tune.study.directory.report_source import report_source
 from tests.analysis.report.reported import write_study
 
+MARKS = ".point, .js-line, .heatmaplayer image, .gl-canvas"
+"""What plotly draws for a value: points and bars, lines, cells of a map, lines of parallel coordinates."""
+
 _QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -69,6 +72,29 @@ class Opened:
     def _refuse(self, route: Any) -> None:
         self.errors.append(f"asked the network for {route.request.url}")
         route.abort()
+
+    def empty_figures(self) -> list[str]:
+        """Draw every figure; those that hold no mark, and `no figures` where there are none."""
+        self.draw_all()
+        figures = self.page.locator("[data-figure]").all()
+        empty = [figure.get_attribute("data-figure") for figure in figures if figure.locator(MARKS).count() == 0]
+        return [str(name) for name in empty] if figures else ["no figures"]
+
+    def wider_than_the_screen(self) -> list[str]:
+        """Figures that are wider than their place, and `the page` where it is to be scrolled sideways."""
+        is_scrolled = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        wide = self.page.evaluate(
+            """[...document.querySelectorAll("[data-figure]")].filter((figure) => figure.offsetParent)
+                 .filter((figure) => figure.querySelector(".main-svg").clientWidth > figure.clientWidth + 1)
+                 .map((figure) => figure.dataset.figure)"""
+        )
+        return [*(str(name) for name in wide), *(["the page"] if self.page.evaluate(is_scrolled) else [])]
+
+    def column(self, heading: str) -> list[str]:
+        """The cells below a heading of the ranking, as they stand now, without those that are filtered out."""
+        index = self.page.locator("#ranking-table thead button").all_text_contents().index(heading)
+        rows = self.page.locator("#ranking-rows tr:not([hidden])")
+        return [rows.nth(number).locator("th, td").nth(index).inner_text() for number in range(rows.count())]
 
     def draw_all(self) -> None:
         """Draw every figure, hidden ones too."""

@@ -1,4 +1,4 @@
-"""A study that was made by hand, and the commands that show it, as processes that always end."""
+"""A study that was made by hand, the commands that show it, as processes that always end, and what they show."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.study.directory.layout import journal_path, result_path, trial_path
 from tests.analysis.report.reported import study_records, write_study
 from tests.analysis.synthetic import RecordFactory
+
+PATIENCE = 60_000  # milliseconds
+
+INSIDE = """(wanted) => {
+    const found = [];
+    const visit = (root) => {
+        for (const one of root.childNodes) {
+            if (one.shadowRoot) visit(one.shadowRoot);
+            if (wanted === '' && one.nodeType === Node.TEXT_NODE) found.push(one.textContent);
+            if (one.tagName === wanted) found.push(one.naturalWidth);
+            if (!['STYLE', 'SCRIPT', 'TEMPLATE'].includes(one.tagName)) visit(one);
+        }
+    };
+    visit(document.body);
+    return found;
+}"""
+"""Texts, or widths of pictures, of the whole page: what TensorBoard shows lies in shadow roots."""
 
 SHOWN = ("bound-seqft", "trial-0000", "trial-0002")
 """Runs that have curves."""
@@ -70,3 +87,33 @@ def served(*arguments: object) -> Iterator[str]:
             process.wait(timeout=20)
         finally:
             process.kill()
+
+
+def open_tab(page: Any, address: str, name: str, selector: str) -> Any:
+    """Open a tab of TensorBoard and wait until it shows something."""
+    from playwright.sync_api import TimeoutError as PatienceEnded  # not installed where no browser is
+
+    for _ in range(3):  # what was asked for before the first files were read is not asked for again
+        page.goto(f"{address}?darkMode=false#{name}", wait_until="load")
+        page.reload(wait_until="load")
+        try:
+            page.wait_for_selector(selector, timeout=PATIENCE / 3)
+            return page
+        except PatienceEnded:
+            continue
+    page.wait_for_selector(selector, timeout=1)
+    return page
+
+
+def texts(page: Any) -> str:
+    """All that a page of TensorBoard says."""
+    page.wait_for_timeout(1500)
+    return " ".join(" ".join(page.evaluate(INSIDE, "")).split())
+
+
+def titles_of_plots(page: Any, address: str, at_least: int) -> list[str]:
+    """Open a study in optuna-dashboard; titles of the plots, once there are so many."""
+    page.goto(address, wait_until="load")
+    page.wait_for_function(f"document.querySelectorAll('.gtitle').length >= {at_least}", timeout=PATIENCE)
+    page.wait_for_timeout(1500)
+    return [str(title) for title in page.locator(".gtitle").all_text_contents()]

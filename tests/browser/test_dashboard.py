@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.browser.servers import made_by_hand, served
+from tests.browser.servers import made_by_hand, served, titles_of_plots
 
 pytestmark = pytest.mark.browser
-
-PATIENCE = 60_000  # milliseconds
 
 
 def test_the_study_is_shown_with_our_plots(browser: Any, tmp_path: Path, screenshots: Path) -> None:
@@ -19,10 +17,7 @@ def test_the_study_is_shown_with_our_plots(browser: Any, tmp_path: Path, screens
         page = browser.new_page(viewport={"width": 1400, "height": 1800})
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(address, wait_until="load")
-        page.wait_for_function("document.querySelectorAll('.gtitle').length >= 4", timeout=PATIENCE)
-        page.wait_for_timeout(1500)
-        titles = page.locator(".gtitle").all_text_contents()
+        titles = titles_of_plots(page, address, at_least=4)
         page.screenshot(path=screenshots / "dashboard.png", full_page=True)
         page.close()
     assert {

@@ -12,16 +12,6 @@ from tests.browser.conftest import Opened
 
 pytestmark = pytest.mark.browser
 
-MARKS = ".point, .js-line, .heatmaplayer image, .gl-canvas"
-"""What plotly draws for a value: points and bars, lines, cells of a map, lines of parallel coordinates."""
-
-
-def column(page: Any, heading: str) -> list[str]:
-    """The cells below a heading, as they stand now, without those that are filtered out."""
-    index = page.locator("#ranking-table thead button").all_text_contents().index(heading)
-    rows = page.locator("#ranking-rows tr:not([hidden])")
-    return [rows.nth(number).locator("th, td").nth(index).inner_text() for number in range(rows.count())]
-
 
 def heading(page: Any, text: str) -> Any:
     return page.locator("#ranking-table thead th", has=page.get_by_role("button", name=text, exact=True))
@@ -42,11 +32,8 @@ def test_a_name_that_holds_markup_is_shown_and_not_obeyed(wide: Opened) -> None:
 
 
 def test_every_figure_is_drawn_with_marks(wide: Opened) -> None:
-    wide.draw_all()
-    figures = wide.page.locator("[data-figure]")
-    assert figures.count() > 20
-    empty = [figure.get_attribute("data-figure") for figure in figures.all() if figure.locator(MARKS).count() == 0]
-    assert empty == []
+    assert wide.empty_figures() == []
+    assert wide.page.locator("[data-figure]").count() > 20
 
 
 def test_figures_are_drawn_when_they_come_into_view_and_not_before(wide: Opened) -> None:
@@ -58,15 +45,15 @@ def test_figures_are_drawn_when_they_come_into_view_and_not_before(wide: Opened)
 
 
 def test_the_table_sorts_by_a_click_and_back(wide: Opened) -> None:
-    assert column(wide.page, "#") == ["1", "2", "3", "4", "5", "–", "–"]
+    assert wide.column("#") == ["1", "2", "3", "4", "5", "–", "–"]
     button = wide.page.get_by_role("button", name="distinct samples", exact=True)
     button.click()
-    samples = column(wide.page, "distinct samples")
+    samples = wide.column("distinct samples")
     assert samples == sorted(samples, key=float)
     assert heading(wide.page, "distinct samples").get_attribute("aria-sort") == "ascending"
     assert wide.page.locator("#ranking-table [aria-sort]").count() == 1
     button.click()
-    assert column(wide.page, "distinct samples") == samples[::-1]
+    assert wide.column("distinct samples") == samples[::-1]
     assert heading(wide.page, "distinct samples").get_attribute("aria-sort") == "descending"
 
 
@@ -74,21 +61,21 @@ def test_the_table_sorts_by_the_keyboard_and_what_has_no_value_stays_last(wide: 
     wide.page.get_by_role("button", name="P(best)", exact=True).focus()
     for key in ("Enter", "Space"):
         wide.page.keyboard.press(key)
-        shares = column(wide.page, "P(best)")
+        shares = wide.column("P(best)")
         assert shares[NUM_FINISHED:] == ["–", "–"]
         assert shares[:NUM_FINISHED] == sorted(shares[:NUM_FINISHED], reverse=key == "Space")
 
 
 def test_filters_leave_what_fits_all_of_them_and_say_how_many(wide: Opened) -> None:
     wide.page.locator("#filter-method").select_option("replay")
-    assert set(column(wide.page, "method")) == {"replay"}
+    assert set(wide.column("method")) == {"replay"}
     wide.page.locator("#filter-status").select_option("finished")
-    assert column(wide.page, "configuration") == ["trial-0001", "trial-0003"]
+    assert wide.column("configuration") == ["trial-0001", "trial-0003"]
     wide.page.get_by_label("Text", exact=True).fill("0003")
-    assert column(wide.page, "configuration") == ["trial-0003"]
+    assert wide.column("configuration") == ["trial-0003"]
     assert wide.page.locator("#filter-count").inner_text() == "1 of 7 configurations"
     wide.page.keyboard.press("Enter")  # must not leave the page
-    assert column(wide.page, "configuration") == ["trial-0003"]
+    assert wide.column("configuration") == ["trial-0003"]
 
 
 def test_groups_of_columns_can_be_shown_and_hidden(wide: Opened) -> None:
@@ -121,14 +108,7 @@ def test_nothing_sticks_out_of_the_page(width: str, request: pytest.FixtureReque
     opened: Opened = request.getfixturevalue(width)
     opened.draw_all()
     opened.page.screenshot(path=screenshots / f"report-{width}.png", full_page=True)
-    room, needed = opened.page.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollWidth]")
-    assert needed <= room
-    wider = opened.page.evaluate(
-        """[...document.querySelectorAll("[data-figure]")].filter((figure) => figure.offsetParent)
-             .filter((figure) => figure.querySelector(".main-svg").clientWidth > figure.clientWidth + 1)
-             .map((figure) => figure.dataset.figure)"""
-    )
-    assert wider == []
+    assert opened.wider_than_the_screen() == []
     assert opened.errors == []
 
 

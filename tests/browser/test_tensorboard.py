@@ -8,27 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.browser.servers import SHOWN, made_by_hand, served
+from tests.browser.servers import INSIDE, SHOWN, made_by_hand, open_tab, served, texts
 
 pytestmark = pytest.mark.browser
-
-PATIENCE = 60_000  # milliseconds
-
-
-INSIDE = """(wanted) => {
-    const found = [];
-    const visit = (root) => {
-        for (const one of root.childNodes) {
-            if (one.shadowRoot) visit(one.shadowRoot);
-            if (wanted === '' && one.nodeType === Node.TEXT_NODE) found.push(one.textContent);
-            if (one.tagName === wanted) found.push(one.naturalWidth);
-            if (!['STYLE', 'SCRIPT', 'TEMPLATE'].includes(one.tagName)) visit(one);
-        }
-    };
-    visit(document.body);
-    return found;
-}"""
-"""Texts, or widths of pictures, of the whole page: what TensorBoard shows lies in shadow roots."""
 
 
 @pytest.fixture(scope="module")
@@ -42,32 +24,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def tab(browser: Any, address: str, screenshots: Path) -> Iterator[Any]:
     """Opens a tab of TensorBoard and waits until it shows something; keeps a picture of how it ends."""
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    from playwright.sync_api import TimeoutError as PatienceEnded  # not installed where no browser is
-
     opened: list[str] = []
 
-    def open_tab(name: str, selector: str) -> Any:
+    def opens(name: str, selector: str) -> Any:
         opened.append(name)
-        for _ in range(3):  # what was asked for before the first files were read is not asked for again
-            page.goto(f"{address}?darkMode=false#{name}", wait_until="load")
-            page.reload(wait_until="load")
-            try:
-                page.wait_for_selector(selector, timeout=PATIENCE / 3)
-                return page
-            except PatienceEnded:
-                continue
-        page.wait_for_selector(selector, timeout=1)
-        return page
+        return open_tab(page, address, name, selector)
 
-    yield open_tab
+    yield opens
     page.wait_for_timeout(1500)  # charts fade in
     page.screenshot(path=screenshots / f"tensorboard_{'_'.join(opened)}.png")
     page.close()
-
-
-def texts(page: Any) -> str:
-    page.wait_for_timeout(1500)
-    return " ".join(" ".join(page.evaluate(INSIDE, "")).split())
 
 
 def test_curves_are_grouped_by_what_they_are_and_runs_by_study(tab: Any) -> None:
