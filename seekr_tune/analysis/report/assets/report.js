@@ -4,6 +4,7 @@
   const PRINT_WIDTH = 680; // pixels: what fits on a page of A4 or Letter
   const template = JSON.parse(document.getElementById("figure-template").textContent);
   const canvases = [...document.querySelectorAll("[data-figure]")];
+  let isPrinting = false; // the width of the window says nothing then
   const drawn = new Map(); // canvas -> whether it was drawn in its narrow layout
 
   // "yaxis2.domain" or "annotations[0].x" of a layout
@@ -13,7 +14,7 @@
     keys.reduce((inner, key) => (inner[key] ??= {}), layout)[last] = value;
   };
 
-  const draw = (canvas, width = canvas.clientWidth) => {
+  const draw = (canvas, width = isPrinting ? PRINT_WIDTH : canvas.clientWidth) => {
     const figure = JSON.parse(canvas.closest("figure").querySelector("script").textContent);
     const layout = { ...figure.layout, template, autosize: true };
     const isNarrow = width > 0 && width < NARROW;
@@ -28,7 +29,7 @@
 
   const fit = (canvas) => {
     const width = canvas.clientWidth;
-    if (width === 0 || canvas.layout?.width === width) return;
+    if (isPrinting || width === 0 || canvas.layout?.width === width) return;
     if (drawn.get(canvas) !== width < NARROW) draw(canvas);
     else Plotly.relayout(canvas, { width });
   };
@@ -50,13 +51,15 @@
 
   const drawAll = () => Promise.all(canvases.filter((canvas) => !drawn.has(canvas)).map((canvas) => draw(canvas)));
   addEventListener("beforeprint", () => {
-    for (const canvas of canvases) if (canvas.offsetParent) draw(canvas, PRINT_WIDTH);
+    isPrinting = true;
+    for (const canvas of canvases) if (canvas.offsetParent) draw(canvas);
     for (const details of document.querySelectorAll("details:not([open])")) {
       details.open = true;
       details.dataset.openedForPrint = "";
     }
   });
   addEventListener("afterprint", () => {
+    isPrinting = false;
     drawn.forEach((_, canvas) => fit(canvas));
     for (const details of document.querySelectorAll("details[data-opened-for-print]")) {
       details.open = false;
