@@ -32,6 +32,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --no-compile -r requirements.lock
 	@$(BIN)/python -m pip install -qq --no-compile --no-deps --no-build-isolation --editable .
+	@$(BIN)/python scripts/write_bytecode.py
 	@touch $(READY)
 
 sweep: $(READY)  ## run the study of EXPERIMENT in OUT and rank it
@@ -72,7 +73,7 @@ test-slow: $(READY)  ## the tests that take minutes
 test-cluster: $(READY)  ## kill workers, controllers and nodes of a Ray cluster on this machine
 	@$(BIN)/python -m pytest -m cluster
 
-test-browser: $(READY)  ## open the report in Chromium (SEEKR_SCREENSHOT_DIR=directory keeps what it looks like)
+test-browser: $(READY)  ## open reports, TensorBoard and optuna-dashboard in Chromium (SEEKR_SCREENSHOT_DIR=directory keeps pictures)
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } 2>/dev/null || \
 	  { echo "error: chromium is missing and apt-get cannot install it; install it and try again" >&2; exit 2; }
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install -qq 'playwright==1.64.1'

@@ -34,6 +34,8 @@ _DRIVER = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune would end runs in the middle of a step
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    # The searcher hands out as many runs as fit. At Tune's own 1, their processes would start one after the other.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints errors of trials even when it is to be silent
 }
 
