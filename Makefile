@@ -18,7 +18,7 @@ READY := $(VENV)/.ready
 SETS := $(foreach assignment,$(SET),--set '$(assignment)')
 TOTAL := $(if $(TRIALS),--trials $(TRIALS))
 
-.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-golden lint base-model docs bench clean
+.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-golden lint base-model docs bench bench-quick clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
@@ -95,11 +95,15 @@ docs: $(READY)  ## write the field reference in docs/experiment-file.md again
 	@cat $(VENV)/fields.md >>docs/experiment-file.md
 
 bench: $(READY)  ## what distillation, a study, sharing and pruning cost or spare, and how long a large report takes
+	@$(BIN)/python benchmarks/quick.py --full
 	@$(BIN)/python benchmarks/replay_step.py
 	@$(BIN)/python benchmarks/study_overhead.py
 	@$(BIN)/python benchmarks/shared_stage.py
 	@$(BIN)/python benchmarks/pruning.py
 	@$(BIN)/python benchmarks/report.py
+
+bench-quick: $(READY)  ## ratios of single steps against their goals, in two to three minutes
+	@$(BIN)/python benchmarks/quick.py
 
 clean:  ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -65,8 +65,10 @@ WARM_UP = 2
 SHAPES = {  # layers, hidden, intermediate, heads, key-value heads, vocabulary
     "1b": (16, 2048, 8192, 32, 8, 32000),
     "7b": (32, 4096, 11008, 32, 32, 32000),
+    "small": (8, 512, 1408, 8, 8, 4096),  # for CPUs
     "tiny": (2, 32, 48, 8, 4, 64),
 }
+WAYS = {"1b": (False, True), "7b": (True,)}  # without and with LoRA; other shapes without
 CASES = ("matmul", "replay", "lesson", "step", "profile", "largest", "stream")
 
 
@@ -85,11 +87,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: median seconds, the most that was held at once, and what was held all the time."""
+    """One side of a comparison: seconds of each turn, the most held at once, and what was held all the time."""
 
-    seconds: float
+    turns: tuple[float, ...]
     peak_bytes: int
     resting_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Of the median turn."""
+        return statistics.median(self.turns)
 
 
 def build_model(setting: Setting, options: argparse.Namespace) -> Any:
@@ -163,7 +170,7 @@ def compare(
             if turn >= WARM_UP:
                 seconds[name].append(taken)
                 peaks[name], resting[name] = max(peaks[name], peak_memory(device)), before
-    return {name: Side(statistics.median(own), peaks[name], resting[name]) for name, own in seconds.items()}
+    return {name: Side(tuple(own), peaks[name], resting[name]) for name, own in seconds.items()}
 
 
 def _run(side: Callable[[], object], watch: Stopwatch, name: str) -> bool:
@@ -189,12 +196,16 @@ def free(device: torch.device) -> None:
 
 
 def ratios(sides: Mapping[str, Side], side: str, base: str) -> dict[str, float | None]:
-    """Time, peak memory, and peak memory above what rests, of one side over another's."""
+    """Time and peak memory of one side over another's.
+
+    Time is the median over the turns of what the two took one after the other: what slows a machine down for a while
+    slows both.
+    """
     if side not in sides or base not in sides:
         return {f"{side}/{base}": None}
     ours, theirs = sides[side], sides[base]
     return {
-        f"{side}/{base} time": ours.seconds / theirs.seconds,
+        f"{side}/{base} time": statistics.median(a / b for a, b in zip(ours.turns, theirs.turns, strict=True)),
         f"{side}/{base} memory": ours.peak_bytes / theirs.peak_bytes,
     }
 
@@ -489,7 +500,7 @@ def _config(changes: Mapping[str, Mapping[str, Any]], options: argparse.Namespac
 def cases(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Iterator[dict[str, Any]]]]]:
     """All measurements, the most important ones first."""
     yield "matmul", partial(measure_matmul, options)
-    ways = {shape: (False, True) if shape == "1b" else (True,) for shape in options.shapes}
+    ways = {shape: WAYS.get(shape, (False,)) for shape in options.shapes}
     settings = [Setting(shape, lora, True) for shape in options.shapes for lora in ways[shape]]
     settings += [Setting(shape, ways[shape][0], False) for shape in options.shapes]
     for setting in settings:

@@ -223,9 +223,7 @@ def main() -> None:
             if loading is None
             else f"loaded  {loading[0]:.2f} s; first figure drawn after {loading[1]:.2f} s"
         )
-        print(
-            f"goals: report under {GOAL_SECONDS:.0f} s and {GOAL_BYTES / 2**20:.0f} MiB, loaded in {GOAL_LOAD:.0f} s"
-        )
+        print(f"goals: report under {GOAL_SECONDS:.0f} s and {GOAL_BYTES / 2**20:.0f} MiB, loaded in {GOAL_LOAD:.0f} s")
 
 
 if __name__ == "__main__":

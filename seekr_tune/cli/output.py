@@ -111,7 +111,11 @@ def _sample_range(directory: Path) -> tuple[float, float] | None:
 
 def finish_study(directory: Path) -> None:
     """The ranking of a study that has come to its end, and what to do with it."""
+    from seekr_tune.study.life.status import study_status
+
     print_ranking(directory)
+    for line in study_status(directory).twin_lines():
+        say(line)
     say(f"more trials:  seekr-tune resume {directory} --trials N")
     say(f"on test:      seekr-tune finalize {directory}")
     say(f"curves:       tensorboard --logdir {directory}")

@@ -66,6 +66,7 @@ class StudyStatus:
         counts: runs by state; they add up to the total.
         runs: those that were begun, in the order of their keys.
         trials: configurations by what the search was told of them: RUNNING, COMPLETE, PRUNED, FAIL.
+        twins: by trial that needed no run, the earlier one that means the same, whose result it has.
         objectives: what is optimised, each with its direction.
         best: the configuration that is best in the first objective, over all of its replicates; None before the first.
         best_value: its value.
@@ -84,6 +85,7 @@ class StudyStatus:
     counts: Mapping[RunState, int]
     runs: tuple[RunStatus, ...]
     trials: Mapping[str, int]
+    twins: Mapping[str, str]
     objectives: Mapping[str, Direction]
     best: str | None
     best_value: float | None
@@ -115,9 +117,15 @@ class StudyStatus:
         elif self.counts["interrupted"] or self.counts["waiting"]:
             yield f"  nobody runs it; go on with `seekr-tune resume {self.directory}`"
 
+    def twin_lines(self) -> Iterator[str]:
+        """One line for each trial that needed no run."""
+        for twin, earlier in self.twins.items():
+            yield f"{twin} means the same as {earlier} and has its result, without a run"
+
     def _results(self) -> Iterator[str]:
         if self.trials:
             yield f"  trials: {', '.join(f'{count} {state.lower()}' for state, count in self.trials.items())}"
+        yield from (f"  {line}" for line in self.twin_lines())
         if self.best is not None:
             yield f"  best {next(iter(self.objectives))}: {self.best_value:.4g} ({self.best})"
         if len(self.objectives) > 1 and self.front:
@@ -158,6 +166,7 @@ def study_status(directory: Path | str) -> StudyStatus:
         counts={**{state: counts[state] for state in STATES}, "waiting": waiting},
         runs=tuple(sorted(runs, key=lambda run: run.trial)),
         trials=Counter(trial.state for trial in trials.values()),
+        twins={key: str(trial.notes["same_as"]) for key, trial in trials.items() if "same_as" in trial.notes},
         objectives=config.study.objectives,
         best=best,
         best_value=values[best][0] if best else None,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -113,12 +115,17 @@ def note_given(directory: Path, study: optuna.Study) -> None:
 
 
 def _load(path: Path, config: Config) -> optuna.Study:
-    return optuna.create_study(
+    study = optuna.create_study(
         study_name=_STUDY_NAME,
         storage=JournalStorage(JournalFileBackend(str(path))),
         directions=list(config.study.objectives.values()),
         load_if_exists=True,
     )
+    if study.metric_names is None:  # else optuna-dashboard calls them "Objective 0" and so on
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(config.study.objectives))
+    return study
 
 
 def _damage(path: Path, has_runs: bool) -> str | None:

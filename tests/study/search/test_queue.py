@@ -141,6 +141,11 @@ def test_a_trial_that_was_killed_while_it_was_proposed_gets_the_same_parameters(
     assert desk.open().next() == expected
 
 
+def test_the_journal_names_the_objectives_for_those_who_plot_it(desk: Desk) -> None:
+    desk.open(objectives={"bwt": "maximize", "op": "maximize"})
+    assert open_study(desk.directory, desk.config, desk.space).metric_names == ["bwt", "op"]
+
+
 def test_a_stale_journal_lock_does_not_delay_a_resume(desk: Desk) -> None:
     desk.run(desk.open(trials=2))
     lock = journal_path(desk.directory).with_name("journal.log.lock")

@@ -14,6 +14,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, with_values
 from seekr_tune.study.directory.layout import experiment_path, journal_path, result_path
+from seekr_tune.study.life.status import study_status
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.journal import open_study
 from seekr_tune.study.search.queue import revive
@@ -203,6 +204,8 @@ def test_a_warm_start_tells_the_sampler_and_does_not_count(
     trials = trials_of(directory, config, space)
     assert trials[6].user_attrs["same_as"] == f"{earlier}/trial-0000"  # the published settings are known already
     assert [request.number for request in requests] == list(range(7, 12))
+    experiment_path(directory).write_text(dump_config(config))
+    assert study_status(directory).twins == {"trial-0006": f"{earlier}/trial-0000"}
     assert [trial.values for trial in trials[:6]] == [trial.values for trial in trials_of(earlier, config, space)]
     params = [json.dumps(trial.params) for trial in trials]
     assert len(set(params[6:])) == 6

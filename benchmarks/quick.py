@@ -1,0 +1,89 @@
+"""Ratios of single steps on a CPU, checked against their goals: `make bench-quick`.
+
+    python benchmarks/quick.py                    # two to three minutes; what CI runs
+    python benchmarks/quick.py --full             # all lengths, about twenty minutes
+
+The comparisons of `gpu_table.py` (sides in turn, medians of five), with a random Llama of 28 million weights in float32
+and one thread. The exit code is 1 where a ratio leaves its goal by more than the noise that stands beside it: a
+median of five varies by less than 0.1 on two cores that others share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gpu_table
+import torch
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The most that a ratio may be, and by how much a measurement of it errs."""
+
+    case: str
+    ratio: str
+    most: float
+    noise: float
+
+
+GOALS = (
+    Goal("replay", "distilled/plain time", 1.05, 0.10),
+    Goal("replay", "distilled/plain memory", 1.03, 0.02),
+    Goal("lesson", "observe/plain time", 1.15, 0.10),
+    Goal("lesson", "observe/plain memory", 1.05, 0.02),
+    Goal("step", "learner/bare time", 1 / 0.97, 0.10),
+)
+SETTING = gpu_table.Setting("small", lora=False, checkpointing=False)
+MEASURES = {"replay": gpu_table.measure_replay, "lesson": gpu_table.measure_lesson, "step": gpu_table.measure_step}
+SIZES = {  # two samples in a pass
+    "replay": "--lengths 256 512 --no-maps",
+    "lesson": "--lengths 128",
+    "step": "--lengths 256 --repeats 9",
+}
+SIZES_IN_FULL = {
+    "replay": "--lengths 256 1024 2048",
+    "lesson": "--lengths 256 512 1024",
+    "step": "--lengths 256 1024 2048",
+}
+
+
+def measured(sizes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Rows of the table, case by case."""
+    for case, own in sizes.items():
+        arguments = f"--device cpu --dtype float32 --tokens 512 --block 1 {own}"
+        yield from MEASURES[case](SETTING, gpu_table.parse(arguments.split()))
+
+
+def judged(row: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """A line for each ratio of a row, and whether it is within its goal."""
+    goals = {goal.ratio: goal for goal in GOALS if goal.case == row["case"]}
+    for name, value in row.items():
+        if name in goals:
+            goal = goals[name]
+            is_kept = value <= goal.most + goal.noise
+            verdict = "" if is_kept else "  MISSED"
+            yield f"{name} {value:.3f} (at most {goal.most:.3f}, noise {goal.noise}){verdict}", is_kept
+        elif name.endswith((" time", " memory")):
+            yield f"{name} {value:.3f}", True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="all lengths")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    missed = 0
+    for row in measured(SIZES_IN_FULL if options.full else SIZES):
+        for line, is_kept in judged(row):
+            print(f"{row['case']:<7} {row['length']:>5}  {line}", flush=True)
+            missed += not is_kept
+    print(f"{missed} ratios miss their goal" if missed else "every ratio is within its goal and noise")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
