@@ -96,6 +96,7 @@ docs: $(READY)  ## write the field reference in docs/experiment-file.md again
 
 bench: $(READY)  ## what distillation, a study, sharing and pruning cost or spare, and how long a large report takes
 	@$(BIN)/python benchmarks/quick.py --full
+	@$(BIN)/python benchmarks/evaluation.py
 	@$(BIN)/python benchmarks/replay_step.py
 	@$(BIN)/python benchmarks/study_overhead.py
 	@$(BIN)/python benchmarks/shared_stage.py

@@ -1,0 +1,113 @@
+"""Generated tokens a second of the evaluation, against `model.generate` on batches in the order of arrival.
+
+    python benchmarks/evaluation.py [log-uniform | uniform | alike]       # about five minutes on a CPU
+
+Prompts are random ids of mixed lengths: by default log-uniform between 16 and 512, as prompts of different tasks are.
+Every answer has as many tokens, for a random model does not end one. Sides take turns in one process with one thread;
+the ratio is the median over the turns. Both must give the same answers.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import gpu_table
+import torch
+
+from seekr_tune.config import EvaluationConfig
+from seekr_tune.sequence.evaluate import generate, score_task
+from seekr_tune.sequence.model import LoadedModel
+from seekr_tune.sequence.schedule import batches
+from seekr_tune.sequence.workers import SingleProcess
+from seekr_tune.stream.task import Example, Task
+
+SHORTEST, LONGEST, PROMPTS, BATCH, NEW_TOKENS, REPEATS = 16, 512, 64, 16, 16, 5
+GOAL = 2.0
+
+
+class Words:
+    """Stands for a tokenizer: a word is the number of a token, so that prompts of any ids can be written."""
+
+    eos_token_id = None
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        return [[int(word) for word in prompt.split()] for prompt in prompts]
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
+        return " ".join(map(str, ids))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The two ways to answer the prompts of a task.
+
+    Attributes:
+        loaded: a random Llama.
+        task: the prompts, and as expected answers those of the plain way.
+    """
+
+    loaded: LoadedModel
+    task: Task
+
+    def plain(self) -> list[str]:
+        """Batches in the order of arrival."""
+        prompts = self.loaded.tokenizer.encode_prompts([example.prompt for example in self.task.splits["eval"]])
+        return [text for chunk in batches(prompts, BATCH) for text in generate(self.loaded, chunk, NEW_TOKENS)]
+
+    def ours(self) -> float:
+        """What a stream does after each task; the score."""
+        encoder: Any = self.loaded.tokenizer
+        config = EvaluationConfig(batch_size=BATCH)
+        return score_task(self.loaded, encoder, self.task, "eval", config, NEW_TOKENS, SingleProcess())
+
+
+def sides_of(model: Any, lengths: Sequence[int]) -> Sides:
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = model.config.vocab_size
+    ids = [torch.randint(3, vocabulary, (length,), generator=generator).tolist() for length in lengths]
+    loaded = LoadedModel(model, Words(), 0)
+    unanswered = [Example(" ".join(map(str, own)), "") for own in ids]
+    answers = Sides(loaded, Task("task", "exact_match", {"eval": tuple(unanswered)})).plain()
+    examples = tuple(Example(one.prompt, answer) for one, answer in zip(unanswered, answers, strict=True))
+    return Sides(loaded, Task("task", "exact_match", {"eval": examples}))
+
+
+def mixtures() -> dict[str, list[int]]:
+    share = torch.rand(PROMPTS, generator=torch.Generator().manual_seed(1))
+    uniform = SHORTEST + share * (LONGEST - SHORTEST)
+    return {
+        "log-uniform": cast(list[int], (SHORTEST * (LONGEST / SHORTEST) ** share).long().tolist()),
+        "uniform": cast(list[int], uniform.long().tolist()),
+        "alike": [(SHORTEST + LONGEST) // 2] * PROMPTS,
+    }
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    name = sys.argv[1] if len(sys.argv) > 1 else "log-uniform"
+    options = gpu_table.parse(f"--device cpu --dtype float32 --lengths {LONGEST + NEW_TOKENS}".split())
+    model = gpu_table.build_model(gpu_table.Setting("small", lora=False, checkpointing=False), options)
+    sides = sides_of(model, mixtures()[name])
+    pairs = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        sides.plain()
+        between = time.perf_counter()
+        equal = sides.ours()
+        pairs.append((between - started, time.perf_counter() - between))
+        if equal != 100:
+            print(f"error: only {equal:.0f} % of the answers are equal", file=sys.stderr)
+            return 1
+    ratio = statistics.median(plain / ours for plain, ours in pairs)
+    rate = PROMPTS * NEW_TOKENS / statistics.median(ours for _, ours in pairs)
+    print(f"{name}: {ratio:.2f} x plain ({rate:.0f} tokens/s; goal on mixed lengths: {GOAL} x); all answers are equal")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
