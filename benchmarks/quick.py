@@ -4,8 +4,8 @@
     python benchmarks/quick.py --full             # all lengths, about twenty minutes
 
 The comparisons of `gpu_table.py` (sides in turn, medians of five), with a random Llama of 28 million weights in float32
-and one thread. The exit code is 1 where a ratio leaves its goal by more than the noise that stands beside it: a
-median of five varies by less than 0.1 on two cores that others share.
+and one thread. The exit code is 1 where a ratio leaves its goal by more than the noise that stands beside it: for time,
+what single pairs vary by on two cores that others share, of which a median sees less.
 """
 
 from __future__ import annotations

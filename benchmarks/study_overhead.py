@@ -37,7 +37,7 @@ from seekr_tune.training.strategy import local_workers
 
 REPOSITORY = Path(__file__).parent.parent
 TRIALS, FEW, MORE = 16, 3, 9
-GOAL = 1.15
+GOAL = 1.10
 SLOTS = len(os.sched_getaffinity(0))
 ALONE: dict[str, Any] = {"study.bounds": [], "study.share_first_stage": False, "study.objectives": {"op": "maximize"}}
 SMALL: dict[str, Any] = {
