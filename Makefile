@@ -95,16 +95,15 @@ docs: $(READY)  ## write the field reference in docs/experiment-file.md again
 	@cat $(VENV)/fields.md >>docs/experiment-file.md
 
 bench: $(READY)  ## what distillation, a study, sharing and pruning cost or spare, and how long a large report takes
-	@$(BIN)/python benchmarks/quick.py --full
-	@$(BIN)/python benchmarks/evaluation.py
-	@$(BIN)/python benchmarks/replay_step.py
-	@$(BIN)/python benchmarks/study_overhead.py
-	@$(BIN)/python benchmarks/shared_stage.py
-	@$(BIN)/python benchmarks/pruning.py
-	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python -m benchmarks.quick --full
+	@$(BIN)/python -m benchmarks.evaluation
+	@$(BIN)/python -m benchmarks.study_overhead
+	@$(BIN)/python -m benchmarks.shared_stage
+	@$(BIN)/python -m benchmarks.pruning
+	@$(BIN)/python -m benchmarks.report
 
 bench-quick: $(READY)  ## ratios of single steps against their goals, in two to three minutes
-	@$(BIN)/python benchmarks/quick.py
+	@$(BIN)/python -m benchmarks.quick
 
 clean:  ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

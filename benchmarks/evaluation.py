@@ -1,6 +1,6 @@
 """Generated tokens a second of the evaluation, against `model.generate` on batches in the order of arrival.
 
-    python benchmarks/evaluation.py [log-uniform | uniform | alike]       # about five minutes on a CPU
+    python -m benchmarks.evaluation [log-uniform | uniform | alike]       # about five minutes on a CPU
 
 Prompts are random ids of mixed lengths: by default log-uniform between 16 and 512, as prompts of different tasks are.
 Every answer has as many tokens, for a random model does not end one. Sides take turns in one process with one thread;
@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import gpu_table
 import torch
 
+from benchmarks.gpu import table
+from benchmarks.gpu.models import Setting, build_model
 from seekr_tune.config import EvaluationConfig
 from seekr_tune.sequence.evaluate import generate, score_task
 from seekr_tune.sequence.model import LoadedModel
@@ -90,8 +91,8 @@ def mixtures() -> dict[str, list[int]]:
 def main() -> int:
     torch.set_num_threads(1)
     name = sys.argv[1] if len(sys.argv) > 1 else "log-uniform"
-    options = gpu_table.parse(f"--device cpu --dtype float32 --lengths {LONGEST + NEW_TOKENS}".split())
-    model = gpu_table.build_model(gpu_table.Setting("small", lora=False, checkpointing=False), options)
+    options = table.parse(f"--device cpu --dtype float32 --lengths {LONGEST + NEW_TOKENS}".split())
+    model = build_model(Setting("small", lora=False, checkpointing=False), options)
     sides = sides_of(model, mixtures()[name])
     pairs = []
     for _ in range(REPEATS):

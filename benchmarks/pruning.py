@@ -1,6 +1,6 @@
 """What pruning spares, and what it costs: the same trials with and without it.
 
-    python benchmarks/pruning.py [rule]         # median (the default) or halving; about 5 minutes on two cores
+    python -m benchmarks.pruning [rule]         # median (the default) or halving; about 5 minutes on two cores
 
 Both studies try the same configurations, from one quasi-random sequence that does not look at results. So the best
 score can only fall, namely if the trial that would have become best was stopped. Nothing is shared, so that steps and

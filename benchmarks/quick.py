@@ -1,11 +1,11 @@
 """Ratios of single steps on a CPU, checked against their goals: `make bench-quick`.
 
-    python benchmarks/quick.py                    # two to three minutes; what CI runs
-    python benchmarks/quick.py --full             # all lengths, about twenty minutes
+    python -m benchmarks.quick                    # two to three minutes; what CI runs
+    python -m benchmarks.quick --full             # all lengths, about twenty minutes
 
-The comparisons of `gpu_table.py` (sides in turn, medians of five), with a random Llama of 28 million weights in float32
-and one thread. The exit code is 1 where a ratio leaves its goal by more than the noise that stands beside it: for time,
-what single pairs vary by on two cores that others share, of which a median sees less.
+The comparisons of `benchmarks/gpu` (sides in turn, medians of five), with a random Llama of 28 million weights in
+float32 and one thread. The exit code is 1 where a ratio leaves its goal by more than the noise that stands beside it:
+for time, what single pairs vary by on two cores that others share, of which a median sees less.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gpu_table
 import torch
+
+from benchmarks.gpu import table
+from benchmarks.gpu.lesson import measure_lesson
+from benchmarks.gpu.models import Setting
+from benchmarks.gpu.replay import measure_replay
+from benchmarks.gpu.step import measure_step
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ GOALS = (
     Goal("lesson", "observe/plain memory", 1.05, 0.02),
     Goal("step", "learner/bare time", 1 / 0.97, 0.10),
 )
-SETTING = gpu_table.Setting("small", lora=False, checkpointing=False)
-MEASURES = {"replay": gpu_table.measure_replay, "lesson": gpu_table.measure_lesson, "step": gpu_table.measure_step}
+SETTING = Setting("small", lora=False, checkpointing=False)
+MEASURES = {"replay": measure_replay, "lesson": measure_lesson, "step": measure_step}
 SIZES = {  # two samples in a pass
     "replay": "--lengths 256 512 --no-maps",
     "lesson": "--lengths 128",
@@ -55,7 +60,7 @@ def measured(sizes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Rows of the table, case by case."""
     for case, own in sizes.items():
         arguments = f"--device cpu --dtype float32 --tokens 512 --block 1 {own}"
-        yield from MEASURES[case](SETTING, gpu_table.parse(arguments.split()))
+        yield from MEASURES[case](SETTING, table.parse(arguments.split()))
 
 
 def judged(row: dict[str, Any]) -> Iterator[tuple[str, bool]]:

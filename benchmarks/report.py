@@ -1,6 +1,6 @@
 """Time and memory of `rank` and `report` on a large study.
 
-    python benchmarks/report.py [configurations] [replicates]      # 500 1; about a minute on two cores
+    python -m benchmarks.report [configurations] [replicates]      # 500 1; about a minute on two cores
 
 The study is made up: 12 tasks, 32 layers of 32 heads, 25 steps a task, scores and costs drawn at random. Its ledger is
 written as a real one is. Then each command runs in a process of its own, whose seconds (start and imports included) and

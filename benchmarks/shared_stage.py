@@ -1,6 +1,6 @@
 """What sharing the first stage spares: CPU time of a whole study with and without it, against the arithmetic.
 
-    python benchmarks/shared_stage.py           # about 2 minutes on two cores
+    python -m benchmarks.shared_stage           # about 2 minutes on two cores
 
 Both studies have the same runs: N trials and the bound without replay, which learn T tasks each and share the first,
 and joint training, which shares nothing but the scores of the base model. Without sharing there are

@@ -1,6 +1,6 @@
 """What a study adds to trials that run in their own processes, beyond the same runs in plain Python.
 
-    python benchmarks/study_overhead.py [repeats]       # about 6 minutes each on two cores
+    python -m benchmarks.study_overhead [repeats]       # about 6 minutes each on two cores
 
 Three figures. First, a study of many trials on all slots of this machine, from its call to its end (so with the start
 of Ray and of its processes), against the same runs one after the other in one plain process, divided by the slots.

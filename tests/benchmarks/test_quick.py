@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
-
-@pytest.fixture
-def quick(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script as a module; it imports its neighbours."""
-    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
-    return importlib.import_module("quick")
+from benchmarks import quick
+from benchmarks.gpu import compare
+from benchmarks.gpu.models import Setting
 
 
 @pytest.mark.parametrize(("ratio", "code"), [(1.14, 0), (1.16, 1)])
 def test_a_ratio_may_leave_its_goal_by_the_noise_and_no_more(
-    quick: ModuleType, ratio: float, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ratio: float, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = {"case": "replay", "length": 256, "distilled/plain time": ratio, "maps/plain time": 9.0}
     monkeypatch.setattr(quick, "measured", lambda sizes: [row])
@@ -28,9 +21,9 @@ def test_a_ratio_may_leave_its_goal_by_the_noise_and_no_more(
     assert "maps/plain time 9.000" in said
 
 
-def test_every_goal_is_of_a_ratio_that_is_measured(quick: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quick, "SETTING", quick.gpu_table.Setting("tiny", False, False))
-    monkeypatch.setattr(quick.gpu_table, "WARM_UP", 0)
+def test_every_goal_is_of_a_ratio_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick, "SETTING", Setting("tiny", False, False))
+    monkeypatch.setattr(compare, "WARM_UP", 0)
     names = {
         (row["case"], name) for row in quick.measured(dict.fromkeys(quick.MEASURES, "--lengths 64")) for name in row
     }

@@ -1,7 +1,7 @@
 """One GPU, no Ray: is the tap right there, and what does distillation add to a replay step?
 
-    python benchmarks/gpu_smoke.py                                        # a Llama of 1.1 billion weights, bfloat16
-    python benchmarks/gpu_smoke.py --device cpu --layers 2 --hidden 128 --intermediate 352 --heads 4 --kv-heads 2 \
+    python -m benchmarks.gpu.smoke                                        # a Llama of 1.1 billion weights, bfloat16
+    python -m benchmarks.gpu.smoke --device cpu --layers 2 --hidden 128 --intermediate 352 --heads 4 --kv-heads 2 \
         --vocabulary 512 --batch 2 --length 128 --queries 20
 
 Checks, in float32 and in the precision that is timed, with activation checkpointing: attention rows of the tap and
@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.gpu.batches import build_batch
+from benchmarks.gpu.replay import step
 from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
 from seekr_tune.method.losses import sample_cross_entropy
-from seekr_tune.method.memory import ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Tokens, count_rows, observe, replay_losses
+from seekr_tune.method.passes import Tokens, observe
 from seekr_tune.method.semantics import CORRECTED, positions_of_tokens
 from seekr_tune.sequence.throughput import (
     FlopRates,
@@ -40,7 +41,6 @@ from seekr_tune.sequence.throughput import (
     step_flops,
 )
 
-LABELS = 32
 WARM_UP = 2
 BOUNDS = {"attention rows": (1e-4, 1e-1), "their gradient": (1e-3, 2e-1), "gradient energy": (1e-3, 5e-2)}
 """Largest |tap - eager| / |eager| in float32, and in bfloat16, where the kernels round differently in every layer."""
@@ -91,35 +91,6 @@ def build_model(options: argparse.Namespace, dtype: torch.dtype) -> Any:
         model = LlamaForCausalLM(config)
     model.activation_checkpointing_enable()
     return model.to(dtype).train()
-
-
-def build_batch(options: argparse.Namespace, seed: int) -> tuple[Tokens, list[ReplaySample]]:
-    """Samples of which each second is padded by an eighth; an eighth of all heads, in three of four layers, and random
-    teachers."""
-    generator = torch.Generator().manual_seed(seed)
-    on_device = torch.Generator(options.device).manual_seed(seed)
-    lengths = [options.length - row % 2 * (options.length // 8) for row in range(options.batch)]
-    layers = range(max(1, 3 * options.layers // 4))
-    heads = {layer: tuple(range(layer % 2, options.heads, 6)) for layer in layers}
-    ids = torch.randint(3, options.vocabulary, (options.batch, options.length), generator=generator)
-    samples = []
-    for row, length in enumerate(lengths):
-        queries = torch.randperm(length, generator=generator)[: options.queries].sort().values - length
-        future = (torch.arange(length) > (queries + length)[:, None]).to(options.device)
-        rows = {
-            layer: (2 * torch.randn(len(own), len(queries), length, generator=on_device, device=options.device))
-            .masked_fill(future, float("-inf"))
-            .softmax(-1)
-            .cpu()
-            for layer, own in heads.items()
-        }
-        logits = 3 * torch.randn(LABELS, options.vocabulary, generator=generator)
-        own_ids = ids[row, options.length - length :]
-        samples.append(ReplaySample(0, row, own_ids, LABELS, queries, heads, 0, TeacherSignals(logits, rows)))
-    positions = torch.arange(options.length)
-    mask = (positions >= options.length - torch.tensor(lengths)[:, None]).long()
-    labels = ids.masked_fill(positions < options.length - LABELS, -100)
-    return Tokens(*(tensor.to(options.device) for tensor in (ids * mask, mask, labels)), LABELS), samples
 
 
 def check(options: argparse.Namespace, dtype: torch.dtype) -> list[Check]:
@@ -194,18 +165,6 @@ def measure(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Cost]:
         side: Cost(1000 * own, peaks[side], sum(tokens.lengths) / own, flops_utilisation(flops, own, device, dtype))
         for side, own in medians.items()
     }
-
-
-def step(model: Any, tokens: Tokens, samples: Sequence[ReplaySample], distil: bool) -> None:
-    """Forward and backward pass of a replay batch."""
-    rows = count_rows(samples)
-    losses = replay_losses(
-        model, tokens, samples, CORRECTED, distil_logits=distil, distil_attention=distil, step_rows=rows
-    )
-    total = losses.cross_entropy / tokens.num_labels
-    if losses.logits is not None and losses.attention is not None:
-        total = 0.5 * total + 0.5 * losses.logits / tokens.num_labels + 1000 * losses.attention
-    total.backward()  # type: ignore[no-untyped-call]
 
 
 def report(options: argparse.Namespace, checks: Sequence[Check], costs: dict[str, Cost]) -> None:

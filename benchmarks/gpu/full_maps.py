@@ -1,15 +1,12 @@
-"""What `gpu_table.py` compares with: distillation by full attention maps, and a training loop of PyTorch alone."""
+"""Distillation by full attention maps, as the release does it: what the tap is compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import clip_grad_norm_
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
@@ -19,7 +16,6 @@ from seekr_tune.method.losses import attention_distillation, label_rows, row_div
 from seekr_tune.method.memory import ReplaySample, row_targets, teacher_logits
 from seekr_tune.method.passes import Tokens, count_rows
 from seekr_tune.method.semantics import CORRECTED
-from seekr_tune.stream.collate import EncodedExample
 
 FULL_MAPS = "full_maps"
 
@@ -81,40 +77,3 @@ def _full_maps(
 
 AttentionInterface.register(FULL_MAPS, _full_maps)
 AttentionMaskInterface.register(FULL_MAPS, eager_mask)
-
-
-def bare_steps(
-    model: Any, batches: Sequence[Sequence[EncodedExample]], learning_rate: float, precision: torch.dtype | None
-) -> Iterator[float]:
-    """Training steps without end, as short as PyTorch allows (forward, backward, clip, fused AdamW); their losses."""
-    device = next(model.parameters()).device
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=device.type == "cuda"
-    )
-    while True:
-        for batch in batches:
-            ids, mask, labels, kept = _padded(batch, device)
-            positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-            with torch.autocast(device.type, precision) if precision else nullcontext():
-                logits = model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=kept
-                ).logits
-            loss = cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), labels[:, -kept + 1 :].flatten(), ignore_index=-100
-            )
-            loss.backward()  # type: ignore[no-untyped-call]
-            clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            yield float(loss.detach())
-
-
-def _padded(batch: Sequence[EncodedExample], device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
-    length = max(len(example.input_ids) for example in batch)
-    ids = torch.tensor([(0,) * (length - len(own.input_ids)) + own.input_ids for own in batch])
-    mask = torch.tensor([(0,) * (length - len(own.input_ids)) + (1,) * len(own.input_ids) for own in batch])
-    is_label = torch.arange(length) >= length - torch.tensor([own.num_labels for own in batch])[:, None]
-    labels = ids.masked_fill(~is_label, -100)
-    kept = max(own.num_labels for own in batch) + 1
-    return ids.to(device), mask.to(device), labels.to(device), kept

@@ -1,30 +1,26 @@
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from benchmarks.gpu import table
+from benchmarks.gpu.batches import build_batch, sizes
+from benchmarks.gpu.models import Setting, build_model
+from benchmarks.gpu.replay import prepare_replay, replay
+
 SMALL = "--device cpu --dtype float32 --shapes tiny --lengths 64 --tokens 128 --queries 5 --repeats 1 --matmul 32"
 NEEDED = {
     "replay": {"plain", "distilled", "maps", "distilled/plain time", "maps/distilled memory"},
     "lesson": {"plain", "observe", "remember 0.25", "remember 1.0", "rows", "observe/plain time"},
-    "step": {"learner", "bare", "learner/bare time", "learner tokens/s"},
+    "step": {"learner", "bare", "trainer", "learner/bare time", "learner/trainer time", "learner tokens/s"},
 }
 
 
-@pytest.fixture
-def table(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script as a module; it imports its neighbours."""
-    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
-    return importlib.import_module("gpu_table")
-
-
-def test_every_comparison_has_both_sides_and_is_written_at_once(table: ModuleType, tmp_path: Path) -> None:
+def test_every_comparison_has_its_sides_and_is_written_at_once(tmp_path: Path) -> None:
     assert table.main([*SMALL.split(), "--out", str(tmp_path), "--block", "1", "--cases", "matmul", *NEEDED]) == 0
     rows = [json.loads(line) for line in (tmp_path / "table.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {row["case"] for row in rows} == {"matmul", *NEEDED}
@@ -32,22 +28,20 @@ def test_every_comparison_has_both_sides_and_is_written_at_once(table: ModuleTyp
         assert NEEDED.get(row["case"], {"tflops"}) <= set(row)
 
 
-def test_the_reference_with_full_maps_distils_the_same(table: ModuleType) -> None:
+def test_the_reference_with_full_maps_distils_the_same() -> None:
     options = table.parse(SMALL.split())
-    setting = table.Setting("tiny", lora=False, checkpointing=False)
-    model = table.build_model(setting, options)
-    batches = [table.build_batch(table.sizes(setting, 64, options), 0)]
+    setting = Setting("tiny", lora=False, checkpointing=False)
+    model = build_model(setting, options)
+    batches = [build_batch(sizes(setting, 64, options), 0)]
     gradients = []
     for side in ("distilled", "maps"):
-        table._prepare_replay(model, side)
-        table._replay(model, batches, side, 0)
+        prepare_replay(model, side)
+        replay(model, batches, side, 0)
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
     assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-5 * float(gradients[1].abs().max()))
 
 
-def test_without_a_gpu_it_says_so(
-    table: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert table.main([]) == 2
     assert "--device cpu" in capsys.readouterr().err

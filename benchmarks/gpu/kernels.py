@@ -1,0 +1,66 @@
+"""Where the time of a step goes, by kind of kernel."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.gpu.batches import build_batch, sizes
+from benchmarks.gpu.models import Setting, build_model
+from benchmarks.gpu.replay import step
+from seekr_tune.sequence.throughput import FlopRates, step_flops
+
+
+def measure_profile(setting: Setting, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Milliseconds of a distilled replay step and of an update, by kind of kernel."""
+    model, device = build_model(setting, options), torch.device(options.device)
+    length = options.lengths[len(options.lengths) // 2]
+    tokens, samples = build_batch(sizes(setting, length, options), 0)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=device.type == "cuda"
+    )
+    runs: dict[str, Callable[[], object]] = {
+        "plain": lambda: step(model, tokens, samples, distil=False),
+        "distilled": lambda: step(model, tokens, samples, distil=True),
+        "update": optimizer.step,
+    }
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    for name, run in runs.items():
+        run()
+        with profile(activities=activities) as seen:
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+        kinds: dict[str, float] = {}
+        for event in seen.events():
+            if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation:
+                kind = kind_of_kernel(event.name)
+                kinds[kind] = kinds.get(kind, 0.0) + event.self_device_time_total / 1000
+        flops = 0.0 if name == "update" else step_flops(FlopRates.of(model), tokens.lengths, tokens.num_labels)
+        yield {
+            "case": "profile",
+            "setting": setting.name,
+            "length": length,
+            "run": name,
+            "kernels": sum(1 for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA),
+            "flops": flops,
+            "kinds_ms": kinds,
+        }
+
+
+def kind_of_kernel(name: str) -> str:
+    """Which part of the work a kernel is, by its name."""
+    words = {
+        "attention": ("sdpa", "flash", "fmha", "cutlassF", "cutlassB", "attention"),
+        "float32 products": ("f32f32", "sgemm"),
+        "matrix products": ("nvjet", "gemm", "cutlass", "xmma"),
+        "optimizer": ("multi_tensor", "adam"),
+        "copies": ("Memcpy",),
+        "softmax": ("softmax", "SoftMax"),
+        "indexing": ("index", "gather", "scatter"),
+    }
+    return next((kind for kind, own in words.items() if any(word in name for word in own)), "elementwise")
