@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,30 +17,27 @@ BETAS, MAX_GRAD_NORM = (0.9, 0.95), 1.0
 
 
 def bare_steps(
-    model: Any, batches: Sequence[Sequence[EncodedExample]], learning_rate: float, precision: torch.dtype | None
+    model: Any, batches: Iterable[Sequence[EncodedExample]], learning_rate: float, precision: torch.dtype | None = None
 ) -> Generator[float]:
-    """Training steps without end, as short as PyTorch allows (forward, backward, clip, fused AdamW); their losses."""
+    """A training step on each batch, as short as PyTorch allows (forward, backward, clip, AdamW); their losses."""
     device = next(model.parameters()).device
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=device.type == "cuda"
     )
-    while True:
-        for batch in batches:
-            ids, mask, labels, kept = padded(batch, device)
-            positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-            with torch.autocast(device.type, precision) if precision else nullcontext():
-                logits = model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=kept
-                ).logits
-            loss = cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), labels[:, -kept + 1 :].flatten(), ignore_index=-100
-            )
-            loss.backward()  # type: ignore[no-untyped-call]
-            clip_grad_norm_(parameters, MAX_GRAD_NORM)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            yield float(loss.detach())
+    for batch in batches:
+        ids, mask, labels, kept = padded(batch, device)
+        positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
+        with torch.autocast(device.type, precision) if precision else nullcontext():
+            logits = model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=kept
+            ).logits
+        loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, -kept + 1 :].flatten(), ignore_index=-100)
+        loss.backward()  # type: ignore[no-untyped-call]
+        clip_grad_norm_(parameters, MAX_GRAD_NORM)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield float(loss.detach())
 
 
 def padded(batch: Sequence[EncodedExample], device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:

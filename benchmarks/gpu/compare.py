@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ class Side:
 
 def compare(
     sides: Mapping[str, Callable[[int], object]],
-    options: argparse.Namespace,
+    device: torch.device,
     repeats: int,
     prepare: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Side]:
@@ -43,7 +42,6 @@ def compare(
     Args:
         prepare: called with the name of a side before each of its turns, and not timed.
     """
-    device = torch.device(options.device)
     watch = Stopwatch(device)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     peaks, resting = dict.fromkeys(sides, 0), dict.fromkeys(sides, 0)

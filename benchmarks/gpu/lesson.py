@@ -53,7 +53,7 @@ def measure_lesson(setting: Setting, options: argparse.Namespace) -> Iterator[di
             totals = HeadScores.zeros(*shape)
             sides[f"remember {ratio}"] = partial(_remember, teacher, candidates, before, totals)
             sides["rows"] = partial(_read_rows, teacher, candidates)
-        found = compare(sides, options, options.repeats)
+        found = compare(sides, device, options.repeats)
         yield {
             "case": "lesson",
             "setting": setting.name,

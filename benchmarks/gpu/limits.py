@@ -22,7 +22,7 @@ def measure_matmul(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     size, device = options.matmul, torch.device(options.device)
     dtype = getattr(torch, options.dtype)
     pairs = [[torch.randn(size, size, device=device, dtype=dtype) for _ in range(2)] for _ in range(2)]
-    found = compare({"matmul": lambda turn: torch.mm(*pairs[turn % 2])}, options, 20)["matmul"]
+    found = compare({"matmul": lambda turn: torch.mm(*pairs[turn % 2])}, device, 20)["matmul"]
     yield {"case": "matmul", "size": size, "tflops": 2 * size**3 / found.seconds / 1e12}
 
 
@@ -34,7 +34,7 @@ def measure_largest(setting: Setting, options: argparse.Namespace) -> Iterator[d
         while batch <= options.most_samples:
             size = sizes(setting, length, options)
             size.batch, size.queries = batch, 1
-            found = compare({"pass": partial(_plain_pass, model, size)}, options, 1)
+            found = compare({"pass": partial(_plain_pass, model, size)}, device, 1)
             if not found:
                 break
             batch, peak = 2 * batch, found["pass"].peak_bytes

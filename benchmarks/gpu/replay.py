@@ -21,13 +21,13 @@ from seekr_tune.method.semantics import CORRECTED
 
 def measure_replay(setting: Setting, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Forward and backward pass of a replay batch: with distillation, without, and with full attention maps."""
-    model = build_model(setting, options)
+    model, device = build_model(setting, options), torch.device(options.device)
     for length in options.lengths:
         batches = [build_batch(sizes(setting, length, options), seed) for seed in range(2)]
 
         names = ("plain", "distilled", "maps") if options.maps else ("plain", "distilled")
         runs = {side: partial(replay, model, batches, side) for side in names}
-        sides = compare(runs, options, options.repeats, partial(prepare_replay, model))
+        sides = compare(runs, device, options.repeats, partial(prepare_replay, model))
         row = {"case": "replay", "setting": setting.name, "length": length, "batch": len(batches[0][1])}
         yield {
             **row,
@@ -36,7 +36,7 @@ def measure_replay(setting: Setting, options: argparse.Namespace) -> Iterator[di
             **ratios(sides, "maps", "plain"),
             **ratios(sides, "maps", "distilled"),
         }
-        free(torch.device(options.device))
+        free(device)
 
 
 def prepare_replay(model: Any, side: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def measure_step(setting: Setting, options: argparse.Namespace) -> Iterator[dict
         batches = [examples[start : start + size.batch] for start in range(0, len(examples), size.batch)]
         loops = loops_of(model, setting, options, batches)
         sides = {name: partial(take, loop, options.block) for name, loop in loops.items()}
-        found = compare(sides, options, options.repeats)
+        found = compare(sides, device, options.repeats)
         lengths = [len(example.input_ids) for example in batches[0]]
         flops = step_flops(FlopRates.of(model), lengths, LABELS * size.batch)
         row: dict[str, Any] = {
@@ -67,7 +68,7 @@ def loops_of(
     rate, device = config.recipe.learning_rate, torch.device(options.device)
     loops: dict[str, Generator[object]] = {"learner": learner_steps(model, config, batches, device, precision)}
     if setting.shape != "7b" or setting.lora:  # there is no room for the moments of more than one optimizer
-        loops["bare"] = bare_steps(model, batches, rate, precision)
+        loops["bare"] = bare_steps(model, cycle(batches), rate, precision)
         if precision is None:  # its autocast would change the model for the others, too
             loops["trainer"] = trainer_steps(model, batches, rate)
     return loops

@@ -48,7 +48,7 @@ def trainer_steps(
     thread started, when the first step is asked for.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        trainer, gate = _trainer(model, batches, learning_rate, most, scratch), Gate()
+        trainer, gate = trainer_of(model, batches, learning_rate, most, scratch), Gate()
         trainer.add_callback(gate)
         thread = Thread(target=_train, args=(trainer, gate), daemon=True)
         thread.start()
@@ -72,9 +72,14 @@ def _train(trainer: Trainer, gate: Gate) -> None:
         gate.done.put(error)
 
 
-def _trainer(
+def trainer_of(
     model: Any, batches: Sequence[Sequence[EncodedExample]], learning_rate: float, steps: int, scratch: str
 ) -> Trainer:
+    """A `Trainer` for so many steps on the batches, in their order and over again.
+
+    Args:
+        scratch: directory that it may write to; it writes nothing.
+    """
     on_cpu = next(model.parameters()).device.type == "cpu"
     size = len(batches[0])
     assert all(len(batch) == size for batch in batches), "Trainer has one batch size"
@@ -99,7 +104,7 @@ def _trainer(
         remove_unused_columns=False,
     )
     # One long epoch: its end would cost time that no other side spends.
-    dataset: Any = examples * (steps * size // len(examples) + 1)
+    dataset: Any = examples * -(-steps * size // len(examples))
     trainer = Trainer(model=model, args=arguments, train_dataset=dataset, data_collator=_collated)
     trainer.remove_callback(PrinterCallback)
     return trainer
