@@ -9,6 +9,7 @@ import torch
 from benchmarks.gpu.models import SHAPES, Setting
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
 from seekr_tune.method.passes import Tokens
+from seekr_tune.method.storage import Form, keep_logits, keep_rows, pack_rows
 from seekr_tune.stream.collate import EncodedExample
 
 LABELS = 32
@@ -30,7 +31,7 @@ def sizes(setting: Setting, length: int, options: argparse.Namespace) -> argpars
     )
 
 
-def build_batch(options: argparse.Namespace, seed: int) -> tuple[Tokens, list[ReplaySample]]:
+def build_batch(options: argparse.Namespace, seed: int, form: Form = "exact") -> tuple[Tokens, list[ReplaySample]]:
     """Samples of which each second is padded by an eighth; an eighth of all heads, in three of four layers, and random
     teachers."""
     generator = torch.Generator().manual_seed(seed)
@@ -47,12 +48,12 @@ def build_batch(options: argparse.Namespace, seed: int) -> tuple[Tokens, list[Re
             layer: (2 * torch.randn(len(own), len(queries), length, generator=on_device, device=options.device))
             .masked_fill(future, float("-inf"))
             .softmax(-1)
-            .cpu()
             for layer, own in heads.items()
         }
-        logits = 3 * torch.randn(LABELS, options.vocabulary, generator=generator)
+        kept = {layer: keep_rows(pack_rows(own, queries).cpu(), queries, length, form) for layer, own in rows.items()}
+        logits = keep_logits(3 * torch.randn(LABELS, options.vocabulary, generator=generator), form)
         own_ids = ids[row, options.length - length :]
-        samples.append(ReplaySample(0, row, own_ids, LABELS, queries, heads, 0, TeacherSignals(logits, rows)))
+        samples.append(ReplaySample(0, row, own_ids, LABELS, queries, heads, 0, TeacherSignals(logits, kept)))
     positions = torch.arange(options.length)
     mask = (positions >= options.length - torch.tensor(lengths)[:, None]).long()
     labels = ids.masked_fill(positions < options.length - LABELS, -100)

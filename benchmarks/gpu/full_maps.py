@@ -13,9 +13,10 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from seekr_tune.method.losses import attention_distillation, label_rows, row_divergence, soft_cross_entropy
-from seekr_tune.method.memory import ReplaySample, row_targets, teacher_logits
+from seekr_tune.method.memory import ReplaySample
 from seekr_tune.method.passes import Tokens, count_rows
 from seekr_tune.method.semantics import CORRECTED
+from seekr_tune.method.targets import teacher_batch
 
 FULL_MAPS = "full_maps"
 
@@ -27,7 +28,8 @@ def full_map_step(model: Any, tokens: Tokens, samples: Sequence[ReplaySample]) -
     The model's attention must be FULL_MAPS.
     """
     device, length = tokens.input_ids.device, tokens.input_ids.shape[1]
-    targets = row_targets(samples, length, device)
+    signals = teacher_batch(samples, length, device)
+    targets = signals.rows()
     maps: dict[int, Tensor | None] = dict.fromkeys(targets)
     output = model(
         input_ids=tokens.input_ids,
@@ -44,9 +46,9 @@ def full_map_step(model: Any, tokens: Tokens, samples: Sequence[ReplaySample]) -
         rows = weights[request.samples[:, None], request.heads[:, None], request.queries].float()
         divergences[layer] = row_divergence(rows.clamp_min(1e-30).log(), target.probabilities, 0.0)
     attention = attention_distillation(divergences, CORRECTED.row_weights(targets, len(samples), count_rows(samples)))
-    teacher = teacher_logits(samples)
+    teacher = signals.logits(output.logits.shape[2])
     student = label_rows(output.logits, tokens.labels, CORRECTED.logit_shift, len(teacher))
-    soft = soft_cross_entropy(student, teacher.to(device))
+    soft = soft_cross_entropy(student, teacher)
     hard = cross_entropy(
         output.logits[:, :-1].flatten(0, 1).float(),
         tokens.labels[:, -output.logits.shape[1] + 1 :].flatten(),

@@ -11,7 +11,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.batches import build_batch, sizes
 from benchmarks.gpu.models import Setting, build_model
-from benchmarks.gpu.replay import step
+from benchmarks.gpu.replay import distilled_step, plain_step
+from seekr_tune.method.storage import Form
+from seekr_tune.method.targets import teacher_batch
 from seekr_tune.sequence.throughput import FlopRates, step_flops
 
 
@@ -19,13 +21,14 @@ def measure_profile(setting: Setting, options: argparse.Namespace) -> Iterator[d
     """Milliseconds of a distilled replay step and of an update, by kind of kernel."""
     model, device = build_model(setting, options), torch.device(options.device)
     length = options.lengths[len(options.lengths) // 2]
-    tokens, samples = build_batch(sizes(setting, length, options), 0)
+    form: Form = "half" if options.dtype == "bfloat16" else "exact"
+    tokens, samples = build_batch(sizes(setting, length, options), 0, form)
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=device.type == "cuda"
     )
     runs: dict[str, Callable[[], object]] = {
-        "plain": lambda: step(model, tokens, samples, distil=False),
-        "distilled": lambda: step(model, tokens, samples, distil=True),
+        "plain": lambda: plain_step(model, tokens),
+        "distilled": lambda: distilled_step(model, tokens, teacher_batch(samples, length, device)),
         "update": optimizer.step,
     }
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]

@@ -15,7 +15,8 @@ from benchmarks.gpu.compare import compare, described, ratios
 from benchmarks.gpu.models import Setting, build_model, config_of, free, lengths_of
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.losses import answer_cross_entropy
-from seekr_tune.method.passes import Tokens, answer_logits, observe
+from seekr_tune.method.passes import Tokens, answer_logits
+from seekr_tune.method.reading import observe
 from seekr_tune.method.semantics import CORRECTED
 from seekr_tune.sequence.draws import SeededDraws
 from seekr_tune.sequence.model import LoadedModel
@@ -47,7 +48,9 @@ def measure_lesson(setting: Setting, options: argparse.Namespace) -> Iterator[di
             "observe": partial(_observe_all, model, passes, queries, shape),
         }
         for ratio in (0.25, 1.0):
-            config = config_of({"method": {"layer_ratio": ratio, "head_budget": 0.125}}, options)
+            config = config_of(
+                {"method": {"layer_ratio": ratio, "head_budget": 0.125}, "model": {"dtype": options.dtype}}, options
+            )
             teacher = Teacher(loaded, config, CORRECTED, SeededDraws(0), SingleProcess(device))
             before = teacher.rows(candidates)
             totals = HeadScores.zeros(*shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,20 +14,26 @@ from benchmarks.gpu.compare import compare, described, ratios
 from benchmarks.gpu.full_maps import FULL_MAPS, full_map_step
 from benchmarks.gpu.models import Setting, build_model, free
 from seekr_tune.method.attention import TAP_ATTENTION
+from seekr_tune.method.losses import answer_cross_entropy
 from seekr_tune.method.memory import ReplaySample
-from seekr_tune.method.passes import Tokens, count_rows, replay_losses
+from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
 from seekr_tune.method.semantics import CORRECTED
+from seekr_tune.method.storage import Form
+from seekr_tune.method.targets import TeacherBatch, start_batch
+from seekr_tune.method.transfer import Uploads
 
 
 def measure_replay(setting: Setting, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Forward and backward pass of a replay batch: with distillation, without, and with full attention maps."""
     model, device = build_model(setting, options), torch.device(options.device)
     for length in options.lengths:
-        batches = [build_batch(sizes(setting, length, options), seed) for seed in range(2)]
-
+        form: Form = "half" if options.dtype == "bfloat16" else "exact"
+        batches = [build_batch(sizes(setting, length, options), seed, form) for seed in range(2)]
         names = ("plain", "distilled", "maps") if options.maps else ("plain", "distilled")
-        runs = {side: partial(replay, model, batches, side) for side in names}
-        sides = compare(runs, device, options.repeats, partial(prepare_replay, model))
+        with Uploads(device) as uploads:
+            replay = Replay(model, batches, uploads)
+            runs = {side: partial(replay.run, side) for side in names}
+            sides = compare(runs, device, options.repeats, replay.prepare)
         row = {"case": "replay", "setting": setting.name, "length": length, "batch": len(batches[0][1])}
         yield {
             **row,
@@ -39,26 +45,56 @@ def measure_replay(setting: Setting, options: argparse.Namespace) -> Iterator[di
         free(device)
 
 
-def prepare_replay(model: Any, side: str) -> None:
-    model.zero_grad(set_to_none=False)
-    model.set_attn_implementation(FULL_MAPS if side == "maps" else TAP_ATTENTION)
+class Replay:
+    """One replay batch after the other, in three ways.
+
+    As the learner does it, a distilled step finds its teacher signals on the device, and while it computes, those of
+    the next one are brought there. Nothing of them is left when another side takes its turn.
+    """
+
+    def __init__(self, model: Any, batches: Sequence[tuple[Tokens, list[ReplaySample]]], uploads: Uploads) -> None:
+        self._model, self._batches, self._uploads = model, batches, uploads
+        self._turn = 0
+        self._waiting: list[Callable[[], TeacherBatch]] = []
+
+    def prepare(self, side: str) -> None:
+        """What happened before a step; not timed."""
+        self._model.zero_grad(set_to_none=False)
+        self._model.set_attn_implementation(FULL_MAPS if side == "maps" else TAP_ATTENTION)
+        while self._waiting:
+            self._waiting.pop()()
+        if side == "distilled":
+            self._waiting.append(self._begin(self._turn))
+            self._waiting[0]()
+
+    def run(self, side: str, turn: int) -> None:
+        """One step."""
+        tokens, samples = self._batches[turn % len(self._batches)]
+        if side == "plain":
+            plain_step(self._model, tokens)
+        elif side == "maps":
+            full_map_step(self._model, tokens, samples)
+        else:
+            own = self._waiting.pop()
+            self._turn = turn + 1
+            self._waiting.append(self._begin(turn + 1))
+            distilled_step(self._model, tokens, own())
+
+    def _begin(self, turn: int) -> Callable[[], TeacherBatch]:
+        tokens, samples = self._batches[turn % len(self._batches)]
+        return start_batch(samples, tokens.input_ids.shape[1], self._uploads, logits=True, rows=True)
 
 
-def replay(model: Any, batches: Sequence[tuple[Tokens, list[ReplaySample]]], side: str, turn: int) -> None:
-    tokens, samples = batches[turn % len(batches)]
-    if side == "maps":
-        full_map_step(model, tokens, samples)
-    else:
-        step(model, tokens, samples, distil=side == "distilled")
+def plain_step(model: Any, tokens: Tokens) -> None:
+    """Forward and backward pass of a batch."""
+    loss = answer_cross_entropy(answer_logits(model, tokens, CORRECTED), tokens.labels) / tokens.num_labels
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
-def step(model: Any, tokens: Tokens, samples: Sequence[ReplaySample], distil: bool) -> None:
+def distilled_step(model: Any, tokens: Tokens, teacher: TeacherBatch) -> None:
     """Forward and backward pass of a replay batch."""
-    rows = count_rows(samples)
-    losses = replay_losses(
-        model, tokens, samples, CORRECTED, distil_logits=distil, distil_attention=distil, step_rows=rows
-    )
-    total = losses.cross_entropy / tokens.num_labels
-    if losses.logits is not None and losses.attention is not None:
-        total = 0.5 * total + 0.5 * losses.logits / tokens.num_labels + 1000 * losses.attention
+    rows = count_rows(teacher.samples)
+    losses = replay_losses(model, tokens, teacher, CORRECTED, distil_logits=True, distil_attention=True, step_rows=rows)
+    assert losses.logits is not None and losses.attention is not None
+    total = 0.5 * (losses.cross_entropy + losses.logits) / tokens.num_labels + 1000 * losses.attention
     total.backward()  # type: ignore[no-untyped-call]

@@ -27,11 +27,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.gpu.batches import build_batch
-from benchmarks.gpu.replay import step
+from benchmarks.gpu.replay import distilled_step, plain_step
 from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
 from seekr_tune.method.losses import sample_cross_entropy
-from seekr_tune.method.passes import Tokens, observe
+from seekr_tune.method.passes import Tokens
+from seekr_tune.method.reading import observe
 from seekr_tune.method.semantics import CORRECTED, positions_of_tokens
+from seekr_tune.method.targets import teacher_batch
 from seekr_tune.sequence.throughput import (
     FlopRates,
     Stopwatch,
@@ -154,7 +156,10 @@ def measure(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Cost]:
             watch.reset()
             reset_peak_memory(device)
             with watch.part("step"):
-                step(model, tokens, samples, distil=side == "distilled")
+                if side == "plain":
+                    plain_step(model, tokens)
+                else:
+                    distilled_step(model, tokens, teacher_batch(samples, options.length, device))
             taken = watch.seconds("step")
             if repeat >= WARM_UP:
                 seconds[side].append(taken)

@@ -30,6 +30,7 @@ from seekr_tune.config.section import (
     Section,
     SelectionName,
     SemanticsName,
+    SignalForm,
     Split,
 )
 from seekr_tune.config.study import (
@@ -64,6 +65,7 @@ __all__ = [
     "Section",
     "SelectionName",
     "SemanticsName",
+    "SignalForm",
     "Split",
     "StoppingRule",
     "StreamConfig",
@@ -88,6 +90,11 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     study: StudyConfig = StudyConfig()
+
+    @property
+    def signal_form(self) -> SignalForm:
+        """How teacher signals are kept; where nothing is said, no finer than the model computes them."""
+        return self.method.signals or ("half" if self.model.computed_dtype == "bfloat16" else "exact")
 
     @model_validator(mode="after")
     def _official_gradients_are_whole(self) -> Self:

@@ -14,6 +14,7 @@ from seekr_tune.config.section import (
     Section,
     SelectionName,
     SemanticsName,
+    SignalForm,
     Split,
 )
 
@@ -96,6 +97,11 @@ class ModelConfig(Section):
     lora: LoraConfig | None = None
     """Adapter settings; null trains all weights."""
 
+    @property
+    def computed_dtype(self) -> Literal["float32", "bfloat16"]:
+        """Precision of forward and backward passes."""
+        return self.compute_dtype or self.dtype
+
     @model_validator(mode="after")
     def _compute_is_not_finer_than_the_weights(self) -> Self:
         if self.dtype == "bfloat16" and self.compute_dtype == "float32":
@@ -157,6 +163,9 @@ class MethodConfig(Section):
     """Query rows distilled per sample; null takes all."""
     selection: SelectionName = "importance"
     """What ranks the heads; `all` ignores the budgets."""
+    signals: SignalForm | None = None
+    """How teacher signals are kept: `exact` as computed, `half` in 16 bits, `compact` as the largest entries of a row
+    and their mass (docs/scaling.md); null: `half` where the model computes in bfloat16, else `exact`."""
     logit_weight: float = Field(0.5, ge=0.0, le=1.0)
     """Weight of logit distillation; cross-entropy on replayed samples weighs 1 minus this (paper: 1 - lambda1)."""
     attention_weight: NonNegativeFloat = 1000.0

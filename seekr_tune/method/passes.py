@@ -1,4 +1,4 @@
-"""The forward passes that SEEKR adds to training: reading the teacher when a task ends, and the replay step.
+"""The passes of training: the answer's logits, and the replay step with what it distils.
 
 All take a model that was loaded with `TAP_ATTENTION` and batches that are padded on the left.
 """
@@ -8,24 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 
-from seekr_tune.method.attention import AttentionTap, RowRequest, all_heads_request
+from seekr_tune.method.attention import AttentionTap
 from seekr_tune.method.losses import (
     IGNORED,
     answer_cross_entropy,
     attention_distillation,
     label_rows,
     row_divergence,
-    sample_cross_entropy,
     soft_cross_entropy,
 )
-from seekr_tune.method.memory import ReplaySample, logit_targets, row_targets
+from seekr_tune.method.memory import ReplaySample
 from seekr_tune.method.semantics import Semantics
-from seekr_tune.method.transfer import arrival_of_downloads, download
+from seekr_tune.method.targets import TeacherBatch
 
 
 @dataclass(frozen=True)
@@ -91,88 +88,6 @@ def answer_logits(
     return logits
 
 
-@torch.no_grad()
-def observe_rows(
-    model: nn.Module, tokens: Tokens, queries: Sequence[Tensor], semantics: Semantics, shape: tuple[int, int]
-) -> Callable[[], list[Tensor]]:
-    """Attention of every head at the chosen queries of each sample.
-
-    Args:
-        queries: negative positions from the end, one tensor a sample.
-        shape: layers of the model, heads of a layer.
-
-    Returns:
-        what waits for them (in any thread) and gives probabilities by sample, `[layers, heads, queries, length]` on the
-        CPU.
-    """
-    tap = AttentionTap(rows=_every_layer(shape, tokens, queries), reduce=_to_main_memory)
-    answer_logits(model, tokens, semantics, tap, semantics.importance_mask(tokens.attention_mask))
-    return _collector(tap, tokens, queries, shape)
-
-
-@torch.no_grad()
-def observe_logits(model: nn.Module, tokens: Tokens, semantics: Semantics) -> list[Tensor]:
-    """Logit rows that distillation reads, by sample, `[labels, vocabulary]` on the CPU."""
-    return _split_logits(answer_logits(model, tokens, semantics), tokens, semantics)
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What the end-of-task pass reads of a batch; lists have one entry a sample.
-
-    Attributes:
-        collect: gives `rows`.
-        logits: rows that logit distillation reads, `[labels, vocabulary]` on the CPU.
-        energy: mean square gradient at the attention map, `[batch, layers, heads]` on the CPU.
-        losses: cross-entropy of each sample alone, `[batch]`.
-    """
-
-    collect: Callable[[], list[Tensor]]
-    logits: list[Tensor]
-    energy: Tensor
-    losses: Tensor
-
-    @cached_property
-    def rows(self) -> list[Tensor]:
-        """Probabilities, `[layers, heads, queries, length]` on the CPU. A GPU may still be sending them when this is
-        asked for the first time, which any thread may do."""
-        return self.collect()
-
-
-def observe(
-    model: nn.Module,
-    tokens: Tokens,
-    queries: Sequence[Tensor],
-    semantics: Semantics,
-    shape: tuple[int, int],
-    loss_scale: float = 1.0,
-) -> Observation:
-    """Rows, logits and gradient energy of a batch in one forward and one backward pass.
-
-    The loss is the sum over samples of each sample's own mean cross-entropy, so samples stay independent: a batch
-    gives what the samples give one by one.
-
-    Args:
-        loss_scale: factor of the loss in the backward pass; matters only where its gradients are left over.
-    """
-    layers = range(shape[0])
-    requests = _every_layer(shape, tokens, queries)
-    tap = AttentionTap(requests, capture=layers, reduce=_to_main_memory, differentiable=False)
-    logits = answer_logits(model, tokens, semantics, tap, semantics.importance_mask(tokens.attention_mask))
-    losses = sample_cross_entropy(logits, tokens.labels)
-    gradients = _output_gradients(losses.sum() * loss_scale, tap, semantics)
-    energy = torch.stack(
-        [semantics.gradient_energy(gradients[layer], tap.values[layer], tokens.attention_mask) for layer in layers],
-        dim=1,
-    )
-    return Observation(
-        collect=_collector(tap, tokens, queries, shape),
-        logits=_split_logits(logits.detach(), tokens, semantics),
-        energy=energy.cpu(),
-        losses=losses.detach().cpu(),
-    )
-
-
 @dataclass(frozen=True)
 class ReplayLosses:
     """Terms of one replay batch, each a scalar; None where a term is not distilled.
@@ -191,7 +106,7 @@ class ReplayLosses:
 def replay_losses(
     model: nn.Module,
     tokens: Tokens,
-    samples: Sequence[ReplaySample],
+    teacher: TeacherBatch,
     semantics: Semantics,
     *,
     distil_logits: bool,
@@ -202,15 +117,12 @@ def replay_losses(
     """Cross-entropy and distillation terms of a batch of stored samples, in one forward pass.
 
     Args:
-        samples: the stored samples, in the order of the rows of `tokens`.
+        teacher: signals of the batch, in the order of the rows of `tokens`.
         step_rows: attention rows of the whole step, over all its micro-batches and workers.
         timed: entered wherever there is work for distillation alone.
     """
-    device = tokens.input_ids.device
     with timed():
-        targets = row_targets(samples, tokens.input_ids.shape[1], device) if distil_attention else {}
-        if distil_logits:
-            num_rows, teacher = logit_targets(samples, device)
+        targets = teacher.rows() if distil_attention else {}
 
         def diverge(layer: int, rows: Tensor) -> Tensor:
             return row_divergence(rows, targets[layer].probabilities, semantics.student_epsilon)
@@ -220,10 +132,10 @@ def replay_losses(
     logit_term = attention_term = None
     with timed():
         if distil_logits:
-            student = label_rows(logits, tokens.labels, semantics.logit_shift, num_rows)
-            logit_term = soft_cross_entropy(student, teacher())
+            student = label_rows(logits, tokens.labels, semantics.logit_shift, teacher.num_logits)
+            logit_term = soft_cross_entropy(student, teacher.logits(student.shape[1]))
         if distil_attention:
-            weights = semantics.row_weights(targets, len(samples), step_rows)
+            weights = semantics.row_weights(targets, len(teacher.samples), step_rows)
             attention_term = attention_distillation(tap.rows, weights)
     return ReplayLosses(answer_cross_entropy(logits, tokens.labels), logit_term, attention_term)
 
@@ -231,59 +143,3 @@ def replay_losses(
 def count_rows(samples: Sequence[ReplaySample]) -> int:
     """Selected (layer, head, query) rows of stored samples."""
     return sum(len(sample.queries) * len(heads) for sample in samples for heads in sample.heads.values())
-
-
-def _every_layer(shape: tuple[int, int], tokens: Tokens, queries: Sequence[Tensor]) -> dict[int, RowRequest]:
-    num_layers, num_heads = shape
-    padded_length = tokens.input_ids.shape[1]
-    absolute = torch.full((len(queries), max(len(own) for own in queries)), padded_length - 1)
-    for row, own in enumerate(queries):
-        absolute[row, : len(own)] = own + padded_length
-    return dict.fromkeys(range(num_layers), all_heads_request(num_heads, absolute.to(tokens.input_ids.device)))
-
-
-def _collector(
-    tap: AttentionTap, tokens: Tokens, queries: Sequence[Tensor], shape: tuple[int, int]
-) -> Callable[[], list[Tensor]]:
-    num_layers, num_heads = shape
-    padded_length, lengths = tokens.input_ids.shape[1], tokens.lengths
-    downloads, arrived = tap.rows, arrival_of_downloads(tokens.input_ids.device)
-
-    def collect() -> list[Tensor]:
-        arrived()
-        samples = []
-        for i, (own, length) in enumerate(zip(queries, lengths, strict=True)):
-            rows = torch.empty(num_layers, num_heads, len(own), length)
-            for layer in range(num_layers):
-                pairs = slice(i * num_heads, (i + 1) * num_heads)
-                rows[layer] = downloads[layer][pairs, : len(own), padded_length - length :]
-            samples.append(rows)
-        return samples
-
-    return collect
-
-
-def _to_main_memory(layer: int, rows: Tensor) -> Tensor:
-    """Probabilities of one layer on their way to the CPU: the GPU never holds those of all layers."""
-    return download(rows.exp())
-
-
-def _split_logits(logits: Tensor, tokens: Tokens, semantics: Semantics) -> list[Tensor]:
-    rows = label_rows(logits, tokens.labels, semantics.logit_shift).float().cpu()
-    counts = (tokens.labels[:, semantics.logit_shift :] != IGNORED).sum(dim=1).tolist()
-    # A slice would keep the storage of the whole batch alive in the replay memory.
-    return [part.clone() for part in torch.split(rows, counts)]
-
-
-def _output_gradients(loss: Tensor, tap: AttentionTap, semantics: Semantics) -> dict[int, Tensor]:
-    """dL/dO of every captured layer."""
-    layers = list(tap.outputs)
-    outputs = [tap.outputs[layer] for layer in layers]
-    if not semantics.leaks_importance_gradients:
-        return dict(zip(layers, torch.autograd.grad(loss, outputs), strict=True))
-    for output in outputs:
-        output.retain_grad()
-    torch.autograd.backward(loss)
-    gradients = [output.grad for output in outputs]
-    assert all(gradient is not None for gradient in gradients)
-    return {layer: gradient for layer, gradient in zip(layers, gradients, strict=True) if gradient is not None}

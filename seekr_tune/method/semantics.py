@@ -14,14 +14,22 @@ import torch
 from torch import Tensor
 
 from seekr_tune.method.importance import causal_gradient_energy, dense_gradient_energy
-from seekr_tune.method.memory import RowTargets
+from seekr_tune.method.storage import visible_keys
+from seekr_tune.method.targets import RowTargets
 
 
-class SquaredChange(Protocol):
-    """Mean square change of the attention rows of one sample, by layer and head."""
+class ChangeWeights(Protocol):
+    """What the squared change of each visible entry of a sample's attention rows counts in forgettability."""
 
-    def __call__(self, change: Tensor, queries: Tensor, padded_length: int, query_budget: int | None) -> Tensor:
-        """From `change` = after - before, `[layers, heads, queries, length]`, to `[layers, heads]`."""
+    def __call__(self, queries: Tensor, length: int, padded_length: int, query_budget: int | None) -> Tensor:
+        """Weights of the entries in the order of `storage.pack_rows`, `[visible]`.
+
+        Args:
+            queries: the sample's query rows, negative positions from the end.
+            length: tokens of the sample.
+            padded_length: tokens of the batch it is read in.
+            query_budget: most query rows of a sample.
+        """
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Semantics:
         importance_mask: attention mask of the end-of-task pass, from the 2-D mask.
         position_ids: position ids from the 2-D mask, or None for the model's own.
         leaks_importance_gradients: gradients of the sensitivity pass stay in `.grad` and enter the next update.
-        squared_change: forgettability of one sample.
+        change_weights: of the squared changes that make up the forgettability of one sample.
         logit_shift: 1 distils the rows that predict a label token, 0 the rows at the tokens.
         row_weights: weight of each attention row of a batch, given the batch size and the rows of the whole step.
         student_epsilon: added to the student's attention inside the logarithm.
@@ -50,7 +58,7 @@ class Semantics:
     importance_mask: Callable[[Tensor], Tensor]
     position_ids: Callable[[Tensor], Tensor | None]
     leaks_importance_gradients: bool
-    squared_change: SquaredChange
+    change_weights: ChangeWeights
     logit_shift: Literal[0, 1]
     row_weights: Callable[[Mapping[int, RowTargets], int, int], dict[int, Tensor]]
     student_epsilon: float
@@ -91,17 +99,16 @@ def _causal_mean_square(output_gradient: Tensor, value: Tensor, attention_mask: 
     return causal_gradient_energy(output_gradient, value, attention_mask) / (lengths * (lengths + 1) / 2)
 
 
-def _squared_change_over_padding(
-    change: Tensor, queries: Tensor, padded_length: int, query_budget: int | None
-) -> Tensor:
+def _change_over_padding(queries: Tensor, length: int, padded_length: int, query_budget: int | None) -> Tensor:
     num_queries = padded_length if query_budget is None else query_budget
-    return change.square().sum(dim=(2, 3)) / (num_queries * padded_length)
+    num_visible = int(visible_keys(queries, length).sum())
+    return torch.full((num_visible,), 1 / (num_queries * padded_length))
 
 
-def _squared_change_over_keys(change: Tensor, queries: Tensor, padded_length: int, query_budget: int | None) -> Tensor:
+def _change_over_keys(queries: Tensor, length: int, padded_length: int, query_budget: int | None) -> Tensor:
     # Differs from official: each row is averaged over the keys it can see, so short samples weigh as much as long ones.
-    visible = (queries + change.shape[3] + 1).to(change)
-    return (change.square().sum(dim=3) / visible).mean(dim=2)
+    visible = visible_keys(queries, length)
+    return (1 / (visible * len(queries))).repeat_interleave(visible)
 
 
 def _weights_by_layer(targets: Mapping[int, RowTargets], batch_size: int, step_rows: int) -> dict[int, Tensor]:
@@ -126,7 +133,7 @@ OFFICIAL = Semantics(
     importance_mask=release_mask,
     position_ids=lambda attention_mask: None,
     leaks_importance_gradients=True,
-    squared_change=_squared_change_over_padding,
+    change_weights=_change_over_padding,
     logit_shift=0,
     row_weights=_weights_by_layer,
     student_epsilon=1e-8,
@@ -143,7 +150,7 @@ CORRECTED = Semantics(
     importance_mask=lambda attention_mask: attention_mask,
     position_ids=positions_of_tokens,
     leaks_importance_gradients=False,  # Differs from official: nothing leaks into the next task's first update.
-    squared_change=_squared_change_over_keys,
+    change_weights=_change_over_keys,
     logit_shift=1,  # Differs from official: the first answer token is distilled, the row behind EOS is not.
     row_weights=_equal_weights,
     student_epsilon=0.0,  # Differs from official: exact divergence.

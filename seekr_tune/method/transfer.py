@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ def pinned(device: torch.device) -> bool:
 class Uploads:
     """Tensors made in main memory by another thread and copied to a device by another stream, in order.
 
-    On a CPU they are made where they are asked for.
+    On a CPU they are made where they are asked for. Use it in a `with` block, behind which nothing is started.
 
     Args:
         device: where they are wanted.
@@ -28,37 +29,45 @@ class Uploads:
         self._device = device
         self._maker = ThreadPoolExecutor(max_workers=1) if pinned(device) else None
 
-    def start(self, make: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Begin with one tensor; what is returned waits for it and gives it.
+    @property
+    def pins(self) -> bool:
+        """Whether tensors have to be made in pinned memory."""
+        return self._maker is not None
+
+    def start(self, make: Callable[[], Mapping[str, Tensor]]) -> Callable[[], Mapping[str, Tensor]]:
+        """Begin with some tensors; what is returned waits for them and gives them.
 
         Args:
-            make: makes it, in pinned memory.
+            make: makes them, in pinned memory where `pins` says so.
         """
         if self._maker is None:
-            made = make()
-            return lambda: made
+            return make
         stream, user = side_stream(self._device), torch.cuda.current_stream(self._device)
 
-        def upload() -> tuple[Tensor, torch.cuda.Event]:
+        def upload() -> tuple[dict[str, Tensor], torch.cuda.Event]:
+            made = make()
             with torch.cuda.stream(stream):
-                uploaded = make().to(self._device, non_blocking=True)
+                uploaded = {name: tensor.to(self._device, non_blocking=True) for name, tensor in made.items()}
                 arrived = stream.record_event()
-            uploaded.record_stream(user)
+            for tensor in uploaded.values():
+                tensor.record_stream(user)
             return uploaded, arrived
 
         running = self._maker.submit(upload)
 
-        def get() -> Tensor:
+        def get() -> Mapping[str, Tensor]:
             uploaded, arrived = running.result()
             torch.cuda.current_stream(self._device).wait_event(arrived)
             return uploaded
 
         return get
 
-    def close(self) -> None:
-        """Nothing more will be started."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         if self._maker is not None:
-            self._maker.shutdown(wait=False)
+            self._maker.shutdown(wait=kind is None, cancel_futures=True)
 
 
 def download(tensor: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from typing import Any, Protocol, TypeVar
 
 from seekr_tune.errors import CheckpointError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 
 Fingerprint = dict[str, str | int]

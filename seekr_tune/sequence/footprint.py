@@ -18,20 +18,29 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from seekr_tune.config import Config, ModelConfig
 from seekr_tune.method.selection import resolve_budgets
 from seekr_tune.method.semantics import SEMANTICS
+from seekr_tune.method.storage import LARGEST_INT16, LARGEST_KEYS, LARGEST_TOKENS
 from seekr_tune.sequence.model import model_shape, with_adapters
 from seekr_tune.sequence.schedule import accumulation_steps, reading_batch
 
-FLOAT32 = 4
+FLOAT32 = INT32 = 4
+FLOAT16 = INT16 = 2
 TOKEN_ID = POSITION = 8
 STEP_COUNT = 4
 """AdamW's own count of steps, a float32 for each trained tensor."""
 
 
 class SampleSize(NamedTuple):
-    """Tokens of a stored sample, and how many of them are labels."""
+    """What of a stored sample its signals depend on.
+
+    Attributes:
+        length: its tokens.
+        labels: how many of them are labels.
+        visible: keys that its query rows see, together; None: as many as rows that are drawn at random see on average.
+    """
 
     length: int
     labels: int
+    visible: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,8 @@ class Footprint:
         gradients: of its share of the trained weights.
         moments: of AdamW.
         evaluating: weights that FSDP makes whole on every worker for generation.
-        reading: attention rows of all heads that one pass over stored samples computes.
+        reading: of a pass over stored samples: attention rows of one layer, and what it and the next pass are compared
+            with.
         loading: the whole model, which every worker reads into main memory first.
         signals: teacher signals of the memory after the last task, with the samples' tokens.
         rows: attention of all heads, before and after, of the task with the most; held until it ends.
@@ -169,18 +179,34 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
 def signal_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
     """What the teacher's answer to one sample takes: rows of the selected heads, logits of the labels."""
     method = config.method.in_effect()
-    logits = sample.labels * size.vocabulary * FLOAT32 if method.logit_weight > 0 else 0
-    every = heads = size.layers * size.heads
+    logits = sample.labels * _logit_bytes(size.vocabulary, config) if method.logit_weight > 0 else 0
+    heads = size.layers * size.heads
     if method.attention_weight > 0 and method.selection != "all":
         heads = resolve_budgets(method.head_budget, method.layer_ratio, size.layers, size.heads).num_heads
-    return logits + row_bytes(sample, size, config) * heads // every
+    if config.signal_form != "compact" or method.attention_weight == 0:
+        return logits + row_bytes(sample, size, config) * heads // (size.layers * size.heads)
+    entry = FLOAT16 + (INT16 if sample.length <= LARGEST_INT16 else INT32)
+    return logits + heads * _queries(sample, config) * min(LARGEST_KEYS, sample.length) * entry
 
 
 def row_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
     """One reading of the attention of every head at the sample's query rows; 0 where no attention is distilled."""
     if config.method.in_effect().attention_weight == 0:
         return 0
-    return size.layers * size.heads * _queries(sample, config) * sample.length * FLOAT32
+    return size.layers * size.heads * _visible(sample, config) * (FLOAT32 if config.signal_form == "exact" else FLOAT16)
+
+
+def _logit_bytes(vocabulary: int, config: Config) -> int:
+    """Of one row."""
+    if config.signal_form == "compact":
+        return min(LARGEST_TOKENS, vocabulary) * (FLOAT16 + INT32)
+    is_exact = config.signal_form == "exact" and config.model.computed_dtype == "float32"
+    return vocabulary * (FLOAT32 if is_exact else FLOAT16)
+
+
+def _visible(sample: SampleSize, config: Config) -> int:
+    drawn = _queries(sample, config) * (sample.length + 1) // 2
+    return drawn if sample.visible is None else sample.visible
 
 
 def _known_bytes(sample: SampleSize, config: Config) -> int:
@@ -210,8 +236,15 @@ def _by_worker(
 
 def _reading(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleSize]]) -> int:
     batch = reading_batch(config)
+    if config.method.in_effect().attention_weight == 0:
+        return 0
+
+    def held(sample: SampleSize) -> int:
+        layer = size.heads * _queries(sample, config) * sample.length * FLOAT32
+        return layer + 2 * row_bytes(sample, size, config)
+
     passes = [task[start : start + batch] for task in stored for start in range(0, len(task), batch)]
-    return max((sum(row_bytes(sample, size, config) for sample in read) for read in passes), default=0)
+    return max((sum(map(held, read)) for read in passes), default=0)
 
 
 def _copies(size: ModelSize, config: Config) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +19,16 @@ from transformers import get_scheduler
 from seekr_tune.config import Config
 from seekr_tune.errors import TrainingError
 from seekr_tune.method.losses import IGNORED, answer_cross_entropy
-from seekr_tune.method.memory import ReplayMemory, ReplaySample
+from seekr_tune.method.memory import ReplayMemory
 from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
 from seekr_tune.method.semantics import Semantics
+from seekr_tune.method.targets import TeacherBatch
+from seekr_tune.method.transfer import Uploads
+from seekr_tune.sequence.ahead import one_ahead
 from seekr_tune.sequence.draws import Draws
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps
-from seekr_tune.sequence.sharing import micro_batches, with_signals
+from seekr_tune.sequence.sharing import Batches, StepBatch
 from seekr_tune.sequence.state import LearnerState, Progress, StepRecord
 from seekr_tune.sequence.throughput import FlopRates, Stopwatch, step_flops
 from seekr_tune.sequence.workers import Workers
@@ -109,11 +112,14 @@ class Learner:
                 self._optimizer = self._new_optimizer()
         schedule = self._schedule(max(1, len(steps) // self._updates_after))
         self._loaded.model.train()
-        for number in range(len(progress.steps) if progress else 0, len(steps)):
-            torch.manual_seed(self._draws.torch_seed(stage.name, number, self._workers.rank))
-            record = self._step(stage, number, steps[number], examples, memory, schedule)
-            _require_finite(record, stage)
-            yield record
+        done = len(progress.steps) if progress else 0
+        with Uploads(self._workers.device) as uploads:
+            batches = self._batches(examples, memory, uploads)
+            for number, (step, batch) in enumerate(one_ahead(steps[done:], batches.begin), start=done):
+                torch.manual_seed(self._draws.torch_seed(stage.name, number, self._workers.rank))
+                record = self._step(stage, number, step, batch, schedule)
+                _require_finite(record, stage)
+                yield record
 
     def state(self, *, inside_stage: bool) -> LearnerState:
         """All that has to be saved besides the weights: waiting gradients, and moments that will be needed again."""
@@ -142,23 +148,24 @@ class Learner:
                 self._optimizer.state[parameters[name]][entry] = tensor.to("cpu" if on_cpu else parameters[name].device)
         self._pending_steps, self._updates = state.pending_steps, state.updates
 
-    def _step(
-        self,
-        stage: Stage,
-        number: int,
-        step: Step,
-        examples: Sequence[EncodedExample],
-        memory: ReplayMemory,
-        schedule: LambdaLR,
-    ) -> StepRecord:
+    def _batches(self, examples: Sequence[EncodedExample], memory: ReplayMemory, uploads: Uploads) -> Batches:
+        recipe, method = self._config.recipe, self._method
+        return Batches(
+            examples,
+            memory,
+            recipe.micro_batch_size,
+            recipe.pad_to_multiple_of,
+            logits=method.logit_weight > 0,
+            rows=method.attention_weight > 0,
+            workers=self._workers,
+            uploads=uploads,
+        )
+
+    def _step(self, stage: Stage, number: int, step: Step, batch: StepBatch, schedule: LambdaLR) -> StepRecord:
         started = time.perf_counter()
         self._distillation.reset()
-        samples = [memory[i] for i in step.samples] if step.kind == "replay" else None
-        distils_logits, distils_attention = self._distils(samples)
-        if samples and (distils_logits or distils_attention):
-            samples = with_signals(samples, self._workers)
-        batch = [_as_example(s) for s in samples] if samples else [examples[i] for i in step.samples]
-        terms = self._backward(batch, samples)
+        distils_logits, distils_attention = self._distils(batch)
+        terms = self._backward(batch)
         learning_rate = float(self._optimizer.param_groups[0]["lr"])
         grad_norm = self._update(schedule)
         shared = self._shared(terms, started)
@@ -172,22 +179,22 @@ class Learner:
             attention_distillation=shared[3] if distils_attention else None,
             grad_norm=grad_norm,
             learning_rate=learning_rate,
-            samples=len(batch),
-            tokens=sum(len(example.input_ids) for example in batch),
+            samples=len(batch.examples),
+            tokens=sum(len(example.input_ids) for example in batch.examples),
             seconds=shared[4],
             distillation_seconds=shared[5] if distils_logits or distils_attention else None,
             batch=step.samples,
             flops=step_flops(
-                self._rates, [len(example.input_ids) for example in batch], sum(map(_predictable_labels, batch))
+                self._rates,
+                [len(example.input_ids) for example in batch.examples],
+                sum(map(_predictable_labels, batch.examples)),
             ),
         )
 
-    def _distils(self, samples: Sequence[ReplaySample] | None) -> tuple[bool, bool]:
+    def _distils(self, batch: StepBatch) -> tuple[bool, bool]:
         """Whether a step distils logits, and attention."""
-        return (
-            samples is not None and self._method.logit_weight > 0,
-            samples is not None and self._method.attention_weight > 0,
-        )
+        replays = batch.samples is not None
+        return replays and self._method.logit_weight > 0, replays and self._method.attention_weight > 0
 
     def _shared(self, terms: Tensor, started: float) -> list[float]:
         """Loss terms over the global batch, and rank 0's seconds of the step and of its distillation, on all ranks."""
@@ -201,53 +208,53 @@ class Learner:
             shared[:4] /= workers.world_size
         return [float(value) for value in shared]
 
-    def _backward(self, batch: Sequence[EncodedExample], samples: Sequence[ReplaySample] | None) -> Tensor:
+    def _backward(self, batch: StepBatch) -> Tensor:
         """Forward and backward passes of one step; returns this rank's part of the loss terms, `[4]`."""
-        parts = list(micro_batches(len(batch), self._config.recipe.micro_batch_size, self._workers))
+        parts = batch.parts
         within_step = self._semantics.accumulation == "within_step"
-        global_labels = sum(_predictable_labels(example) for example in batch)
-        step_rows = count_rows(samples or [])
+        global_labels = sum(map(_predictable_labels, batch.examples))
+        step_rows = count_rows(batch.samples or [])
         # Gradients are averaged over ranks; a sum over the global batch must come out.
         scale = float(self._workers.world_size) if within_step else 1 / self._updates_after
         own_samples = sum(micro.weight * len(micro.items) for micro in parts) or 1.0
         # On the device: a number that Python sees has to be waited for, and the next pass would start late.
         logged = torch.zeros(4, dtype=torch.float64, device=self._workers.device)
-        for number, micro in enumerate(parts, start=1):
-            tokens = self._tokens([batch[i] for i in micro.items])
-            # A rank without samples has no teacher signals either: its pass counts nothing, so it distils nothing.
-            own = None if samples is None or micro.weight == 0 else [samples[i] for i in micro.items]
+        for number, (micro, teacher) in enumerate(zip(parts, batch.teachers, strict=True), start=1):
+            tokens = self._tokens([batch.examples[i] for i in micro.items])
             # Terms are parts of a sum over the global batch, or (across steps) means over this micro-batch.
             weight = micro.weight if within_step else micro.weight * len(micro.items) / own_samples
             is_last = number == len(parts)
             # The forward pass belongs inside: DDP decides there whether the backward pass will reduce gradients.
             with nullcontext() if is_last else self._workers.accumulate(self._wrapped):
                 with self._workers.precision():
-                    terms = self._terms(tokens, own, global_labels if within_step else None, step_rows)
+                    terms = self._terms(tokens, teacher, global_labels if within_step else None, step_rows)
                 loss = terms.total * (scale * weight)
                 loss.backward()  # type: ignore[no-untyped-call]
             logged += weight * _logged(terms)
         return logged.cpu()
 
     def _terms(
-        self, tokens: Tokens, samples: Sequence[ReplaySample] | None, global_labels: int | None, step_rows: int
+        self, tokens: Tokens, teacher: Callable[[], TeacherBatch] | None, global_labels: int | None, step_rows: int
     ) -> Terms:
         """Loss terms of one micro-batch, normalised by the global batch or (None) by the micro-batch alone."""
         num_labels = tokens.num_labels if global_labels is None else global_labels
         method, semantics = self._method, self._semantics
-        distils_logits, distils_attention = self._distils(samples)
-        if samples is None or not (distils_logits or distils_attention):
+        if teacher is None:
             logits = answer_logits(self._wrapped, tokens, semantics)
             cross_entropy = answer_cross_entropy(logits, tokens.labels) / num_labels
             return Terms(cross_entropy, cross_entropy)
+        timed = partial(self._distillation.part, DISTILLATION)
+        with timed():
+            signals = teacher()
         sums = replay_losses(
             self._wrapped,
             tokens,
-            samples,
+            signals,
             semantics,
-            distil_logits=distils_logits,
-            distil_attention=distils_attention,
+            distil_logits=method.logit_weight > 0,
+            distil_attention=method.attention_weight > 0,
             step_rows=step_rows,
-            timed=partial(self._distillation.part, DISTILLATION),
+            timed=timed,
         )
         cross_entropy = sums.cross_entropy / num_labels
         total = (1 - method.logit_weight) * cross_entropy
@@ -300,10 +307,6 @@ class Learner:
             weight_decay=recipe.weight_decay,
             fused=self._fused,
         )
-
-
-def _as_example(sample: ReplaySample) -> EncodedExample:
-    return EncodedExample(tuple(sample.input_ids.tolist()), sample.num_labels)
 
 
 def _predictable_labels(example: EncodedExample) -> int:

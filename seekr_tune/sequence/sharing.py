@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from seekr_tune.method.memory import ReplaySample, TeacherSignals
+from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
+from seekr_tune.method.targets import TeacherBatch, start_batch
+from seekr_tune.method.transfer import Uploads
+from seekr_tune.sequence.schedule import Step
 from seekr_tune.sequence.workers import Workers
+from seekr_tune.stream.collate import EncodedExample, padded_length
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,69 @@ class MicroBatch:
 
     items: tuple[int, ...]
     weight: float
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """The global batch of one step, and what of it this rank learns.
+
+    Attributes:
+        examples: of the global batch.
+        samples: the stored samples that these are; None in a new-task step.
+        parts: this rank's forward passes.
+        teachers: for each of them what waits for its teacher signals; None where it distils nothing.
+    """
+
+    examples: tuple[EncodedExample, ...]
+    samples: tuple[ReplaySample, ...] | None
+    parts: tuple[MicroBatch, ...]
+    teachers: tuple[Callable[[], TeacherBatch] | None, ...]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Where the batches of a stage's steps come from.
+
+    Attributes:
+        examples: training samples of the stage.
+        memory: samples of earlier tasks.
+        micro_batch_size: most samples of a forward pass; None: this rank's whole share.
+        pad_to_multiple_of: of the length of a padded batch.
+        logits, rows: which teacher signals replay steps distil.
+        workers: the processes that share the work.
+        uploads: to this rank's device.
+    """
+
+    examples: Sequence[EncodedExample]
+    memory: ReplayMemory
+    micro_batch_size: int | None
+    pad_to_multiple_of: int
+    logits: bool
+    rows: bool
+    workers: Workers
+    uploads: Uploads
+
+    def begin(self, step: Step) -> StepBatch:
+        """The batch of a step, its teacher signals on their way; all ranks must call this, step by step."""
+        samples = tuple(self.memory[i] for i in step.samples) if step.kind == "replay" else None
+        examples = tuple(map(_as_example, samples) if samples else (self.examples[i] for i in step.samples))
+        parts = tuple(micro_batches(len(examples), self.micro_batch_size, self.workers))
+        teachers: tuple[Callable[[], TeacherBatch] | None, ...] = (None,) * len(parts)
+        if samples and (self.logits or self.rows):
+            here = with_signals(samples, self.workers)
+            teachers = tuple(self._start(part, here) for part in parts)
+        return StepBatch(examples, samples, parts, teachers)
+
+    def _start(self, part: MicroBatch, samples: Sequence[ReplaySample]) -> Callable[[], TeacherBatch] | None:
+        if part.weight == 0:  # a rank without samples has no signals either: its pass counts nothing
+            return None
+        own = [samples[i] for i in part.items]
+        length = padded_length((len(sample.input_ids) for sample in own), self.pad_to_multiple_of)
+        return start_batch(own, length, self.uploads, logits=self.logits, rows=self.rows)
+
+
+def _as_example(sample: ReplaySample) -> EncodedExample:
+    return EncodedExample(tuple(sample.input_ids.tolist()), sample.num_labels)
 
 
 def share_of(size: int, rank: int, world_size: int) -> range:

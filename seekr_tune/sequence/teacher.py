@@ -14,14 +14,18 @@ from torch import Tensor
 from seekr_tune.config import Config
 from seekr_tune.method.importance import HeadScores, normalise_layers
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Observation, Tokens, observe, observe_logits, observe_rows
+from seekr_tune.method.passes import Tokens
+from seekr_tune.method.reading import Before, Observation, observe, observe_logits, observe_rows
 from seekr_tune.method.selection import HeadSelection, all_heads, resolve_budgets, select_heads
 from seekr_tune.method.semantics import Semantics
+from seekr_tune.method.storage import Kept, keep_logits, keep_rows
+from seekr_tune.method.transfer import Uploads
+from seekr_tune.sequence.ahead import one_ahead
 from seekr_tune.sequence.draws import Draws
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import accumulation_steps, batches, reading_batch
 from seekr_tune.sequence.workers import Workers
-from seekr_tune.stream.collate import EncodedExample, collate
+from seekr_tune.stream.collate import EncodedExample, collate, padded_length
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,12 @@ class _Chunk:
     Attributes:
         positions: places among the candidates; none for a pass that only keeps step with the other ranks.
         tokens: the padded batch.
-        queries: query rows of each sample.
+        lengths, queries: tokens and query rows of each sample.
     """
 
     positions: tuple[int, ...]
     tokens: Tokens
+    lengths: list[int]
     queries: list[Tensor]
 
 
@@ -120,12 +125,14 @@ class Teacher:
         self._loaded = loaded
         self._config = config
         self._method = config.method.in_effect()
+        self._form = config.signal_form
+        self._dtype = torch.float32 if self._form == "exact" else torch.float16
         self._semantics = semantics
         self._draws = draws
         self._workers = workers
 
     def rows(self, candidates: Sequence[Candidate]) -> dict[int, Tensor]:
-        """Attention of every head at the query rows of this rank's candidates, by position.
+        """Attention of every head at the query rows of this rank's candidates, by position, `[layers, heads, visible]`.
 
         Nothing where no attention is distilled.
         """
@@ -140,7 +147,12 @@ class Teacher:
                 for chunk in self._chunks(candidates):
                     with self._workers.precision():
                         collect = observe_rows(
-                            self._loaded.model, chunk.tokens, chunk.queries, self._semantics, self._loaded.shape
+                            self._loaded.model,
+                            chunk.tokens,
+                            chunk.queries,
+                            self._semantics,
+                            self._loaded.shape,
+                            self._dtype,
                         )
                     behind.run(partial(keep, chunk, collect))
         return rows
@@ -162,34 +174,41 @@ class Teacher:
             totals = totals + scores
             selected = self._select(task, totals)
             for position, own in rows.items():
-                kept = {layer: own[layer, list(heads)].clone() for layer, heads in selected.heads.items()}
-                teachers[position] = TeacherSignals(logits.get(position), kept)
+                teachers[position] = TeacherSignals(
+                    logits.get(position), self._kept_rows(own, candidates[position], selected)
+                )
         elif self._method.logit_weight > 0:
             teachers = {position: TeacherSignals(own, {}) for position, own in self._logits(candidates).items()}
         samples = tuple(self._stored(i, c, selected, teachers.get(i)) for i, c in enumerate(candidates))
         return Lesson(samples, scores, totals, selected, self._bytes_of(samples))
 
+    def _kept_rows(self, rows: Tensor, candidate: Candidate, selected: HeadSelection) -> dict[int, Kept]:
+        length = len(candidate.example.input_ids)
+        return {
+            layer: keep_rows(rows[layer, list(heads)], candidate.queries, length, self._form)
+            for layer, heads in selected.heads.items()
+        }
+
     def _observed(
         self, candidates: Sequence[Candidate], before: Mapping[int, Tensor]
-    ) -> tuple[HeadScores, dict[int, Tensor], dict[int, Tensor]]:
+    ) -> tuple[HeadScores, dict[int, Tensor], dict[int, Kept]]:
         """Head scores over all candidates; attention rows and logits of this rank's."""
         self._loaded.model.eval()
         rows: dict[int, Tensor] = {}
-        logits: dict[int, Tensor] = {}
+        logits: dict[int, Kept] = {}
         measured: dict[int, tuple[Tensor, Tensor]] = {}
-        padded_length = self._padded_length(candidates)
 
         def keep(chunk: _Chunk, seen: Observation) -> None:
             for i, position in enumerate(chunk.positions):
-                moved = self._moved(before[position], seen.rows[i], candidates[position].queries, padded_length)
-                measured[position] = (seen.energy[i], moved)
+                assert seen.moved is not None
+                measured[position] = (seen.energy[i], seen.moved[i])
                 rows[position] = seen.rows[i]
                 if self._method.logit_weight > 0:
-                    logits[position] = seen.logits[i]
+                    logits[position] = keep_logits(seen.logits[i], self._form)
 
-        with _OneBehind() as behind:
-            for chunk in self._chunks(candidates):
-                behind.run(partial(keep, chunk, self._observe(chunk)))
+        with _OneBehind() as behind, Uploads(self._workers.device) as uploads:
+            for chunk, old in one_ahead(self._chunks(candidates), partial(self._start_before, before, uploads)):
+                behind.run(partial(keep, chunk, self._observe(chunk, old())))
         everywhere = {position: own for part in self._workers.gather(measured) for position, own in part.items()}
         energies, moves = zip(*(everywhere[position] for position in range(len(candidates))), strict=True)
         energy = torch.stack(energies).sum(dim=0) / len(candidates)
@@ -198,27 +217,49 @@ class Teacher:
         scores = self._workers.broadcast(lambda: HeadScores.of_task(normalise_layers(energy), forgettability))
         return scores, rows, logits
 
-    def _moved(self, before: Tensor, after: Tensor, queries: Tensor, padded_length: int) -> Tensor:
-        """Forgettability of one sample, `[layers, heads]`; layer by layer, for the differences are large."""
-        budget = self._method.query_budget
-        layers = range(len(after))
-        changes = ((after[layer] - before[layer])[None] for layer in layers)
-        return torch.cat([self._semantics.squared_change(own, queries, padded_length, budget) for own in changes])
+    def _start_before(
+        self, before: Mapping[int, Tensor], uploads: Uploads, chunk: _Chunk
+    ) -> Callable[[], Before | None]:
+        """Begin to bring what a chunk is compared with to the device; a chunk without positions needs nothing."""
+        if not chunk.positions:
+            return lambda: None
 
-    def _observe(self, chunk: _Chunk) -> Observation:
+        def make() -> dict[str, Tensor]:
+            rows = {f"rows/{i}": before[position] for i, position in enumerate(chunk.positions)}
+            weights = {f"weights/{i}": own for i, own in enumerate(self._change_weights(chunk))}
+            return {name: own.pin_memory() if uploads.pins else own for name, own in (rows | weights).items()}
+
+        arriving, numbers = uploads.start(make), range(len(chunk.positions))
+
+        def get() -> Before:
+            tensors = arriving()
+            return Before([tensors[f"rows/{i}"] for i in numbers], [tensors[f"weights/{i}"] for i in numbers])
+
+        return get
+
+    def _change_weights(self, chunk: _Chunk) -> list[Tensor]:
+        width, budget = chunk.tokens.input_ids.shape[1], self._method.query_budget
+        return [
+            self._semantics.change_weights(queries, length, width, budget)
+            for queries, length in zip(chunk.queries, chunk.lengths, strict=True)
+        ]
+
+    def _observe(self, chunk: _Chunk, before: Before | None) -> Observation:
         # Gradients that the official reading leaves behind are averaged over ranks by the next update.
         weight = self._workers.world_size if chunk.positions else 0
         scale = weight / accumulation_steps(self._config, self._semantics)
+        model, shape = self._loaded.model, self._loaded.shape
         with self._workers.precision():
-            return observe(self._loaded.model, chunk.tokens, chunk.queries, self._semantics, self._loaded.shape, scale)
+            return observe(model, chunk.tokens, chunk.queries, self._semantics, shape, scale, before, self._dtype)
 
-    def _logits(self, candidates: Sequence[Candidate]) -> dict[int, Tensor]:
+    def _logits(self, candidates: Sequence[Candidate]) -> dict[int, Kept]:
         self._loaded.model.eval()
-        logits: dict[int, Tensor] = {}
+        logits: dict[int, Kept] = {}
         for chunk in self._chunks(candidates):
             with self._workers.precision():
                 seen = observe_logits(self._loaded.model, chunk.tokens, self._semantics)
-            logits.update(zip(chunk.positions, seen, strict=False))
+            for position, own in zip(chunk.positions, seen, strict=False):
+                logits[position] = keep_logits(own, self._form)
         return logits
 
     def _select(self, task: str, totals: HeadScores) -> HeadSelection:
@@ -237,14 +278,15 @@ class Teacher:
         """
         if not candidates:
             return
-        padded_length = self._padded_length(candidates)
+        width = self._padded_length(candidates)
         parts = batches(range(len(candidates)), reading_batch(self._config))
         rank, world_size = self._workers.rank, self._workers.world_size
         own = [part for i, part in enumerate(parts) if self._shard(candidates[0].task, i) % world_size == rank]
         for number in range(-(-len(parts) // world_size)):
             positions = own[number] if number < len(own) else ()
             read = [candidates[i] for i in positions or parts[0]]
-            yield _Chunk(positions, self._tokens(read, padded_length), [candidate.queries for candidate in read])
+            lengths = [len(candidate.example.input_ids) for candidate in read]
+            yield _Chunk(positions, self._tokens(read, width), lengths, [one.queries for one in read])
 
     def _shard(self, task: int, part: int) -> int:
         """Which rank (modulo their number) reads and keeps a part; tasks start at different ranks, to even out."""
@@ -256,8 +298,8 @@ class Teacher:
         return Tokens(batch.input_ids.to(device), batch.attention_mask.to(device), batch.labels.to(device))
 
     def _padded_length(self, candidates: Sequence[Candidate]) -> int:
-        multiple = self._config.recipe.pad_to_multiple_of
-        return -(-max(len(c.example.input_ids) for c in candidates) // multiple) * multiple
+        lengths = (len(candidate.example.input_ids) for candidate in candidates)
+        return padded_length(lengths, self._config.recipe.pad_to_multiple_of)
 
     def _stored(
         self, position: int, candidate: Candidate, selected: HeadSelection, teacher: TeacherSignals | None

@@ -11,7 +11,7 @@ Two styles, one for each semantics (docs/method.md):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -169,12 +169,16 @@ def collate(examples: Sequence[EncodedExample], pad_token_id: int, pad_to_multip
     return Batch(input_ids, attention_mask, input_ids.masked_fill(~is_label, IGNORED_LABEL))
 
 
+def padded_length(lengths: Iterable[int], multiple: int) -> int:
+    """Length of a batch of sequences: that of the longest, rounded up to a multiple."""
+    return -(-max(lengths) // multiple) * multiple
+
+
 def collate_prompts(
     prompts: Sequence[Sequence[int]], pad_token_id: int, pad_to_multiple_of: int
 ) -> tuple[Tensor, Tensor]:
     """Pad prompts on the left; `input_ids` and `attention_mask`, int64, [batch, length]."""
-    longest = max(len(ids) for ids in prompts)
-    length = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
+    length = padded_length((len(ids) for ids in prompts), pad_to_multiple_of)
     input_ids = torch.tensor([[pad_token_id] * (length - len(ids)) + list(ids) for ids in prompts], dtype=torch.int64)
     attention_mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts], dtype=torch.int64)
     return input_ids, attention_mask

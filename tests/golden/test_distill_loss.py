@@ -10,8 +10,11 @@ import torch
 from torch.testing import assert_close
 
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Tokens, answer_logits, observe, replay_losses
+from seekr_tune.method.passes import Tokens, answer_logits, replay_losses
+from seekr_tune.method.reading import observe
 from seekr_tune.method.semantics import OFFICIAL
+from seekr_tune.method.storage import Kept, pack_rows
+from seekr_tune.method.targets import teacher_batch
 
 from .vectors import Arrays, load_model, read_json
 
@@ -34,11 +37,13 @@ def _stored(facts: dict[str, Any], arrays: Arrays) -> list[ReplaySample]:
         real = queries >= -length
         heads = {int(layer): tuple(own) for layer, own in facts["batch"]["select_heads"][row].items()}
         rows = {
-            layer: arrays[f"sample{row}_teacher_attn_layer{layer}"][:, real][..., -length:].contiguous()
+            layer: Kept(
+                pack_rows(arrays[f"sample{row}_teacher_attn_layer{layer}"][:, real][..., -length:], queries[real])
+            )
             for layer in heads
         }
         logits = arrays[f"sample{row}_teacher_logits_stored"][label_row]
-        teacher = TeacherSignals(logits, rows)
+        teacher = TeacherSignals(Kept(logits), rows)
         ids = batch.input_ids[row, -length:]
         num_labels = int((batch.labels[row] != -100).sum())
         samples.append(ReplaySample(task, index, ids, num_labels, queries[real], heads, teacher=teacher))
@@ -49,7 +54,13 @@ def _terms(facts: dict[str, Any], arrays: Arrays, directory: Path) -> tuple[Any,
     model = load_model(directory, "weights_student.safetensors")
     tokens = arrays.tokens("batch_")
     losses = replay_losses(
-        model, tokens, _stored(facts, arrays), OFFICIAL, distil_logits=True, distil_attention=True, step_rows=1
+        model,
+        tokens,
+        teacher_batch(_stored(facts, arrays), tokens.input_ids.shape[1]),
+        OFFICIAL,
+        distil_logits=True,
+        distil_attention=True,
+        step_rows=1,
     )
     assert losses.logits is not None and losses.attention is not None
     terms = {
@@ -114,6 +125,6 @@ def test_the_teacher_pass_stores_what_the_release_stored(golden: Path) -> None:
             tokens: Tokens = arrays.tokens(prefix, slice(sample.index, sample.index + 1))
             assert sample.teacher is not None and sample.teacher.logits is not None
             seen = observe(teacher, tokens, [sample.queries], OFFICIAL, shape)
-            assert_close(seen.logits[0], sample.teacher.logits, **CLOSE)
+            assert_close(seen.logits[0], sample.teacher.logits.values, **CLOSE)
             for layer, heads in sample.heads.items():
-                assert_close(seen.rows[0][layer, list(heads)], sample.teacher.rows[layer], **CLOSE)
+                assert_close(seen.rows[0][layer, list(heads)], sample.teacher.rows[layer].values, **CLOSE)

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from seekr_tune.method.importance import HeadScores, normalise_layers
-from seekr_tune.method.passes import Tokens, observe, observe_rows
+from seekr_tune.method.passes import Tokens
+from seekr_tune.method.reading import Before, observe, observe_rows
 from seekr_tune.method.semantics import CORRECTED, OFFICIAL
+from seekr_tune.method.storage import unpack_rows
 
 from .vectors import Arrays, load_model, read_json, relative_error
 
@@ -61,7 +63,7 @@ def test_attention_rows_equal_the_release_before_and_after_each_task(golden: Pat
                 for sample, own in enumerate(rows):
                     expected = arrays[f"{prefix}attn_{moment}"][sample][:, :, _real(tokens, queries)[sample]]
                     length = tokens.lengths[sample]
-                    assert_close(own, expected[..., -length:], **CLOSE)
+                    assert_close(unpack_rows(own, real_queries[sample], length), expected[..., -length:], **CLOSE)
                     assert not expected[..., : expected.shape[-1] - length].any()
 
 
@@ -78,20 +80,21 @@ def test_sensitivity_forgettability_and_importance_equal_the_release(golden: Pat
             shape = (model.config.num_hidden_layers, model.config.num_attention_heads)
             n = len(queries)
             chunks = [slice(0, n)] if batched else [slice(i, i + 1) for i in range(n)]
-            energy, losses, changes = torch.zeros(shape), [], []
+            energy, losses, squared = torch.zeros(shape), [], []
+            padded = tokens.input_ids.shape[1]
             for rows in chunks:
                 own = arrays.tokens(prefix, rows)
                 before = observe_rows(before_model, own, real_queries[rows], OFFICIAL, shape)()
-                seen = observe(model, own, real_queries[rows], OFFICIAL, shape)
+                weights = [
+                    OFFICIAL.change_weights(query, length, padded, budget)
+                    for query, length in zip(real_queries[rows], own.lengths, strict=True)
+                ]
+                seen = observe(model, own, real_queries[rows], OFFICIAL, shape, before=Before(before, weights))
+                assert seen.moved is not None
                 model.zero_grad()
                 energy += seen.energy.sum(dim=0)
                 losses += seen.losses.tolist()
-                changes += [after - first for after, first in zip(seen.rows, before, strict=True)]
-            padded = tokens.input_ids.shape[1]
-            squared = [
-                OFFICIAL.squared_change(change, own, padded, budget)
-                for change, own in zip(changes, real_queries, strict=True)
-            ]
+                squared += list(seen.moved)
             scores = HeadScores.of_task(normalise_layers(energy / n), torch.stack(squared).mean(dim=0))
             total = scores if total is None else total + scores
 

@@ -17,6 +17,7 @@ from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
 from seekr_tune.method.passes import answer_logits
 from seekr_tune.method.semantics import OFFICIAL
+from seekr_tune.method.storage import unpack_rows
 from seekr_tune.sequence.loop import run_stream
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.state import TaskOutcome
@@ -214,12 +215,14 @@ def test_the_first_teacher_signals_equal_the_release(trajectories: list[Trajecto
         for sample, teacher_logits, all_rows in zip(run.outcomes[0].state.memory, logits, rows, strict=False):
             teacher = sample.teacher
             assert teacher is not None and teacher.logits is not None
-            assert_close(teacher.logits, teacher_logits[-sample.num_labels :], rtol=1e-3, atol=1e-4)
+            assert_close(teacher.logits.values, teacher_logits[-sample.num_labels :], rtol=1e-3, atol=1e-4)
             length = len(sample.input_ids)
             real = run.arrays["task0_query_rel"][sample.index] >= -length
             for layer, heads in sample.heads.items():
                 expected = all_rows[layer, list(heads)][:, real][..., -length:]
-                assert_close(teacher.rows[layer], expected, rtol=1e-3, atol=1e-5)
+                assert_close(
+                    unpack_rows(teacher.rows[layer].values, sample.queries, length), expected, rtol=1e-3, atol=1e-5
+                )
 
 
 def test_weights_equal_the_release_after_each_task(trajectories: list[Trajectory]) -> None:

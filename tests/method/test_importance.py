@@ -12,8 +12,10 @@ from torch.testing import assert_close
 from seekr_tune.method import importance
 from seekr_tune.method.importance import HeadScores, causal_gradient_energy, dense_gradient_energy, normalise_layers
 from seekr_tune.method.losses import sample_cross_entropy
-from seekr_tune.method.passes import Tokens, observe
+from seekr_tune.method.passes import Tokens
+from seekr_tune.method.reading import observe
 from seekr_tune.method.semantics import CORRECTED, OFFICIAL, Semantics, positions_of_tokens, release_mask
+from seekr_tune.method.storage import visible_keys
 
 from .conftest import NUM_HEADS, NUM_LAYERS, build_model, make_tokens
 
@@ -110,7 +112,8 @@ def test_a_batch_gives_what_its_samples_give_one_by_one(semantics: Semantics, to
     for i in range(3):
         assert_close(together.rows[i], single[i].rows[0], rtol=1e-4, atol=1e-5)
         assert_close(together.logits[i], single[i].logits[0], rtol=1e-4, atol=1e-4)
-        assert together.rows[i].shape == (NUM_LAYERS, NUM_HEADS, len(queries[i]), tokens.lengths[i])
+        visible = int(visible_keys(queries[i], tokens.lengths[i]).sum())
+        assert together.rows[i].shape == (NUM_LAYERS, NUM_HEADS, visible)
 
 
 def test_only_the_official_pass_leaves_gradients_behind(tokens: Tokens) -> None:
@@ -139,11 +142,9 @@ def test_importance_sums_products_rather_than_multiplying_sums() -> None:
 
 
 def test_forgettability_official_counts_padding_and_corrected_counts_visible_keys() -> None:
-    change = torch.zeros(1, 1, 2, 4)
-    change[0, 0, 0, :2] = 1.0  # query -3 sees 2 of the 4 keys
-    change[0, 0, 1, :] = 2.0  # query -1 sees all 4
+    squared = torch.tensor([1.0, 1.0, 4.0, 4.0, 4.0, 4.0])  # query -3 sees 2 of the 4 keys, query -1 sees all 4
     queries = torch.tensor([-3, -1])
-    official = OFFICIAL.squared_change(change, queries, 8, 2)
-    corrected = CORRECTED.squared_change(change, queries, 8, 2)
+    official = squared @ OFFICIAL.change_weights(queries, 4, 8, 2)
+    corrected = squared @ CORRECTED.change_weights(queries, 4, 8, 2)
     assert official.item() == pytest.approx((2 * 1 + 4 * 4) / (2 * 8))
     assert corrected.item() == pytest.approx((2 / 2 + 16 / 4) / 2)

@@ -14,9 +14,11 @@ from seekr_tune.method.losses import (
     sample_cross_entropy,
     soft_cross_entropy,
 )
-from seekr_tune.method.memory import ReplaySample, TeacherSignals, row_targets
+from seekr_tune.method.memory import ReplaySample, TeacherSignals
 from seekr_tune.method.passes import count_rows
 from seekr_tune.method.semantics import CORRECTED, OFFICIAL
+from seekr_tune.method.storage import Kept, pack_rows
+from seekr_tune.method.targets import teacher_batch
 
 LABELS = torch.tensor([[-100, -100, -100, 3, 2], [-100, -100, 1, 4, 2]])
 
@@ -68,14 +70,20 @@ def test_the_divergence_of_a_row_with_itself_is_zero_and_by_hand_otherwise() -> 
 
 
 def _sample(heads: dict[int, tuple[int, ...]], queries: int, length: int = 6) -> ReplaySample:
-    rows = {layer: torch.rand(len(own), queries, length).softmax(-1) for layer, own in heads.items()}
-    teacher = TeacherSignals(torch.zeros(1, 6), rows)
-    return ReplaySample(0, 0, torch.arange(length), 1, torch.arange(-queries, 0), heads, teacher=teacher)
+    positions = torch.arange(-queries, 0)
+    rows = {layer: torch.rand(len(own), queries, length) for layer, own in heads.items()}
+    visible = torch.ones(queries, length).tril(length - queries)
+    kept = {
+        layer: Kept(pack_rows(own.masked_fill(visible == 0, -1e9).softmax(-1), positions))
+        for layer, own in rows.items()
+    }
+    teacher = TeacherSignals(Kept(torch.zeros(1, 6)), kept)
+    return ReplaySample(0, 0, torch.arange(length), 1, positions, heads, teacher=teacher)
 
 
 def test_corrected_weights_count_every_selected_row_once() -> None:
     samples = [_sample({0: (1, 2), 1: (0,)}, 3), _sample({1: (3,)}, 2)]
-    targets = row_targets(samples, 8)
+    targets = teacher_batch(samples, 8).rows()
     step_rows = count_rows(samples)
     assert step_rows == 2 * 3 + 1 * 3 + 1 * 2
     weights = CORRECTED.row_weights(targets, 2, step_rows)
@@ -86,7 +94,7 @@ def test_corrected_weights_count_every_selected_row_once() -> None:
 
 def test_official_weights_divide_by_the_batch_even_where_a_layer_is_selected_for_some_rows_only() -> None:
     samples = [_sample({0: (1, 2), 1: (0,)}, 3), _sample({1: (3,)}, 3)]
-    weights = OFFICIAL.row_weights(row_targets(samples, 8), 2, 0)
+    weights = OFFICIAL.row_weights(teacher_batch(samples, 8).rows(), 2, 0)
     assert float(weights[0].sum()) == pytest.approx(0.5 / 2)  # one of two samples, one of two layers
     assert float(weights[1].sum()) == pytest.approx(1.0 / 2)
     assert_close(weights[0], torch.full((2, 3), 1 / (2 * 2 * 2 * 3)))
@@ -94,7 +102,7 @@ def test_official_weights_divide_by_the_batch_even_where_a_layer_is_selected_for
 
 def test_attention_distillation_of_identical_rows_is_zero_in_the_corrected_reading() -> None:
     samples = [_sample({0: (1, 2)}, 3), _sample({2: (3,)}, 2, length=4)]
-    targets = row_targets(samples, 8)
+    targets = teacher_batch(samples, 8).rows()
     teachers = {layer: target.probabilities for layer, target in targets.items()}
     divergences = {layer: row_divergence(own.clamp_min(1e-30).log(), own, 0.0) for layer, own in teachers.items()}
     weights = CORRECTED.row_weights(targets, 2, count_rows(samples))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
+from seekr_tune.method.storage import Kept
 from seekr_tune.sequence.keeper import CheckpointKeeper, Restored
 from seekr_tune.sequence.state import LearnerState, Progress, StageTiming, StepRecord, StreamState, TaskHistory
 from seekr_tune.sequence.workers import SingleProcess
@@ -166,11 +167,19 @@ def _memory(generator: torch.Generator) -> ReplayMemory:
     queries, no_queries = torch.tensor([-6, -2, -1]), torch.empty(0, dtype=torch.long)
     heads = {0: (1, 3), 1: (2,)}
 
-    def logits() -> Tensor:
-        return torch.randn(2, 9, generator=generator)
+    def logits() -> Kept:
+        return Kept(torch.randn(2, 9, generator=generator))
 
-    def rows() -> dict[int, Tensor]:
-        return {0: torch.rand(2, 3, 6, generator=generator).half(), 1: torch.rand(1, 3, 6, generator=generator).half()}
+    def rows() -> dict[int, Kept]:
+        numbers = [torch.rand(heads, 12, generator=generator).half() for heads in (2, 1)]
+        return {0: Kept(numbers[0]), 1: Kept(numbers[1])}
+
+    def compact() -> TeacherSignals:
+        values, places = torch.rand(1, 3, 2, generator=generator).half(), torch.tensor([[[0, 1], [4, 2], [5, 0]]])
+        return TeacherSignals(
+            Kept(torch.randn(2, 3, generator=generator).half(), torch.ones(2, 3).int()),
+            {1: Kept(values, places.short())},
+        )
 
     ids = torch.arange(6)
     return ReplayMemory(
@@ -180,6 +189,7 @@ def _memory(generator: torch.Generator) -> ReplayMemory:
             ReplaySample(1, 5, ids + 5, 1, queries, heads, 5, TeacherSignals(None, rows())),
             ReplaySample(1, 0, ids, 2, no_queries, {}, 2, None),
             ReplaySample(1, 1, ids + 1, 2, queries, heads, 3, TeacherSignals(logits(), rows())),
+            ReplaySample(1, 3, ids + 1, 2, queries, {1: (0,)}, 3, compact()),
         )
     )
 

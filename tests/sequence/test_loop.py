@@ -14,6 +14,7 @@ import torch
 
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, DataError, TrainingError
+from seekr_tune.method.storage import unpack_rows
 from seekr_tune.sequence.loop import StreamRun, run_stream
 from seekr_tune.sequence.state import StepRecord, StreamState
 from seekr_tune.stream.collate import Encoder
@@ -178,13 +179,14 @@ def test_seekr_keeps_answer_rows_and_chosen_rows_only() -> None:
         teacher, length = sample.teacher, len(sample.input_ids)
         assert teacher is not None and teacher.logits is not None
         num_queries = min(5, length)
-        assert teacher.logits.shape == (sample.num_labels, 64)
+        assert teacher.logits.values.shape == (sample.num_labels, 64)
         assert sample.queries.shape == (num_queries,)
         assert dict(sample.heads) == dict(history[sample.task].selected)
         for layer, heads in sample.heads.items():
-            assert teacher.rows[layer].shape == (len(heads), num_queries, length)
-            assert torch.allclose(teacher.rows[layer].sum(dim=-1), torch.ones(len(heads), num_queries), atol=1e-5)
-        numbers = sample.num_labels * 64 + 3 * num_queries * length  # float32; 3 heads over all layers
+            rows = unpack_rows(teacher.rows[layer].values, sample.queries, length)
+            assert torch.allclose(rows.sum(dim=-1), torch.ones(len(heads), num_queries), atol=1e-5)
+        visible = int((sample.queries + length + 1).sum())
+        numbers = sample.num_labels * 64 + 3 * visible  # float32; 3 heads over all layers
         integers = length + num_queries  # int64
         assert sample.num_bytes == 4 * numbers + 8 * integers
     for entry in history:
@@ -196,7 +198,7 @@ def test_seekr_keeps_answer_rows_and_chosen_rows_only() -> None:
 def test_stored_tensors_do_not_keep_a_larger_tensor_alive() -> None:
     for sample in final(run(tiny_config(**NO_SCORES))).memory:
         assert sample.teacher is not None and sample.teacher.logits is not None
-        for tensor in (sample.teacher.logits, sample.queries, *sample.teacher.rows.values()):
+        for tensor in (sample.queries, *sample.teacher.tensors().values()):
             assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
             assert not tensor.requires_grad
 
@@ -205,7 +207,7 @@ def test_derpp_stores_logits_only_and_replay_neither() -> None:
     derpp = final(run(tiny_config(**{"method.name": "derpp"}, **NO_SCORES)))
     for sample in derpp.memory:
         assert sample.teacher is not None and sample.teacher.logits is not None
-        assert sample.teacher.logits.shape == (sample.num_labels, 64)
+        assert sample.teacher.logits.values.shape == (sample.num_labels, 64)
         assert not sample.teacher.rows and not sample.heads and not len(sample.queries)
     assert all(entry.scores is None and not entry.selected for entry in derpp.history)
     replay = final(run(tiny_config(**{"method.name": "replay"}, **NO_SCORES)))

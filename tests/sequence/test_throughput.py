@@ -14,10 +14,12 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from seekr_tune.method import attention, passes
+from seekr_tune.method import attention, passes, targets
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
 from seekr_tune.method.passes import Tokens, replay_losses
 from seekr_tune.method.semantics import CORRECTED
+from seekr_tune.method.storage import Kept
+from seekr_tune.method.targets import TeacherBatch, teacher_batch
 from seekr_tune.sequence import throughput
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.throughput import (
@@ -117,24 +119,26 @@ def test_all_that_distillation_adds_to_a_forward_pass_is_timed_and_the_model_is_
     def note(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: (seen.append((name, inside)), function(*args, **kwargs))[1]
 
-    for name in ("row_targets", "logit_targets", "soft_cross_entropy", "attention_distillation", "answer_logits"):
+    for name in ("soft_cross_entropy", "attention_distillation", "answer_logits"):
         monkeypatch.setattr(passes, name, note(name, getattr(passes, name)))
+    for name in ("rows", "logits"):
+        monkeypatch.setattr(TeacherBatch, name, note(name, getattr(TeacherBatch, name)))
+    monkeypatch.setattr(targets, "restore_rows", note("restore_rows", targets.restore_rows))
     monkeypatch.setattr(attention, "attention_rows", note("attention_rows", attention.attention_rows))
     monkeypatch.setattr(model.model.layers[1].mlp, "forward", note("mlp", model.model.layers[1].mlp.forward))
     ids = torch.arange(8)
-    rows = {layer: torch.full((2, 3, 8), 0.125) for layer in range(LAYERS)}
+    rows = {layer: Kept(torch.full((2, 6 + 7 + 8), 0.125)) for layer in range(LAYERS)}
     heads = {layer: (0, 3) for layer in range(LAYERS)}
-    teacher = TeacherSignals(torch.randn(2, len(VOCABULARY)), rows)
+    teacher = TeacherSignals(Kept(torch.randn(2, len(VOCABULARY))), rows)
     sample = ReplaySample(0, 0, ids, 2, torch.tensor([-3, -2, -1]), heads, 0, teacher)
     tokens = Tokens(ids[None], torch.ones(1, 8, dtype=torch.long), ids[None].masked_fill(ids < 6, -100))
-    replay_losses(
-        model, tokens, [sample], CORRECTED, distil_logits=True, distil_attention=True, step_rows=12, timed=timed
-    )
+    batch = teacher_batch([sample], 8)
+    replay_losses(model, tokens, batch, CORRECTED, distil_logits=True, distil_attention=True, step_rows=12, timed=timed)
     assert {name for name, was_inside in seen if not was_inside} == {"answer_logits", "mlp"}
     assert [name for name, was_inside in seen if was_inside] == [
-        "row_targets",
-        "logit_targets",
-        *["attention_rows"] * LAYERS,
+        "rows",
+        *["attention_rows", "restore_rows"] * LAYERS,
+        "logits",
         "soft_cross_entropy",
         "attention_distillation",
     ]

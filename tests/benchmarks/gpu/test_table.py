@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from benchmarks.gpu import table
 from benchmarks.gpu.batches import build_batch, sizes
 from benchmarks.gpu.models import Setting, build_model
-from benchmarks.gpu.replay import prepare_replay, replay
+from benchmarks.gpu.replay import Replay
+from seekr_tune.method.transfer import Uploads
 
 SMALL = "--device cpu --dtype float32 --shapes tiny --lengths 64 --tokens 128 --queries 5 --repeats 1 --matmul 32"
 NEEDED = {
@@ -34,9 +35,11 @@ def test_the_reference_with_full_maps_distils_the_same() -> None:
     model = build_model(setting, options)
     batches = [build_batch(sizes(setting, 64, options), 0)]
     gradients = []
+    with Uploads(torch.device("cpu")) as uploads:
+        replay = Replay(model, batches, uploads)
     for side in ("distilled", "maps"):
-        prepare_replay(model, side)
-        replay(model, batches, side, 0)
+        replay.prepare(side)
+        replay.run(side, 0)
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
     assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-5 * float(gradients[1].abs().max()))
 
