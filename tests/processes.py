@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 
 def descendants(ancestor: int, name: str) -> list[int]:
     """Ids of the living processes below a process whose command line holds `name`."""
-    parents = dict(_processes())
-    return [pid for pid in parents if name in _command(pid) and _is_below(pid, ancestor, parents)]
+    parents = {pid: parent for pid, (parent, _) in _processes().items()}
+    return [pid for pid in parents if name in _read(pid, "cmdline") and _is_below(pid, ancestor, parents)]
+
+
+def in_session(leader: int) -> list[int]:
+    """Ids of the living processes of the session that a process has made."""
+    return [pid for pid, (_, session) in _processes().items() if session == leader]
+
+
+def marked(mark: str) -> list[int]:
+    """Ids of the living processes that were started with `mark`, as NAME=value, in their environment."""
+    return [pid for pid in _processes() if f"\0{mark}\0" in f"\0{_read(pid, 'environ')}\0"]
 
 
 def _is_below(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
@@ -20,16 +29,18 @@ def _is_below(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
     return False
 
 
-def _processes() -> Iterator[tuple[int, int]]:
+def _processes() -> dict[int, tuple[int, int]]:
+    """Parent and session of every process that is no zombie."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*"):
-        try:
-            yield int(path.name), int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
+        state, parent, _, session = (_read(int(path.name), "stat").rpartition(")")[2].split() + ["Z"] * 4)[:4]
+        if state != "Z":
+            found[int(path.name)] = int(parent), int(session)
+    return found
 
 
-def _command(pid: int) -> str:
+def _read(pid: int, name: str) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
+    except OSError:  # it has ended
         return ""
