@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from seekr_tune.config import Config
+from seekr_tune.config.messages import one_line, shown, suggestion
+from seekr_tune.config.reading import parse_yaml, read_yaml
 from seekr_tune.errors import ConfigError
 
-_FIELD_RULES = {  # where pydantic would speak of one branch of a union only
-    "method.head_budget": "it must be a count of heads (1, 2, ...) or a fraction of all heads above 0 and up to 1.0",
-    "recipe.epochs": "it must be a whole number of at least 1, or a list of one such number for each task",
-}
+_LIKE = "write it like experiments/demo.yaml, or a space like search_spaces/seekr.yaml"
 
 
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -34,7 +31,11 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         key, value = _parse_override(override)
         _assign(values, key, value)
-    return _checked(values, str(path))
+    config = _checked(values, str(path))
+    flag = next(_flags_as_numbers("", values, config.model_dump()), None)
+    if flag is not None:
+        raise ConfigError(f"{path}: {flag[0]}={flag[1]} is refused: it must be a number, not true or false")
+    return config
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:
@@ -43,16 +44,11 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or is not a mapping.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `seekr-tune ls` lists the experiments at hand") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a text file ({error}); give a YAML file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}); mend its syntax") from None
+    values = read_yaml(path, missing="`seekr-tune ls` lists the experiments at hand")
+    if values is None:
+        raise ConfigError(f"{path}: is empty, but must hold a mapping of fields; {_LIKE}")
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must hold a mapping of fields, but holds {type(values).__name__}")
+        raise ConfigError(f"{path}: must hold a mapping of fields, but holds {shown(values)}; {_LIKE}")
     return values
 
 
@@ -87,7 +83,7 @@ def config_paths() -> tuple[str, ...]:
 def require_path(key: str, origin: str) -> None:
     """Raise ConfigError, with a suggestion, unless `key` is the path of a field."""
     if key not in config_paths():
-        raise ConfigError(f"{origin}: unknown field {key!r}{_suggestion(key, config_paths())}")
+        raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], config_paths())}")
 
 
 def _parse_override(override: str) -> tuple[str, Any]:
@@ -95,7 +91,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override}: must read path=value, such as method.replay_percent=3")
     try:
-        return key.strip(), yaml.safe_load(text)
+        return key.strip(), parse_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: the value is not valid YAML; quote it") from None
 
@@ -116,35 +112,19 @@ def _checked(values: dict[str, Any], origin: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {_one_line(error.errors(include_url=False)[0])}") from None
+        raise ConfigError(f"{origin}: {one_line(error.errors(include_url=False)[0], config_paths())}") from None
 
 
-def _one_line(error: ErrorDetails) -> str:
-    """The first thing that is wrong, by the path that the user wrote."""
-    path = ".".join(str(part) for part in error["loc"] if not _is_union_tag(part))
-    if error["type"] == "extra_forbidden":
-        return f"unknown field {path!r}{_suggestion(path, config_paths())}"
-    if error["type"] == "missing":
-        return f"{path} is missing; set it"
-    message = _FIELD_RULES.get(path) or error["msg"].removeprefix("Value error, ")
-    if not path:
-        return message
-    if error["type"] == "value_error":
-        return f"{path}: {message}"
-    return f"{path}={error['input']!r} is refused: {message[0].lower()}{message[1:]}"
-
-
-def _is_union_tag(part: str | int) -> bool:
-    """Pydantic names the branch of a union in the path of an error; the user never wrote it."""
-    return isinstance(part, str) and ("[" in part or part in {"int", "float", "constrained-int", "constrained-float"})
-
-
-def _suggestion(path: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
-    if not close:
-        leaf = path.rsplit(".", 1)[-1]
-        close = [name for name in known if name.rsplit(".", 1)[-1] == leaf][:1]
-    return f"; did you mean {close[0]!r}?" if close else "; `seekr-tune validate --fields` lists the fields"
+def _flags_as_numbers(path: str, given: Any, found: Any) -> Iterator[tuple[str, bool]]:
+    """Where true or false was given and a number was made of it: YAML also takes yes, no, on and off for them."""
+    if isinstance(given, dict) and isinstance(found, dict):
+        for key in given:
+            yield from _flags_as_numbers(f"{path}.{key}" if path else str(key), given[key], found.get(key))
+    elif isinstance(given, list) and isinstance(found, list | tuple):
+        for number, pair in enumerate(zip(given, found, strict=False)):
+            yield from _flags_as_numbers(f"{path}.{number}", *pair)
+    elif isinstance(given, bool) and not isinstance(found, bool):
+        yield path, given
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seekr_tune.config import Config, Split
-from seekr_tune.errors import ConfigError
+from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.units import bytes_text
 
@@ -48,13 +49,14 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
         UserError: the first thing that `run` or `sweep` would refuse.
     """
     findings = [Finding("schema", f"{experiment}: every field is known and in range"), _space(config, experiment)]
-    stream = _load_stream(config)
-    findings += _stream(config, stream)
-    findings += _protocol(config, stream is not None)
-    model = _read_model(config)
-    findings += _model(config, model)
-    findings += _storage(config)
-    return (*findings, *_memory(config, stream, model))
+    with _naming(experiment):
+        stream = _load_stream(config)
+        findings += _stream(config, stream)
+        findings += _protocol(config, stream is not None)
+        model = _read_model(config)
+        findings += _model(config, model)
+        findings += _storage(config)
+        return (*findings, *_memory(config, stream, model))
 
 
 def require_ready(config: Config, experiment: Path, search: bool) -> Config:
@@ -72,25 +74,27 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     Raises:
         UserError: the first thing that is wrong.
     """
-    from seekr_tune.sequence.model import check_fit, read_model_config
+    from seekr_tune.sequence.model import check_fit, check_parts, read_model_config
     from seekr_tune.stream.sources import load_stream
+    from seekr_tune.study.search.protocol import require_protocol
     from seekr_tune.study.search.space import space_of
 
     wanted = ["stream.root=DATA"] * _root_missing(config) + ["model.path=MODEL"] * _path_missing(config)
     if wanted:
         names = " and ".join(text.partition("=")[0] for text in wanted)
         raise ConfigError(f"{experiment}: {names} still to be given; add --set {' '.join(wanted)}")
-    _require_objectives(config)
     if search:
-        from seekr_tune.study.search.protocol import require_protocol
-
         space_of(config, experiment)
-        require_protocol(config)
-    load_stream(config, ("train", *config.evaluation.splits))
-    model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
-    assert model is not None
-    check_fit(config, model)
-    _require_storage(config)
+    with _naming(experiment):
+        _require_objectives(config)
+        if search:
+            require_protocol(config)
+        load_stream(config, ("train", *config.evaluation.splits))
+        model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
+        assert model is not None
+        check_fit(config, model)
+        check_parts(config.model, model)
+        _require_storage(config)
     paths = {
         "stream.root": config.stream.root,
         "model.path": config.model.path,
@@ -98,6 +102,15 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     }
     given = {key: Path(path) for key, path in paths.items() if path is not None and path != "builtin"}
     return with_values(config, {key: str(path.absolute()) for key, path in given.items() if path.exists()})
+
+
+@contextmanager
+def _naming(experiment: Path) -> Iterator[None]:
+    """Let what is refused in this block name the experiment file that asked for it."""
+    try:
+        yield
+    except (ConfigError, DataError, ModelError) as error:
+        raise type(error)(f"{experiment}: {error}") from None
 
 
 def _require_objectives(config: Config) -> None:
@@ -126,7 +139,8 @@ def _storage(config: Config) -> Iterator[Finding]:
 def _space(config: Config, experiment: Path) -> Finding:
     from seekr_tune.study.search.space import space_of
 
-    _require_objectives(config)
+    with _naming(experiment):
+        _require_objectives(config)
     if config.study.space is None:
         return Finding("space", "study.space is null: this experiment can be run, but not swept")
     space = space_of(config, experiment)
@@ -211,7 +225,8 @@ def _read_model(config: Config) -> PretrainedConfig | None:
 
 
 def _model(config: Config, model: PretrainedConfig | None) -> Iterator[Finding]:
-    from seekr_tune.sequence.model import check_fit, model_shape
+    from seekr_tune.sequence.model import check_fit, check_parts, model_directory, model_shape
+    from seekr_tune.sequence.model_files import missing_parts
 
     if _path_missing(config):
         yield Finding("model", _TO_BE_GIVEN.format("model.path", "MODEL"), checked=False)
@@ -223,6 +238,12 @@ def _model(config: Config, model: PretrainedConfig | None) -> Iterator[Finding]:
     layers, heads = model_shape(model)
     shape = f"{model.model_type}, {layers} layers of {heads} heads"
     yield Finding("model", f"{config.model.path}: {shape}; budgets and lengths fit")
+    directory = model_directory(config.model)
+    missing = missing_parts(directory) if directory else []
+    if missing:
+        yield Finding("model", f"{config.model.path}: holds no {' and no '.join(missing)}; a run needs both", False)
+    else:
+        check_parts(config.model, model)
 
 
 def _memory(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:

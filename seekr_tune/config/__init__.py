@@ -28,6 +28,7 @@ from seekr_tune.config.section import (
     MethodName,
     MetricName,
     Section,
+    Seed,
     SelectionName,
     SemanticsName,
     SignalForm,
@@ -63,6 +64,7 @@ __all__ = [
     "ReplicatesConfig",
     "SamplerName",
     "Section",
+    "Seed",
     "SelectionName",
     "SemanticsName",
     "SignalForm",
@@ -77,9 +79,9 @@ __all__ = [
 class Config(Section):
     """One experiment."""
 
-    name: str = Field("experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the experiment; part of the default output directory."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of data order, memory draws, query rows and the built-in data."""
     memory_draw: int = Field(0, ge=0)
     """Which of the random replay memories of this seed: only the stored samples differ. `official` knows no other."""

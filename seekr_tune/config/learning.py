@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -17,6 +17,8 @@ from seekr_tune.config.section import (
     SignalForm,
     Split,
 )
+
+_Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Limits(Section):
@@ -48,7 +50,7 @@ class StreamConfig(Section):
 
     source: Literal["builtin", "trace_json", "datasets", "jsonl", "parquet"] = "builtin"
     """Where tasks come from: the built-in generator, or files under `root` in one of four layouts."""
-    root: str | None = None
+    root: str | None = Field(None, min_length=1)
     """Directory of the tasks (or a hub name for `datasets`); not used by `builtin`. Null: still to be given."""
     tasks: tuple[str, ...] = Field(min_length=1)
     """Tasks in learning order, each named by its folder under `root`; sub-folders are allowed."""
@@ -80,14 +82,14 @@ class LoraConfig(Section):
     """Scale: the adapter's output is multiplied by alpha / rank."""
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Dropout before each adapter."""
-    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
     """Modules that get an adapter, by name."""
 
 
 class ModelConfig(Section):
     """The base model that learns the stream."""
 
-    path: str | None = "builtin"
+    path: str | None = Field("builtin", min_length=1)
     """A directory, a hub name, or `builtin` for the model that ships with the package. Null: still to be given."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the weights, of their gradients and of the optimizer's moments."""
@@ -122,7 +124,7 @@ class RecipeConfig(Section):
     """Samples of one forward pass on one worker; null takes the whole share of the step."""
     replay_batch_size: PositiveInt = 4
     """Replay samples of one replay step, over all workers. Smaller means more replay updates for the same samples."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[_Decay, _Decay] = (0.9, 0.95)
     """AdamW moment decays."""
     weight_decay: NonNegativeFloat = 0.0
     """AdamW weight decay."""
@@ -138,7 +140,7 @@ class RecipeConfig(Section):
     """Longer prompts are cut on the left."""
     max_answer_tokens: PositiveInt = 64
     """Longest answer, EOS included; also the most tokens that evaluation generates."""
-    pad_to_multiple_of: PositiveInt = 8
+    pad_to_multiple_of: int = Field(8, ge=1, le=1024)
     """Batches are padded on the left to a multiple of this length."""
 
     def epochs_of(self, index: int) -> int:

@@ -100,3 +100,9 @@ class EvaluationConfig(Section):
     """Splits that are scored. `test` is not read unless it is listed here."""
     batch_size: PositiveInt = 32
     """Prompts generated at once."""
+
+    @model_validator(mode="after")
+    def _splits_differ(self) -> Self:
+        if len(set(self.splits)) < len(self.splits):
+            raise ValueError("splits lists a split twice; drop one of them")
+        return self

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(strict=True, ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Fraction = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
 Split = Literal["train", "eval", "test"]
 MethodName = Literal["seqft", "replay", "derpp", "seekr", "joint"]
@@ -20,4 +21,4 @@ Direction = Literal["maximize", "minimize"]
 class Section(BaseModel):
     """A part of the experiment file: immutable, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from seekr_tune.config.section import Count, Direction, Section
+from seekr_tune.config.section import Count, Direction, Section, Seed
 
 SamplerName = Literal["tpe", "gp", "nsgaii", "nsgaiii", "qmc", "random", "grid", "cmaes"]
 StoppingRule = Literal["none", "median", "halving"]
@@ -42,7 +42,7 @@ class ReplicatesConfig(Section):
 
     orders: tuple[Order, ...] = ()
     """Learning orders; none: that of `stream.tasks`. Where there are some, `stream.tasks` counts only if listed."""
-    seeds: tuple[NonNegativeInt, ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """Seeds; none: that of the experiment."""
     memory_draws: Count = 1
     """Random memories for each order and seed."""
@@ -61,7 +61,7 @@ class FinalConfig(Section):
     """Config paths: choose among the configurations that agree in them; [method.name]: the best of each method."""
     orders: tuple[Order, ...] = ()
     """Learning orders of the final runs: needed by `held_out_orders`, which must not have tuned on them."""
-    seeds: tuple[NonNegativeInt, ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """Seeds of the final runs; none: those of the replicates."""
     memory_draws: Count = 1
     """Random memories for each order and seed."""

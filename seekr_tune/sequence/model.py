@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig
 
 from seekr_tune.config import Config, LoraConfig, ModelConfig
 from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
 from seekr_tune.method.selection import resolve_budgets
+from seekr_tune.sequence.model_files import first_line, load_tokenizer, require_served, require_whole, unserved
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.collate import EncodedExample
 
@@ -51,15 +52,16 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
         ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it.
     """
     path = _location(config)
+    shape = read_model_config(config, fetch=True)
+    assert shape is not None
+    require_served(config, shape)
+    tokenizer = load_tokenizer(config, path, shape)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, attn_implementation=TAP_ATTENTION, dtype=getattr(torch, config.dtype), output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, KeyError) and error.args == (TAP_ATTENTION,):  # its own table of attention classes
-            raise ModelError(f"model.path={config.path}: {_unserved()}") from None
-        raise ModelError(f"model.path={config.path}: cannot be loaded ({_first_line(error)}); check the path") from None
+        raise ModelError(f"model.path={config.path}: cannot be loaded ({first_line(error)}); check the path") from None
     model, report = loaded
     if report["missing_keys"]:  # transformers would go on with random weights
         missing = ", ".join(sorted(report["missing_keys"])[:3])
@@ -67,8 +69,6 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
     # Chat models ship penalties and limits that would bend greedy answers too; scores must not depend on them.
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if pad_token_id is None:
-        raise ModelError(f"model.path={config.path}: its tokenizer has no EOS token to end answers with; set eos_token")
     model = nn.Module.to(model, device or torch.device("cpu"))
     _require_tap(model, str(config.path))
     if config.lora is not None:
@@ -92,7 +92,7 @@ def read_model_config(config: ModelConfig, *, fetch: bool = False) -> Pretrained
     try:
         found: PretrainedConfig = AutoConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model.path={config.path}: holds no model ({_first_line(error)}); check the path") from None
+        raise ModelError(f"model.path={config.path}: cannot be loaded ({first_line(error)}); check the path") from None
     return found
 
 
@@ -107,13 +107,27 @@ def model_directory(config: ModelConfig) -> Path | None:
 
 
 def check_fit(config: Config, model: PretrainedConfig) -> None:
-    """Refuse budgets and lengths that this model does not have.
+    """Refuse a type of model that cannot be learned with, and budgets and lengths that it does not have.
 
     Raises:
+        ModelError: naming the type.
         ConfigError: naming the field.
     """
+    require_served(config.model, model)
     check_budgets(config, model)
     check_lengths(config, model)
+
+
+def check_parts(config: ModelConfig, model: PretrainedConfig) -> None:
+    """Refuse a model whose tokenizer or weights are missing, damaged or of another model; the weights stay unread.
+
+    Raises:
+        ModelError: naming the part.
+    """
+    directory = model_directory(config)
+    if directory is not None:
+        require_whole(config, directory)
+    load_tokenizer(config, _location(config), model)
 
 
 def check_budgets(config: Config, model: PretrainedConfig) -> None:
@@ -148,7 +162,7 @@ def require_learnable(task: str, examples: Sequence[EncodedExample], positions: 
     Raises:
         DataError: naming the row.
     """
-    for row, example in enumerate(examples):
+    for row, example in enumerate(examples, start=1):  # as the readers of files count
         length = len(example.input_ids)
         if length < 2:
             raise DataError(f"task {task!r}, train row {row}: has no token to predict an answer from; drop the row")
@@ -174,7 +188,7 @@ def model_shape(model: PretrainedConfig) -> tuple[int, int]:
     try:
         return int(model.num_hidden_layers), int(model.num_attention_heads)
     except AttributeError as error:
-        raise ModelError(f"model.path: {_unserved(model)}; {_first_line(error)}") from None
+        raise ModelError(f"model.path: {unserved(model)}; {first_line(error)}") from None
 
 
 def _location(config: ModelConfig) -> str:
@@ -199,20 +213,12 @@ def _require_tap(model: Any, path: str) -> None:
         with torch.no_grad():
             model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device), attention_tap=tap, use_cache=False)
     except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
-        reason = f"its forward pass fails with {_first_line(error)!r}"
-        raise ModelError(f"model.path={path}: {_unserved(model.config)}; {reason}") from None
+        reason = f"its forward pass fails with {first_line(error)!r}"
+        raise ModelError(f"model.path={path}: {unserved(model.config)}; {reason}") from None
     finally:
         model.train(was_training)
     if tap.missing():
-        raise ModelError(f"model.path={path}: {_unserved(model.config)}; layers {tap.missing()} do not call it")
-
-
-def _unserved(model: PretrainedConfig | None = None) -> str:
-    model_type = "this model type" if model is None else f"model type {model.model_type!r}"
-    return (
-        f"the attention tap cannot serve {model_type}; choose llama, qwen2, qwen3, mistral, gpt2, gpt_neox or another "
-        "that uses transformers' attention interface"
-    )
+        raise ModelError(f"model.path={path}: {unserved(model.config)}; layers {tap.missing()} do not call it")
 
 
 def with_adapters(model: Any, lora: LoraConfig) -> Any:
@@ -231,8 +237,4 @@ def with_adapters(model: Any, lora: LoraConfig) -> Any:
     try:
         return get_peft_model(model, settings)
     except ValueError as error:
-        raise ConfigError(f"model.lora.target_modules: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"model.lora.target_modules: {first_line(error)}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import optuna
@@ -12,6 +12,9 @@ from pydantic import Field, FiniteFloat, StrictBool, StrictFloat, StrictInt, Typ
 from pydantic import model_validator as validator
 
 from seekr_tune.config import Section
+
+_MAX_POINTS = 100_000
+"""Values of one dimension that are worth a list."""
 
 Scalar = StrictBool | StrictInt | StrictFloat | str | None
 """What Optuna can store of one parameter."""
@@ -64,9 +67,9 @@ class FloatRange(_Conditional):
     def extremes(self) -> tuple[float, float]:
         return self.low, self.high
 
-    def points(self) -> tuple[float, ...] | None:
-        """All values; None where they are not finitely many."""
-        if self.step is None:
+    def points(self) -> Sequence[float] | None:
+        """All values; None where they are not finitely many, or too many to be listed."""
+        if self.step is None or (self.high - self.low) / self.step >= _MAX_POINTS:
             return None
         return tuple(self.low + index * self.step for index in range(round((self.high - self.low) / self.step) + 1))
 
@@ -106,9 +109,9 @@ class IntRange(_Conditional):
     def extremes(self) -> tuple[int, int]:
         return self.low, self.high
 
-    def points(self) -> tuple[int, ...]:
+    def points(self) -> Sequence[int]:
         """All values."""
-        return tuple(range(self.low, self.high + 1, self.step))
+        return range(self.low, self.high + 1, self.step)
 
 
 class Choices(_Conditional):
@@ -145,7 +148,7 @@ class Choices(_Conditional):
     def extremes(self) -> tuple[Scalar, ...]:
         return self.choices
 
-    def points(self) -> tuple[Scalar, ...]:
+    def points(self) -> Sequence[Scalar]:
         """All values."""
         return self.choices
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -14,9 +14,10 @@ from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from seekr_tune.config import Config, SelectionName
+from seekr_tune.config.messages import rule, shown
 from seekr_tune.config.readers import READERS
 from seekr_tune.errors import ConfigError
-from seekr_tune.experiment import flatten, parse_config, read_yaml_mapping, require_path, with_values
+from seekr_tune.experiment import config_paths, flatten, parse_config, read_yaml_mapping, require_path, with_values
 from seekr_tune.study.search.constraints import Constraint, parse_constraint
 from seekr_tune.study.search.dimensions import DIMENSION, Choices, Condition, Dimension
 
@@ -114,7 +115,7 @@ class Space:
         return next((key for key, dimension in self.dimensions.items() if dimension.points() is None), None)
 
     def _points(
-        self, order: tuple[str, ...], points: Mapping[str, tuple[Any, ...]], chosen: dict[str, Any]
+        self, order: tuple[str, ...], points: Mapping[str, Sequence[Any]], chosen: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
         if not order:
             yield chosen
@@ -202,6 +203,9 @@ def space_of(config: Config, experiment: Path) -> Space:
 def _dimensions(values: Mapping[Any, Any], origin: str) -> Iterator[tuple[str, Dimension]]:
     for key, value in values.items():
         require_path(str(key), origin)
+        inner = [path for path in config_paths() if path.startswith(f"{key}.")]
+        if inner:
+            raise ConfigError(f"{origin}: {key!r} is a section; name one of its fields, such as {inner[0]}")
         if any(key == field or key.startswith(f"{field}.") for field in _NOT_SEARCHABLE):
             raise ConfigError(f"{origin}: {key!r} cannot be searched: all trials of a study share it; drop it")
         try:
@@ -235,6 +239,8 @@ def _require_conditions(space: Space) -> None:
 def _one_line(error: ValidationError) -> str:
     errors = error.errors(include_url=False)  # a mistyped name is told before the field that it leaves missing
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    if first["type"] == "model_attributes_type":
+        return f"must be a mapping such as {{type: float, low: 1, high: 5}}, but is {shown(first['input'])}"
     if first["type"] == "union_tag_not_found":
         return "type is missing; set it to float, int or categorical"
     if first["type"] == "union_tag_invalid":
@@ -248,5 +254,9 @@ def _one_line(error: ValidationError) -> str:
         return f"unknown field {where!r}; {hint}"
     if first["type"] == "missing":
         return f"{where} is missing; set it"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[0].lower()}{message[1:]}, but got {first['input']!r}" if where else message
+    if len(parts) > 1 and where in ("choices", "when") and first["type"].startswith(("bool", "string")):
+        return (
+            f"{where}: each value must be text, a finite number, true, false or null, but got {shown(first['input'])}"
+        )
+    message = rule(first)
+    return f"{where}: {message[0].lower()}{message[1:]}, but got {shown(first['input'])}" if where else message

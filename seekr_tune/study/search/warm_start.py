@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.trial import TrialState, create_trial
 
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
+from seekr_tune.config.reading import read_yaml
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import flatten, load_experiment, parse_config, with_values
 from seekr_tune.study.directory.layout import experiment_path, is_study
@@ -38,12 +38,7 @@ def enqueue(study: optuna.Study, space: Space, config: Config, file: Path) -> No
     Raises:
         ConfigError: the file is no such list, or a configuration is outside the space or breaks its constraints.
     """
-    first = with_values(config, replicates(config)[0])
-    space, resolver = space.within(first), Resolver(first)
-    configurations = _read(file)
-    for number, values in enumerate(configurations, start=1):
-        _require_fits(space, resolver, values, f"{file}: configuration {number}")
-    for number, values in enumerate(configurations, start=1):
+    for number, values in enumerate(read_configurations(space, config, file), start=1):
         origin = f"{file.name}/{number}"
         fixed = {"fixed_params": values, "origin": origin}
         known = [
@@ -52,6 +47,16 @@ def enqueue(study: optuna.Study, space: Space, config: Config, file: Path) -> No
         ]
         if fixed not in known:
             study.enqueue_trial(values, user_attrs={"enqueued": origin})
+
+
+def read_configurations(space: Space, config: Config, file: Path) -> list[dict[str, Any]]:
+    """The configurations of a file, each of them checked; raises as `enqueue` does."""
+    first = with_values(config, replicates(config)[0])
+    space, resolver = space.within(first), Resolver(first)
+    configurations = _read(file)
+    for number, values in enumerate(configurations, start=1):
+        _require_fits(space, resolver, values, f"{file}: configuration {number}")
+    return configurations
 
 
 def warm_start(study: optuna.Study, space: Space, config: Config, directories: Sequence[Path]) -> None:
@@ -126,14 +131,9 @@ def _require_same(space: Space, ours: Mapping[str, Any], theirs: Mapping[str, An
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read as a text file ({error}); give a YAML file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML ({' '.join(str(error).split())}); mend its syntax") from None
+    content = read_yaml(file)
     if not isinstance(content, list) or not content or not all(isinstance(one, dict) for one in content):
-        raise ConfigError(f"{file}: must hold a list of mappings from config paths to values")
+        raise ConfigError(f"{file}: must hold a list of mappings, such as [{{method.replay_percent: 2}}]")
     return content
 
 
