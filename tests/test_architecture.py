@@ -18,14 +18,18 @@ PACKAGE = ROOT / "seekr_tune"
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
+    "remains": set(),
     "store": {"errors"},
     "experiment": {"errors", "config"},
     "stream": {"errors", "config"},
     "method": {"errors", "config"},
-    "sequence": {"errors", "config", "store", "experiment", "stream", "method"},
+    "sequence": {"errors", "config", "remains", "store", "experiment", "stream", "method"},
     "training": {"errors", "config", "store", "experiment", "stream", "method", "sequence"},
-    "analysis": {"errors", "config", "experiment", "stream.metrics"},
-    "study": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "training", "analysis"},
+    "analysis": {"errors", "config", "remains", "experiment", "stream.metrics"},
+    "study": {
+        *("errors", "config", "remains", "store", "experiment"),
+        *("stream", "method", "sequence", "training", "analysis"),
+    },
     "catalogue": {"errors", "config", "experiment", "study.directory.layout"},
     "validation": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "study"},
 }

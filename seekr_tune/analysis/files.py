@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seekr_tune.errors import StudyError
+from seekr_tune.remains import unfinished
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -20,7 +21,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` to be written; it takes the place of `path` when the block ends, and not if it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = unfinished(path)
     try:
         yield temporary
         with temporary.open("rb") as written:

@@ -7,13 +7,13 @@ import json
 import logging
 import math
 import os
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from seekr_tune.remains import unfinished
 from seekr_tune.sequence.workers import Workers
 
 _logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _read(path: Path) -> tuple[float, float] | None:
 
 def _write(path: Path, score: float, seconds: float) -> None:
     found = {"score": score, "seconds": seconds}
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps({"found": found, "sha256": _digest(found)}), encoding="utf-8")

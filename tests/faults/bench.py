@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ class Bench:
         experiment: that all of them run.
         expected: what they come to.
         operations: paths that an undisturbed study changes, one for each time.
-        seconds: that it takes.
+        num_tasks: that it learns, over all runs.
     """
 
     launcher: Launcher
@@ -64,20 +63,18 @@ class Bench:
     experiment: Path
     expected: Results
     operations: tuple[str, ...]
-    seconds: float
+    num_tasks: int
 
     @classmethod
     def prepare(cls, launcher: Launcher, folder: Path, **values: Any) -> Bench:
         """Run the undisturbed study; `values` of its experiment differ from the usual ones."""
         experiment = write_experiment(folder / "experiment", **values)
         study = folder / "whole" / "study"
-        started = time.monotonic()
         ended = launcher.run(study.parent, ["sweep", experiment, "--out", study])
         assert ended.code == 0, ended.said
-        seconds = time.monotonic() - started
         expected = Results.of(study)
         assert not (wrong := violations(study, expected)), wrong
-        return cls(launcher, folder, experiment, expected, ended.operations, seconds)
+        return cls(launcher, folder, experiment, expected, ended.operations, ended.said.count("  task "))
 
     def place(self, name: str) -> Path:
         """The directory of a new study."""

@@ -29,7 +29,8 @@ from tests.processes import in_session
 ROOT = Path(__file__).parents[2]
 PRELOADED = (
     *("seekr_tune.validation", "seekr_tune.study.runs.group", "seekr_tune.training.trainer"),
-    *("seekr_tune.study.final.printed", "seekr_tune.study.search.samplers", "seekr_tune.analysis.report.figures.pareto"),
+    *("seekr_tune.study.final.printed", "seekr_tune.study.search.samplers"),
+    "seekr_tune.analysis.report.figures.pareto",
     *("transformers.models.llama.modeling_llama", "optuna_dashboard", "optuna.importance", "plotly.graph_objects"),
     *("scipy.stats", "sklearn.ensemble", "PIL.PngImagePlugin"),
 )
@@ -81,6 +82,11 @@ class Running:
         """Whether it is over."""
         return self._process.exitcode is not None
 
+    @property
+    def said(self) -> str:
+        """What it has written to the terminal so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace") if self._log.is_file() else ""
+
     def signal(self, number: int) -> None:
         """Send a signal to it."""
         os.kill(self.pid, number)
@@ -92,10 +98,9 @@ class Running:
             self.signal(signal.SIGKILL)
             self._process.join()
         left = tuple(in_session(self.pid))
-        said = self._log.read_text(encoding="utf-8", errors="replace")
         trace = self._log.with_suffix(".trace")
         operations = trace.read_text().splitlines() if trace.is_file() else ()
-        return Ended(self._process.exitcode, said, tuple(operations), left)
+        return Ended(self._process.exitcode, self.said, tuple(operations), left)
 
 
 class Launcher:

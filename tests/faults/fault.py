@@ -47,7 +47,8 @@ class Outcome:
 
     def __str__(self) -> str:
         said = "survived" if self.survived else "NOT SURVIVED"
-        line = f"{self.fault.fault:<18} {self.fault.target:<22} seed {self.fault.seed:<11} {self.seconds:5.1f} s  {said}"
+        what = f"{self.fault.fault:<18} {self.fault.target:<12} seed {self.fault.seed:<10}"
+        line = f"{what} {self.seconds:5.1f} s  {said}"
         return "\n".join([line, *(f"    {text}" for text in self.wrong)])
 
 
@@ -73,9 +74,10 @@ def table(outcomes: Iterable[Outcome]) -> str:
         kind = outcome.fault.fault, outcome.fault.target
         every[kind] += 1
         survived[kind] += outcome.survived
-    lines = [f"{fault:<18} {target:<22} {every[fault, target]:>5} {survived[fault, target]:>9}" for fault, target in every]
-    head, total = f"{'fault':<18} {'target':<22} count  survived", f"{'all':<41} {every.total():>5} {survived.total():>9}"
-    return "\n".join([head, *lines, total])
+    rows = [("fault", "target", "count", "survived")]
+    rows += [(*kind, str(count), str(survived[kind])) for kind, count in every.items()]
+    rows.append(("all", "", str(every.total()), str(survived.total())))
+    return "\n".join(f"{fault:<18} {target:<12} {count:>5} {kept:>9}" for fault, target, count, kept in rows)
 
 
 def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:

@@ -123,9 +123,12 @@ def _signal(bench: Bench, name: str, seed: int) -> Sequence[str]:
     rng = random.Random(seed)
     study = bench.place(f"{name.replace(' ', '-')}-{seed}")
     running = bench.launcher.start(study.parent, ["sweep", bench.experiment, "--out", study])
-    time.sleep(rng.uniform(0.3, 0.9 * bench.seconds))
-    if running.has_ended:
-        return ["ended before it was disturbed"]
+    tasks = rng.randrange(bench.num_tasks)
+    while running.said.count("  task ") < tasks:
+        if running.has_ended:
+            return [f"ended before task {tasks}: {_last_words(running.wait())}"]
+        time.sleep(0.01)
+    time.sleep(rng.uniform(0.0, 0.2))
     if name == "SIGSTOP":
         running.signal(signal.SIGSTOP)
         time.sleep(rng.uniform(0.5, 1.5))

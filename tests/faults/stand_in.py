@@ -1,7 +1,8 @@
 """A stand-in for Ray Tune that does one trial after the other in the process of the driver.
 
-Everything else of a study is real: the lock, the journal, the searcher between Tune and the queue, the runs, the ledger,
-the quota. So the process can be killed, and its writes can fail, hundreds of times in the time of a few Ray sessions.
+Everything else of a study is real: the lock, the journal, the searcher between Tune and the queue, the runs, the
+ledger, the quota. So the process can be killed, and its writes can fail, hundreds of times in the time of a few Ray
+sessions.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.errors import StudyError
+from seekr_tune.remains import is_alive
 from seekr_tune.study.directory.full_disk import full_disk, no_space
 from seekr_tune.study.directory.layout import driver_path, stop_path
 
@@ -64,15 +65,7 @@ class Holder:
     @property
     def is_alive_here(self) -> bool:
         """Whether it is a process of this machine that lives."""
-        if self.host != socket.gethostname():
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+        return self.host == socket.gethostname() and is_alive(self.pid)
 
 
 @dataclass(frozen=True)

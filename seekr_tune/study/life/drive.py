@@ -18,6 +18,7 @@ from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.record import StepRow, TrialRecord, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import Stopped, StudyError
+from seekr_tune.remains import remove_remains
 from seekr_tune.study.directory.full_disk import refusing_full_disk
 from seekr_tune.study.directory.layout import cache_path, stop_path, trial_path
 from seekr_tune.study.directory.lock import StudyLock
@@ -25,6 +26,7 @@ from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.life.quota import enforce_quota
 from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
 from seekr_tune.study.runs.console import ProgressConsole
+from seekr_tune.study.runs.files import tidy_ended
 from seekr_tune.training.session import cluster_session, ray_session, trials_at_once
 
 if TYPE_CHECKING:  # a study with nothing left to run needs no Ray
@@ -65,6 +67,7 @@ def drive(
     """
     ledger = LedgerWriter(queue.directory, ledger_directory)
     with refusing_full_disk(directory, again):
+        _tidy(queue, directory)
         try:
             if not queue.is_done:
                 ended = sum(record.status != "running" for record in read_all_records(queue.directory)[0])
@@ -78,6 +81,17 @@ def drive(
         raise StudyError(f"{directory}: {replacement} has taken over this study; this process has left it to that one")
     if not queue.is_done:
         raise Stopped(f"{directory}: stopped; go on with `{again} {directory}`")
+
+
+def _tidy(queue: RunQueue, directory: Path) -> None:
+    """What a launch that was killed could not do any more."""
+    for folder in (directory, _cache_of(directory, queue.config)):
+        if folder is not None:
+            remove_remains(folder)
+    for record in read_all_records(queue.directory)[0]:
+        if record.status in ("finished", "pruned"):
+            tidy_ended(trial_path(queue.directory, record.trial))
+    enforce_quota(directory, queue.config)
 
 
 def _run_left(

@@ -14,12 +14,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 
 from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, write_record, write_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
+from seekr_tune.remains import unfinished
 from seekr_tune.sequence.checkpoint import fingerprint
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest
@@ -51,7 +51,8 @@ def keep_bound(place: Path, record: TrialRecord, steps: tuple[StepRow, ...]) -> 
     """Keep a finished reference, unless there is one already; a full disk costs nothing but that."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=".writing-", dir=place.parent))
+        making = unfinished(place)
+        making.mkdir()
         try:
             write_record(making / "result.json", record)
             write_steps(making / "steps.jsonl", steps)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +15,7 @@ from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, flatten, load_experiment
+from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.writing import remove_rooms
 from seekr_tune.study.runs.outcome import step_rows
@@ -59,10 +61,11 @@ class TrialFiles:
             ) from None
         _require_same_settings(self._directory, self._config)
         logging.getLogger("seekr_tune").addHandler(self._warnings)
+        remove_remains(self._directory)
         path = self._directory / "result.json"
         record = read_record(path) if path.is_file() else None
-        if record is not None and record.status in ("finished", "pruned"):  # killed when all was done but the tidying
-            remove_rooms(self._directory / "checkpoints")
+        if record is not None and record.status in ("finished", "pruned"):
+            _tidy(self._directory)
         return record
 
     def start(self, record: TrialRecord, unfinished: Sequence[StepRecord]) -> Callable[[StepRecord], None]:
@@ -139,6 +142,29 @@ class TrialFiles:
         assert self._steps is not None and self._board is not None
         self._steps.append(row)
         self._board.log_step(row)
+
+
+def tidy_ended(directory: Path) -> None:
+    """Remove what a run that is finished or pruned needs no more: its process may have been killed before it could.
+
+    Not while a process holds the run, which then does it by itself.
+
+    Args:
+        directory: the run's own directory.
+    """
+    if any(_needed_no_more(directory)):
+        with suppress(Timeout), FileLock(directory / ".lock", timeout=0):
+            _tidy(directory)
+
+
+def _tidy(directory: Path) -> None:
+    remove_rooms(directory / "checkpoints")
+    (directory / "steps.partial.jsonl").unlink(missing_ok=True)
+
+
+def _needed_no_more(directory: Path) -> Iterator[Path]:
+    yield from directory.glob("checkpoints/.writing-*")
+    yield from directory.glob("steps.partial.jsonl")
 
 
 def _require_same_settings(directory: Path, config: Config) -> None:

@@ -75,9 +75,14 @@ def read_record_of(directory: Path, key: str) -> TrialRecord | None:
 
 
 def run_failed(directory: Path, config: Config, request: TrialRequest, error: BaseException | str) -> TrialRecord:
-    """Record that a run ended without a result; the traceback goes to `error.txt`."""
+    """Record that a run ended without a result; the traceback goes to `error.txt`.
+
+    A run that has a result already (what failed came after it) stays as it is.
+    """
     path = directory / "result.json"
     record = read_record(path) if path.is_file() else new_record(config, request)
+    if record.status in ("finished", "pruned"):
+        return record
     line = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     record = record.model_copy(update={"status": "failed", "error": " ".join(line.split())})
     if isinstance(error, BaseException):

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from seekr_tune.analysis.record import StepRow
+from seekr_tune.analysis.record import StepRow, read_record, write_record
 from seekr_tune.experiment import parse_config
 from seekr_tune.sequence.state import StageTiming, StepRecord, StreamState, TaskHistory
-from seekr_tune.study.runs.outcome import new_record, step_rows, with_state
+from seekr_tune.study.runs.outcome import new_record, run_failed, step_rows, with_state
 from seekr_tune.study.runs.request import TrialRequest
 
 TIMING = StageTiming(
@@ -55,3 +56,14 @@ def test_the_record_says_where_the_time_of_each_finished_task_went() -> None:
     first, second = record.timing
     assert vars(TIMING).items() <= first.model_dump().items() and second.flops_utilisation == 0.5
     assert first.tokens_per_second == 100 / 5.0
+
+
+def test_what_fails_behind_a_result_does_not_take_it_away(tmp_path: Path) -> None:
+    config = parse_config({"stream": {"tasks": ["a", "b"]}}, "test")
+    request = TrialRequest("0000", "trial")
+    for status in ("finished", "pruned"):
+        record = new_record(config, request).model_copy(update={"status": status, "tasks_done": 1})
+        write_record(tmp_path / "result.json", record)
+        assert run_failed(tmp_path, config, request, OSError("cannot be closed")) == record
+        assert read_record(tmp_path / "result.json") == record
+    assert run_failed(tmp_path / "other", config, request, "it is lost").status == "failed"

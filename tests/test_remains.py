@@ -1,0 +1,36 @@
+"""What killed processes were writing is removed, and nothing else."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from seekr_tune.remains import remove_remains, unfinished
+
+
+def left_by_a_process(folder: Path, name: str) -> Path:
+    """What a process that is gone was writing."""
+    code = f"from pathlib import Path; from seekr_tune.remains import unfinished; print(unfinished(Path({name!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return folder / done.stdout.strip()
+
+
+def test_what_a_process_that_is_gone_was_writing_goes_wherever_it_lies(tmp_path: Path) -> None:
+    file, directory = (left_by_a_process(tmp_path / "deep", name) for name in ("result.json", "0123abcd"))
+    directory.mkdir(parents=True)
+    (directory / "steps.jsonl").touch()
+    file.touch()
+    remove_remains(tmp_path)
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_what_is_being_written_here_or_elsewhere_stays(tmp_path: Path) -> None:
+    gone = left_by_a_process(tmp_path, "result.json")
+    elsewhere = gone.with_name(gone.name.replace(socket.gethostname(), "another-host"))
+    kept = {unfinished(tmp_path / "result.json"), elsewhere, tmp_path / "steps.partial.jsonl", tmp_path / ".partial"}
+    for path in kept:
+        path.touch()
+    remove_remains(tmp_path)
+    assert set(tmp_path.iterdir()) == kept
