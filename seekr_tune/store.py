@@ -73,6 +73,11 @@ class Store:
     def __str__(self) -> str:
         return self.label
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a directory of this machine, or one that it mounts."""
+        return isinstance(self.filesystem, LocalFileSystem)
+
     def at(self, *parts: str) -> Store:
         """A folder in this one."""
         path, label = ("/".join([place.rstrip("/"), *parts]) for place in (self.path, self.label))
@@ -105,6 +110,10 @@ class Store:
             os.replace(temporary, local)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def copy_from(self, other: Store, name: str) -> None:
+        """Make a file here a copy of the one of the same name in another folder of the same file system."""
+        self._put(name, lambda path: self.filesystem.copy_file(other._path(name), path))
 
     def read(self, name: str) -> bytes | None:
         """The content of a small file; None where it is not here."""
@@ -197,6 +206,7 @@ class Store:
     def _settle(self, temporary: str, final: str) -> None:
         """Let a written file take its place, and that of an earlier one."""
         if isinstance(self.filesystem, LocalFileSystem):
+            os.chmod(temporary, 0o600)  # memories pass through here
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
         else:  # HDFS renames to free names only

@@ -1,8 +1,9 @@
-"""The ledger of a study: six Parquet tables, their schema in this one place.
+"""The ledger of a study: Parquet tables, their schema in this one place.
 
 `trials` has one row a run (each replicate of a configuration has its own): what it was, what came out, what it cost,
 its config as JSON (`config`, exact) and as flat columns (`config.<path>`, typed by the schema as `flat.py` says).
-`scores`, `heads`, `replay`, `timing` and `steps` are the long tables behind it, joined by `trial`. Each file is
+`scores`, `heads`, `replay`, `timing` and `steps` are the long tables behind it, joined by `trial`. `erased` is there
+where samples were taken out (`seekr-tune forget`), with one row each. Each file is
 replaced atomically and carries the schema version.
 """
 
@@ -24,7 +25,7 @@ from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import SCHEMA_VERSION, ScoredSplit, StepRow, TrialRecord
 from seekr_tune.errors import StudyError
 
-TableName = Literal["trials", "scores", "heads", "replay", "timing", "steps"]
+TableName = Literal["trials", "scores", "heads", "replay", "timing", "steps", "erased"]
 CONFIG_PREFIX = "config."
 _VERSION_KEY = b"seekr_tune.schema_version"
 _KIND_TYPES: dict[Kind, pa.DataType] = {"number": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
@@ -135,6 +136,15 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "batch": pa.list_(_COUNT),
         "flops": _REAL,
     },
+    "erased": {
+        "sample": _TEXT,
+        "when": _TEXT,
+        "why": _TEXT,
+        "checkpoints": _COUNT,
+        "files_read": _COUNT,
+        "bytes_read": _COUNT,
+        "code_version": _TEXT,
+    },
 }
 
 
@@ -161,8 +171,12 @@ def write_ledger(
         "steps": _long_table("steps", ((record.trial, steps.get(record.trial, ())) for record in records)),
     }
     for name, table in tables.items():
-        with replacing(table_path(directory, name)) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+        _write_table(directory, name, table)
+
+
+def write_erased_table(directory: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `ledger/erased.parquet`; each row has the columns of that table."""
+    _write_table(directory, "erased", pa.Table.from_pylist(list(rows), schema=_versioned(_COLUMNS["erased"])))
 
 
 def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = None) -> pa.Table:
@@ -211,6 +225,11 @@ def read_trials(directory: Path) -> pa.Table:
 def table_path(directory: Path, name: TableName) -> Path:
     """Where a table lies in a study's directory."""
     return directory / "ledger" / f"{name}.parquet"
+
+
+def _write_table(directory: Path, name: TableName, table: pa.Table) -> None:
+    with replacing(table_path(directory, name)) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def _rows_of(file: pq.ParquetFile, trials: Collection[str]) -> pa.Table:

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from seekr_tune.cli import compare, dashboard, export, report, results, runs, studies
+from seekr_tune.cli import compare, dashboard, export, privacy, report, results, runs, studies
 from seekr_tune.cli.app import app
 from seekr_tune.cli.experiments import default_run_directory, default_study_directory
 from seekr_tune.cli.output import say
@@ -29,6 +29,7 @@ __all__ = [
     "export",
     "main",
     "one_flag_per_assignment",
+    "privacy",
     "report",
     "results",
     "runs",

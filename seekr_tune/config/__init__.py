@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from seekr_tune.config.learning import (
     Columns,
+    ErasedRows,
     Limits,
     LoraConfig,
     MethodConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "Config",
     "Count",
     "Direction",
+    "ErasedRows",
     "EvaluationConfig",
     "FinalConfig",
     "Fraction",

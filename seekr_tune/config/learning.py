@@ -45,6 +45,17 @@ class Columns(Section):
     """Field that holds the text to be learned."""
 
 
+class ErasedRows(Section):
+    """Rows of a train split that `seekr-tune forget` has taken out of a study."""
+
+    rows: tuple[int, ...] = Field(min_length=1)
+    """Their indices in the split, from 0."""
+    size: Count
+    """Rows of the split when they were erased, up to its cap."""
+    rest: str | None = None
+    """SHA-256 of the other rows, by which they are known when the data have lost the erased ones; null: not checked."""
+
+
 class StreamConfig(Section):
     """Which tasks are learned, in which order, and how they are scored."""
 
@@ -60,6 +71,8 @@ class StreamConfig(Section):
     """Caps on the rows of each split."""
     columns: Columns = Columns()
     """Field names of a row."""
+    erased: dict[str, ErasedRows] = Field(default_factory=dict)
+    """By task: training rows that are not learned; written by `seekr-tune forget`."""
 
     @model_validator(mode="after")
     def _tasks_are_distinct(self) -> Self:

@@ -242,9 +242,13 @@ class StreamRun:
         method = self._config.method.in_effect()
         candidates = []
         for task in stage.tasks:
-            name, examples = self._stream[task].name, self._encoded[task]
+            name = self._stream[task].name
+            examples = dict(zip(self._stream[task].train_rows, self._encoded[task], strict=True))
             count = stored_samples(len(examples), method.replay_percent, self._semantics)
-            for index in self._draws.memory_samples(name, len(examples), count):
+            # Drawn as if nothing had been erased: the other samples are then those that earlier runs have stored.
+            size = len(examples) + len(self._stream[task].erased)
+            order = self._draws.memory_samples(name, size, size if self._stream[task].erased else count)
+            for index in [index for index in order if index in examples][:count]:
                 example = examples[index]
                 queries = self._draws.query_rows(name, index, len(example.input_ids), method.query_budget)
                 candidates.append(Candidate(task, index, example, queries))

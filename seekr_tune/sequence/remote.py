@@ -114,9 +114,15 @@ class Saved:
             CheckpointError: it is damaged; nothing is left of it in `directory`.
         """
         path, folder = directory / self.position.name, self.folder
+
+        def bring(name: str) -> None:
+            folder.download(name, path / name)
+            (path / name).chmod(0o600)
+
         try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             with ThreadPoolExecutor(_THREADS) as threads:
-                list(threads.map(lambda name: folder.download(name, path / name), folder.names()))
+                list(threads.map(bring, folder.names()))
             verify(path)
         except FileNotFoundError as error:
             shutil.rmtree(path, ignore_errors=True)

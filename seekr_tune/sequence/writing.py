@@ -1,7 +1,8 @@
 """How a checkpoint is written: by every rank, beside training, and so that it appears whole or not at all.
 
 Each rank writes its files into a hidden directory, and then a note with their fingerprints. When all notes are there,
-rank 0 turns them into the manifest and renames the directory. No collective is needed.
+rank 0 turns them into the manifest and renames the directory. No collective is needed. A memory holds what people
+wrote, so nobody but the user who runs it may read a checkpoint.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class WritingRoom:
     def begin(self, position: Position) -> Path:
         """Make the directory that every rank then writes its share into; rank 0 calls this."""
         place = self.path / position.name
-        place.mkdir()
+        place.mkdir(mode=0o700)
         return place
 
     def commit(self, place: Path, world_size: int, kept: int) -> None:
@@ -70,6 +71,7 @@ class WritingRoom:
         """
         manifest = {"schema_version": SCHEMA_VERSION, "files": _collect_shares(place, world_size)}
         (place / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        (place / MANIFEST).chmod(0o600)
         _flush(place / MANIFEST)
         _flush(place)
         directory = self.path.parent
@@ -124,6 +126,7 @@ def write_share(place: Path, rank: int, files: Mapping[str, Callable[[Path], Non
         fingerprints = {}
         for name, write in files.items():
             write(place / name)
+            (place / name).chmod(0o600)
             _flush(place / name)
             fingerprints[name] = fingerprint(place / name)
         _leave_note(place, rank, {"files": fingerprints})

@@ -18,6 +18,7 @@ from typing import Any
 from seekr_tune.config import Config, Split, StreamConfig
 from seekr_tune.errors import DataError
 from seekr_tune.stream.builtin import builtin_examples, check_builtin_names
+from seekr_tune.stream.erased import without_erased
 from seekr_tune.stream.task import Example, Task, TaskStream
 
 _SUFFIXES = {"trace_json": "json", "jsonl": "jsonl", "parquet": "parquet"}
@@ -50,7 +51,11 @@ def load_stream(config: Config, splits: Sequence[Split]) -> TaskStream:
     for name in stream.tasks:
         examples = {split: _read_split(config, name, split) for split in dict.fromkeys(splits)}
         _check_no_leak(name, examples)
-        tasks.append(Task(name, stream.metric_of(name), examples))
+        erased: frozenset[int] = frozenset()
+        if "train" in examples and name in stream.erased:
+            erased = frozenset(stream.erased[name].rows)
+            examples["train"] = without_erased(name, examples["train"], stream.erased[name])
+        tasks.append(Task(name, stream.metric_of(name), examples, erased))
     return TaskStream(tuple(tasks))
 
 

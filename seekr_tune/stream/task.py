@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from seekr_tune.config import MetricName, Split
@@ -24,16 +26,23 @@ class Task:
         name: the task's folder under the stream's root.
         metric: how predictions are scored.
         splits: examples by split; a split that was not asked for is absent (a sealed `test` is never read).
+        erased: rows of the train split that are not among the examples, for they were erased from the study.
     """
 
     name: str
     metric: MetricName
     splits: Mapping[Split, tuple[Example, ...]]
+    erased: frozenset[int] = frozenset()
 
     @property
     def train(self) -> tuple[Example, ...]:
         """The examples to learn from."""
         return self.splits["train"]
+
+    @property
+    def train_rows(self) -> tuple[int, ...]:
+        """Index of each training example in the split as it was; it stays what it is when others are erased."""
+        return tuple(row for row in range(len(self.train) + len(self.erased)) if row not in self.erased)
 
 
 @dataclass(frozen=True)
@@ -55,3 +64,11 @@ class TaskStream:
     def names(self) -> tuple[str, ...]:
         """Task names in learning order."""
         return tuple(task.name for task in self.tasks)
+
+
+def digest_of_examples(examples: Sequence[Example]) -> str:
+    """SHA-256 of prompts and answers in their order: equal data give equal digests, whatever file they come from."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.prompt, example.answer], ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.errors import StudyError
 from seekr_tune.remains import is_alive
+from seekr_tune.study.directory.erased import require_nothing_erasing
 from seekr_tune.study.directory.full_disk import full_disk, no_space
 from seekr_tune.study.directory.layout import driver_path, stop_path
 
@@ -94,13 +95,15 @@ class StudyLock:
 
     Args:
         directory: of the study; made if need be.
+        erasing: for the command that takes samples out of it; all others wait until that is done.
 
     Raises:
-        StudyError: another process holds it, which the message names; or the directory cannot be written to.
+        StudyError: another process holds it, which the message names; a sample is erased by half; or the directory
+            cannot be written to.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory, self._path = directory, driver_path(directory)
+    def __init__(self, directory: Path, *, erasing: bool = False) -> None:
+        self._directory, self._path, self._erasing = directory, driver_path(directory), erasing
         self._lock = FileLock(directory / ".lock", timeout=0)
         self._holder = Holder.here()
         self._ended = threading.Event()
@@ -124,6 +127,8 @@ class StudyLock:
             raise _refusal(self._directory, _read(self._path)) from None
         try:
             self._require_no_driver_elsewhere()
+            if not self._erasing:
+                require_nothing_erasing(self._directory)
             stop_path(self._directory).unlink(missing_ok=True)
             self._write()
         except BaseException:

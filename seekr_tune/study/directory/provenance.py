@@ -17,7 +17,7 @@ from seekr_tune.analysis.files import read_bytes, write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.stream.sources import load_stream
-from seekr_tune.stream.task import Example
+from seekr_tune.stream.task import Example, digest_of_examples
 from seekr_tune.study.directory.layout import provenance_path
 
 Provenance = Mapping[str, Mapping[str, str]]
@@ -58,14 +58,6 @@ def read_provenance(directory: Path) -> Provenance | None:
         raise StudyError(f"{path}: is damaged; restore it from a copy, or remove it to do without") from None
 
 
-def digest_of_examples(examples: Sequence[Example]) -> str:
-    """SHA-256 of prompts and answers in their order: equal data give equal digests, whatever file they come from."""
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(json.dumps([example.prompt, example.answer], ensure_ascii=False).encode() + b"\n")
-    return digest.hexdigest()
-
-
 def _software() -> dict[str, str]:
     return {"Python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
 
@@ -87,11 +79,21 @@ def _machine() -> dict[str, str]:
     }
 
 
+def split_line(examples: Sequence[Example]) -> str:
+    """What is noted of a split."""
+    return f"{len(examples)} rows, SHA-256 {digest_of_examples(examples)}"
+
+
+def split_name(task: str, split: str) -> str:
+    """The name under which it is noted, in section `Data`."""
+    return f"{task}, {split}"
+
+
 def _data(config: Config) -> dict[str, str]:
     """Rows and digest of every split that a study may see."""
     stream = load_stream(config, ("train", *config.evaluation.splits))
     return {
-        f"{task.name}, {split}": f"{len(examples)} rows, SHA-256 {digest_of_examples(examples)}"
+        split_name(task.name, split): split_line(examples)
         for task in stream
         for split, examples in task.splits.items()
     }

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from seekr_tune.analysis.ledger import write_ledger
+from seekr_tune.analysis.ledger import write_erased_table, write_ledger
 from seekr_tune.analysis.record import StepRow, TrialRecord, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import Stopped, StudyError
 from seekr_tune.remains import remove_remains
+from seekr_tune.study.directory.erased import read_erased
 from seekr_tune.study.directory.full_disk import refusing_full_disk
 from seekr_tune.study.directory.layout import cache_path, stop_path, trial_path
 from seekr_tune.study.directory.lock import StudyLock
@@ -153,6 +154,8 @@ class LedgerWriter:
                 except StudyError as error:
                     self._warn(str(error))
         write_ledger(self._ledger_directory, records, self._steps)
+        if erased := read_erased(self._ledger_directory):
+            write_erased_table(self._ledger_directory, [entry.model_dump() for entry in erased])
         self._steps = {
             record.trial: self._steps[record.trial]
             for record in records

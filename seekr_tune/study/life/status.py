@@ -13,6 +13,7 @@ from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Direction
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.study.directory.erased import read_erased
 from seekr_tune.study.directory.layout import experiment_path, is_study, stop_path
 from seekr_tune.study.directory.lock import living_driver
 from seekr_tune.study.directory.openings import protocol_line
@@ -75,6 +76,7 @@ class StudyStatus:
         seconds_shared: time that runs were spared, because another run had done the same.
         disk_bytes: what the study's directory takes.
         protocol: what is tuned on, and whether the test split was opened.
+        erased: by training sample that was taken out, the day of it.
         driver: process that runs the study now; None if there is none.
         is_stopping: whether it was asked to stop.
     """
@@ -94,6 +96,7 @@ class StudyStatus:
     seconds_shared: float
     disk_bytes: int
     protocol: str
+    erased: Mapping[str, str]
     driver: str | None
     is_stopping: bool
 
@@ -112,6 +115,8 @@ class StudyStatus:
         yield from self._results()
         yield f"  disk used: {bytes_text(self.disk_bytes)}"
         yield f"  {self.protocol}"
+        if self.erased:
+            yield f"  erased: {', '.join(f'{sample} ({day})' for sample, day in self.erased.items())}"
         if self.driver is not None:
             yield f"  run by {self.driver}{', stopping' if self.is_stopping else ''}"
         elif self.counts["interrupted"] or self.counts["waiting"]:
@@ -175,6 +180,7 @@ def study_status(directory: Path | str) -> StudyStatus:
         seconds_shared=sum(row.shared_seconds for record in records for row in record.timing),
         disk_bytes=disk_usage(directory).total,
         protocol=_protocol(directory),
+        erased={entry.sample: entry.when.partition("T")[0] for entry in read_erased(directory)},
         driver=None if driver is None else str(driver),
         is_stopping=stop_path(directory).exists(),
     )

@@ -23,6 +23,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.stream.sources import load_stream
+from seekr_tune.study.directory.erased import require_nothing_erasing
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, rejected_path, storage_path
 from seekr_tune.study.runs.single import run_experiment
 
@@ -103,6 +104,7 @@ def _held(directory: Path) -> Iterator[TrialRecord]:
     except Timeout:
         raise StudyError(f"{directory}: another process works on this run; wait for it, or end it") from None
     try:
+        require_nothing_erasing(directory)
         record = read_record(directory / "result.json")
         if record.status != "finished":
             raise StudyError(f"{directory}: is {record.status}, not finished; finish it with `seekr-tune run` first")

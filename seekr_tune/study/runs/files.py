@@ -18,6 +18,7 @@ from seekr_tune.experiment import dump_config, flatten, load_experiment
 from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.writing import remove_rooms
+from seekr_tune.study.directory.erased import require_nothing_erasing
 from seekr_tune.study.runs.outcome import step_rows
 from seekr_tune.study.runs.steplog import StepLog
 
@@ -49,7 +50,7 @@ class TrialFiles:
         """Take the directory; returns what was recorded there.
 
         Raises:
-            StudyError: another process runs it, or it belongs to other settings.
+            StudyError: another process runs it, it belongs to other settings, or a sample is erased by half.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -59,6 +60,7 @@ class TrialFiles:
                 f"{self._directory}: another process has been running this trial for {self._lock.timeout:.0f} s; "
                 "wait for it, or end it"
             ) from None
+        require_nothing_erasing(self._directory)
         _require_same_settings(self._directory, self._config)
         logging.getLogger("seekr_tune").addHandler(self._warnings)
         remove_remains(self._directory)

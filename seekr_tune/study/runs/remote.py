@@ -136,17 +136,24 @@ class StopAtStore:
         return self._asked
 
 
+def scratch_directories(place: Store) -> list[Path]:
+    """What launches of the run at a place work in, or have left, on this node."""
+    return sorted(Path(tempfile.gettempdir()).glob(f"{_prefix(place)}*"))
+
+
+def _prefix(place: Store) -> str:
+    return f"seekr-tune-{hashlib.sha256(place.label.encode()).hexdigest()[:12]}-"
+
+
 @contextmanager
 def _directory(place: Store, token: str, rank: int) -> Iterator[Path]:
     """A directory for a rank, in one for all ranks of this launch on this node; the last of them removes that.
 
     What killed launches of the run left on the node is removed first; their processes, if one still lives, then fail.
     """
-    of_run = f"seekr-tune-{hashlib.sha256(place.label.encode()).hexdigest()[:12]}-"
-    root = Path(tempfile.gettempdir())
-    shared = root / f"{of_run}{token}"
+    shared = Path(tempfile.gettempdir()) / f"{_prefix(place)}{token}"
     shared.mkdir(mode=0o700, exist_ok=True)
-    for other in set(root.glob(f"{of_run}*")) - {shared}:
+    for other in set(scratch_directories(place)) - {shared}:
         shutil.rmtree(other, ignore_errors=True)
     directory = shared / f"rank-{rank:02d}"
     directory.mkdir()

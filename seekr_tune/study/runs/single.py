@@ -13,7 +13,8 @@ from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError, UserError
-from seekr_tune.study.directory.layout import is_study, ray_path, storage_path
+from seekr_tune.experiment import load_experiment, with_values
+from seekr_tune.study.directory.layout import is_run, is_study, ray_path, storage_path
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.files import TrialFiles
 from seekr_tune.study.runs.group import run_in_group
@@ -63,6 +64,7 @@ def run_experiment(
         )
     if is_study(directory):
         raise StudyError(f"{directory}: holds a study; go on with `seekr-tune resume {directory}`, or choose another")
+    config = _without_erased(directory, config)
     request = TrialRequest(key=name or directory.name, role="run")
     with cluster_session(address), ProgressConsole(console, total=1) as progress:
         try:
@@ -103,6 +105,14 @@ def _run(
         trials_at_once(config.training)
         run_in_group(config, directory, request, home=home, stop_asked=stop_asked)
     return read_record(directory / "result.json")
+
+
+def _without_erased(directory: Path, config: Config) -> Config:
+    """What was erased from a run stays out of it, also where the experiment file does not know."""
+    if not is_run(directory):
+        return config
+    erased = load_experiment(directory / "config.yaml").stream.erased
+    return with_values(config, {"stream.erased": {task: rows.model_dump() for task, rows in erased.items()}})
 
 
 def _home(directory: Path, config: Config) -> Store | None:

@@ -36,7 +36,7 @@ from seekr_tune.study.search.space import Space
 
 _MAY_CHANGE = (
     *("study.trials", "study.max_concurrent", "study.space", "study.cache", "study.disk_gigabytes"),
-    *("study.share_first_stage", "study.sample_range", "study.final.", "training."),
+    *("study.share_first_stage", "study.sample_range", "study.final.", "training.", "stream.erased"),
 )
 """What may differ between two launches of one study: how much and where it runs, never what a trial is."""
 

@@ -1,0 +1,151 @@
+"""What was erased from a study or a run, and what is being erased just now.
+
+    erased.json      every sample that was erased: its id, when, and what the proof has read; no text of it
+    erasing.json     while `seekr-tune forget` works: what it looks for. It goes last, so a killed call leaves it, and
+                     nothing is run in this directory until the same command has been given again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from seekr_tune.analysis.files import read_bytes, replacing, write_atomically
+from seekr_tune.config import Section
+from seekr_tune.errors import StudyError
+
+
+@dataclass(frozen=True, order=True)
+class SampleId:
+    """A training sample as users name it: `TASK:INDEX`.
+
+    Attributes:
+        task: name of its task.
+        row: its index in the task's train split, from 0; stays what it is when other rows are erased.
+    """
+
+    task: str
+    row: int
+
+    @classmethod
+    def parse(cls, text: str) -> SampleId:
+        """The inverse of `str`.
+
+        Raises:
+            StudyError: it is not of this form.
+        """
+        task, colon, row = text.rpartition(":")
+        if not colon or not task or not (row.isascii() and row.isdigit()):
+            raise StudyError(f"sample {text!r}: is not TASK:INDEX, such as star:5; `seekr-tune samples` lists them")
+        return cls(task, int(row))
+
+    def __str__(self) -> str:
+        return f"{self.task}:{self.row}"
+
+
+class ErasedSample(Section):
+    """One line of the record."""
+
+    sample: str
+    """Its id."""
+    when: str
+    """Date and time in UTC, ISO 8601."""
+    why: str
+    """`asked for`, or the sample that was asked for and has the same text."""
+    checkpoints: int = Field(ge=0)
+    """Checkpoints that held it."""
+    files_read: int = Field(ge=0)
+    """Files that were searched for it afterwards, without finding it."""
+    bytes_read: int = Field(ge=0)
+    """Their bytes."""
+    code_version: str
+    """Version of this package."""
+
+
+class Erasing(Section):
+    """What a call looks for."""
+
+    samples: dict[str, str]
+    """Ids, each with why."""
+    tokens: tuple[tuple[int, ...], ...] = ()
+    """Token ids under which they were stored."""
+    prompts: tuple[str, ...] = ()
+    """Their prompts, as far as the data hold them."""
+    checkpoints: dict[str, int] = {}
+    """By id, the checkpoints that held it when the first call looked."""
+
+
+_ERASED = TypeAdapter(tuple[ErasedSample, ...])
+
+
+def erased_path(directory: Path) -> Path:
+    """The record of what was erased."""
+    return directory / "erased.json"
+
+
+def erasing_path(directory: Path) -> Path:
+    """What is being erased."""
+    return directory / "erasing.json"
+
+
+def read_erased(directory: Path) -> tuple[ErasedSample, ...]:
+    """Every sample that was erased, the first one first.
+
+    Raises:
+        StudyError: the record is damaged.
+    """
+    path = erased_path(directory)
+    if not path.is_file():
+        return ()
+    try:
+        return _ERASED.validate_json(read_bytes(path))
+    except ValidationError:
+        raise StudyError(f"{path}: is damaged; restore it from a copy: it says what was erased, and when") from None
+
+
+def add_erased(directory: Path, samples: Iterable[ErasedSample]) -> tuple[ErasedSample, ...]:
+    """Add to the record what it does not name yet; the whole record."""
+    known = {entry.sample: entry for entry in read_erased(directory)}
+    for sample in samples:
+        known.setdefault(sample.sample, sample)
+    write_atomically(erased_path(directory), _ERASED.dump_json(tuple(known.values()), indent=1))
+    return tuple(known.values())
+
+
+def read_erasing(directory: Path) -> Erasing | None:
+    """What a killed call was looking for; None where none was killed.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    path = erasing_path(directory)
+    if not path.is_file():
+        return None
+    try:
+        return Erasing.model_validate_json(read_bytes(path))
+    except ValidationError:
+        raise StudyError(f"{path}: is damaged; remove it, and give `seekr-tune forget` every sample again") from None
+
+
+def write_erasing(directory: Path, erasing: Erasing) -> None:
+    """Note what is looked for; the file holds a sample's text, so nobody else may read it."""
+    with replacing(erasing_path(directory)) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(erasing.model_dump_json())
+
+
+def require_nothing_erasing(directory: Path) -> None:
+    """Refuse a directory in which a sample is erased by half.
+
+    Raises:
+        StudyError: naming the command that finishes it.
+    """
+    if erasing_path(directory).is_file():
+        raise StudyError(
+            f"{directory}: a sample is erased by half; finish that with `seekr-tune forget {directory}`, then go on"
+        )
