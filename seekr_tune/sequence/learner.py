@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -17,7 +16,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from seekr_tune.config import Config
-from seekr_tune.errors import TrainingError
 from seekr_tune.method.losses import IGNORED, answer_cross_entropy
 from seekr_tune.method.memory import ReplayMemory
 from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
@@ -26,6 +24,7 @@ from seekr_tune.method.targets import TeacherBatch
 from seekr_tune.method.transfer import Uploads
 from seekr_tune.sequence.ahead import one_ahead
 from seekr_tune.sequence.draws import Draws
+from seekr_tune.sequence.finite import require_finite
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps
 from seekr_tune.sequence.sharing import Batches, StepBatch
@@ -118,7 +117,7 @@ class Learner:
             for number, (step, batch) in enumerate(one_ahead(steps[done:], batches.begin), start=done):
                 torch.manual_seed(self._draws.torch_seed(stage.name, number, self._workers.rank))
                 record = self._step(stage, number, step, batch, schedule)
-                _require_finite(record, stage)
+                require_finite(record, stage, memory, self._config.stream.tasks)
                 yield record
 
     def state(self, *, inside_stage: bool) -> LearnerState:
@@ -318,13 +317,3 @@ def _logged(terms: Terms) -> Tensor:
     zero = torch.zeros_like(terms.total)
     distilled = (zero if term is None else term for term in (terms.logits, terms.attention))
     return torch.stack([terms.total, terms.cross_entropy, *distilled]).detach()
-
-
-def _require_finite(record: StepRecord, stage: Stage) -> None:
-    for term in ("cross_entropy", "logit_distillation", "attention_distillation", "loss", "grad_norm"):
-        value = getattr(record, term)
-        if value is not None and not math.isfinite(value):
-            raise TrainingError(
-                f"stage {stage.name!r}, step {record.step} ({record.kind}): {term} is {value}; "
-                "lower recipe.learning_rate or the weight of that term"
-            )

@@ -511,14 +511,14 @@ def test_a_directory_makes_no_difference_to_the_numbers(tmp_path: Path) -> None:
 
 
 def test_a_diverging_run_names_task_step_and_term() -> None:
-    with pytest.raises(TrainingError, match=r"stage 'first', step \d+ \(new\): \w+ is (nan|inf); lower") as caught:
+    with pytest.raises(TrainingError, match=r"stage 'first', step \d+ \(new, train rows [\d, ]+\): \w+ is (nan|inf); lower") as caught:
         run(tiny_config(**{"recipe.learning_rate": 1e25, "recipe.max_grad_norm": None}, **NO_SCORES))
     assert "\n" not in str(caught.value)
 
 
 def test_a_diverging_distillation_term_is_the_one_that_is_named() -> None:
     values = {"method.attention_weight": 1e38, "recipe.learning_rate": 0.05} | NO_SCORES
-    with pytest.raises(TrainingError, match=r"stage 'last', step \d+ \(replay\): (loss|grad_norm) is"):
+    with pytest.raises(TrainingError, match=r"stage 'last', step \d+ \(replay, first row \d.*\): (loss|grad_norm) is"):
         run(tiny_config(**values))
 
 

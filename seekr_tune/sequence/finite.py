@@ -1,0 +1,53 @@
+"""Numbers of a step that are not finite: which term, of which samples, and what to do about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from seekr_tune.errors import TrainingError
+from seekr_tune.method.memory import ReplayMemory
+from seekr_tune.sequence.schedule import Stage
+from seekr_tune.sequence.state import StepRecord
+
+_MENDS = {  # in the order in which a step computes them: the first one that is not finite is to blame
+    "cross_entropy": "lower recipe.learning_rate",
+    "logit_distillation": "lower recipe.learning_rate or method.logit_weight",
+    "attention_distillation": "lower recipe.learning_rate or method.attention_weight",
+    "loss": "lower method.attention_weight",
+    "grad_norm": "lower recipe.learning_rate or method.attention_weight",
+}
+_SHOWN = 16  # samples named in a message
+
+
+def require_finite(record: StepRecord, stage: Stage, memory: ReplayMemory, tasks: Sequence[str]) -> None:
+    """Refuse a step with a term that is no finite number: what comes behind it would mean nothing.
+
+    Args:
+        record: the step.
+        stage: where it belongs.
+        memory: the samples that replay steps name.
+        tasks: names of all tasks in learning order.
+
+    Raises:
+        TrainingError: naming the step, its samples (rows counted from 1, as in the files) and the term.
+    """
+    for term, mend in _MENDS.items():
+        value = getattr(record, term)
+        if value is not None and not math.isfinite(value):
+            untrained = record.step == 0 and stage.tasks[0] == 0 and term == "cross_entropy"
+            raise TrainingError(
+                f"stage {stage.name!r}, step {record.step} ({record.kind}, {_samples(record, stage, memory, tasks)}): "
+                f"{term} is {value}; {'nothing was learned yet: check the weights of the model' if untrained else mend}"
+            )
+
+
+def _samples(record: StepRecord, stage: Stage, memory: ReplayMemory, tasks: Sequence[str]) -> str:
+    if record.kind == "replay":
+        names = [f"{tasks[memory[i].task]} row {memory[i].index + 1}" for i in record.batch]
+    else:
+        names = [str(i + 1) for i in record.batch]
+    listed = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    if record.kind == "replay":
+        return listed
+    return f"train rows {listed}" + (" of all tasks one after the other" if len(stage.tasks) > 1 else "")
