@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ def _sealed_test(config: Config) -> tuple[Split, ...]:
     if suffix is None or config.stream.root is None:
         return ()
     files = [Path(config.stream.root) / task / f"test.{suffix}" for task in config.stream.tasks]
-    return ("test",) if all(file.is_file() for file in files) else ()
+    return ("test",) if all(os.path.isfile(file) for file in files) else ()
 
 
 def _read_model(config: Config) -> PretrainedConfig | None:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from seekr_tune.config import Config, Split, StreamConfig
+from seekr_tune.config.messages import shown
 from seekr_tune.errors import DataError
 from seekr_tune.stream.builtin import builtin_examples, check_builtin_names
 from seekr_tune.stream.erased import without_erased
@@ -231,20 +232,33 @@ def _hint(name: str, known: Sequence[str]) -> str:
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({_one_line(error)}); give a text file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
 def _json_rows(path: Path) -> Iterator[Any]:
     try:
-        rows = json.loads(_read_text(path))
+        rows = json.loads(_read_text(path), object_pairs_hook=_row)
     except DataError:
         raise
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({_one_line(error)}); mend the file") from None
+        lines = "; set stream.source to jsonl, if it is one object a line" if "Extra data" in str(error) else ""
+        raise DataError(f"{path}: not valid JSON ({_one_line(error)}); mend the file{lines}") from None
     if not isinstance(rows, list):
         raise DataError(f"{path}: must hold a list of rows, but holds a {type(rows).__name__}; put the rows into [ ]")
     return iter(rows)
+
+
+def _row(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of one JSON object, none of which may stand twice: Python would keep the last one and say nothing."""
+    row = dict(fields)
+    if len(row) < len(fields):
+        names = [name for name, _ in fields]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice!r} stands twice in the row {shown(row)}, drop one")
+    return row
 
 
 def _jsonl_rows(path: Path) -> Iterator[Any]:
@@ -252,7 +266,7 @@ def _jsonl_rows(path: Path) -> Iterator[Any]:
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if line.strip():
             try:
-                yield json.loads(line)
+                yield json.loads(line, object_pairs_hook=_row)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}, line {number}: not valid JSON ({error}); give one object a line") from None
 
@@ -360,6 +374,7 @@ def _dataset_errors(where: str, mend: str) -> Iterator[None]:
     import datasets.exceptions
     import pyarrow
 
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # an error is said once, by us
     try:
         yield
     except DataError:

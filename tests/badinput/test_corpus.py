@@ -8,13 +8,14 @@ import pytest
 
 from seekr_tune.cli import main
 
-from . import experiments, spaces
+from . import data_files, experiments, spaces
 from .case import Case, lay_out, snapshot
 from .report import Outcome
 
 KINDS: dict[str, tuple[Case, ...]] = {
     "experiment": experiments.CASES,
     "search space": spaces.CASES,
+    "data file": data_files.CASES,
 }
 CASES = [pytest.param(kind, case, id=f"{kind}: {case.name}") for kind, cases in KINDS.items() for case in cases]
 

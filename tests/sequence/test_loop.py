@@ -511,7 +511,8 @@ def test_a_directory_makes_no_difference_to_the_numbers(tmp_path: Path) -> None:
 
 
 def test_a_diverging_run_names_task_step_and_term() -> None:
-    with pytest.raises(TrainingError, match=r"stage 'first', step \d+ \(new, train rows [\d, ]+\): \w+ is (nan|inf); lower") as caught:
+    told = r"stage 'first', step \d+ \(new, train rows [\d, ]+\): \w+ is (nan|inf); lower"
+    with pytest.raises(TrainingError, match=told) as caught:
         run(tiny_config(**{"recipe.learning_rate": 1e25, "recipe.max_grad_norm": None}, **NO_SCORES))
     assert "\n" not in str(caught.value)
 
