@@ -24,7 +24,7 @@ from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.throughput import FlopRates, flops_utilisation, step_flops
-from seekr_tune.sequence.workers import SingleProcess
+from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.stream.collate import EncodedExample
 
 
@@ -65,8 +65,8 @@ def loops_of(
     """Endless training loops over the batches, by name; all train the one model, each with its own optimizer."""
     precision = torch.bfloat16 if options.autocast else None
     config = config_of({"training": {"activation_checkpointing": setting.checkpointing}}, options)
-    rate, device = config.recipe.learning_rate, torch.device(options.device)
-    loops: dict[str, Generator[object]] = {"learner": learner_steps(model, config, batches, device, precision)}
+    rate, alone = config.recipe.learning_rate, SingleProcess(torch.device(options.device), precision)
+    loops: dict[str, Generator[object]] = {"learner": learner_steps(model, config, batches, alone)}
     if setting.shape != "7b" or setting.lora:  # there is no room for the moments of more than one optimizer
         loops["bare"] = bare_steps(model, cycle(batches), rate, precision)
         if precision is None:  # its autocast would change the model for the others, too
@@ -78,12 +78,11 @@ def learner_steps(
     model: Any,
     config: Config,
     batches: Sequence[Sequence[EncodedExample]],
-    device: torch.device,
-    precision: torch.dtype | None,
+    workers: Workers,
     most: int = 1000,
 ) -> Generator[StepRecord]:
-    """New-task steps of the project's learner on the batches in turn."""
-    learner = Learner(LoadedModel(model, None, 0), config, CORRECTED, SeededDraws(0), SingleProcess(device, precision))
+    """New-task steps of the project's learner on the batches in turn; workers share each batch."""
+    learner = Learner(LoadedModel(model, None, 0), config, CORRECTED, SeededDraws(0), workers)
     size = len(batches[0])
     turn = [Step("new", tuple(range(k * size, (k + 1) * size))) for k in range(len(batches))]
     plan = [turn[k % len(turn)] for k in range(most)]
