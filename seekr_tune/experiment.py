@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from seekr_tune.config import Config
 from seekr_tune.config.messages import one_line, shown, suggestion
-from seekr_tune.config.reading import parse_yaml, read_yaml
+from seekr_tune.config.reading import parse_yaml, read_yaml, told
 from seekr_tune.errors import ConfigError
 
 _LIKE = "write it like experiments/demo.yaml, or a space like search_spaces/seekr.yaml"
@@ -88,12 +88,16 @@ def require_path(key: str, origin: str) -> None:
 
 def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {override}: must read path=value, such as method.replay_percent=3")
+    key, origin = key.strip(), f"--set {override if len(override) <= 80 else override[:80] + '...'}"
+    if not equals or not key:
+        raise ConfigError(f"{origin}: must read path=value, such as method.replay_percent=3")
+    if not all(key.split(".")):
+        raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], config_paths())}")
     try:
-        return key.strip(), parse_yaml(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: the value is not valid YAML; quote it") from None
+        return key, parse_yaml(text)
+    except yaml.YAMLError as error:
+        mend = "write it as in a YAML file, text with special characters in quotes"
+        raise ConfigError(f"{origin}: the value is not valid YAML ({told(error)}); {mend}") from None
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
@@ -104,7 +108,8 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
             here[name] = {}
         here = here[name]
         if not isinstance(here, dict):
-            raise ConfigError(f"{key}: {'.'.join(parents[: depth + 1])} is not a section: nothing can be set in it")
+            section = ".".join(parents[: depth + 1])
+            raise ConfigError(f"{key}: {section} is not a section: nothing can be set in it; set {section} as a whole")
     here[leaf] = value
 
 

@@ -123,16 +123,20 @@ def finish_study(directory: Path) -> None:
 
 def writable(directory: Path) -> Path:
     """The directory, once it could be made and a file be written in it; nothing is left of that."""
+    import os
     import tempfile
 
     whole = directory.absolute()
+    missing = [path for path in (whole, *whole.parents) if not os.path.exists(path)]
     try:
-        missing = [path for path in (whole, *whole.parents) if not path.exists()]
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as probe:
             probe.write(b"\0" * 4096)  # a full disk still makes empty files
-        for path in missing:
-            path.rmdir()
-        return directory
     except OSError as error:
-        raise StudyError(f"{directory}: cannot be written to ({error.strerror}); choose another --out") from None
+        shown = str(directory) if len(str(directory)) <= 200 else f"{str(directory)[:200]}..."
+        raise StudyError(f"{shown}: cannot be written to ({error.strerror}); choose another --out") from None
+    finally:
+        for path in missing:
+            if os.path.isdir(path):
+                path.rmdir()
+    return directory

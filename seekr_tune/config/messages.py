@@ -67,7 +67,7 @@ def suggestion(parts: Sequence[str], paths: Sequence[str]) -> str:
     if path in paths:  # written with its dots, as --set and search spaces have it
         section, _, leaf = path.rpartition(".")
         return f"; in this file, write {leaf} into the section {section}"
-    close = difflib.get_close_matches(path, paths, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(path.casefold(), paths, n=1, cutoff=0.5)
     if not close:
         leaf = path.rsplit(".", 1)[-1]
         close = [name for name in paths if name.rsplit(".", 1)[-1] == leaf][:1]

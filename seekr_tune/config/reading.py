@@ -48,7 +48,7 @@ def read_yaml(path: Path, missing: str = "check the path") -> Any:
     try:
         return parse_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({_told(error)}); mend its syntax") from None
+        raise ConfigError(f"{path}: not valid YAML ({told(error)}); mend its syntax") from None
 
 
 def parse_yaml(text: str) -> Any:
@@ -62,6 +62,8 @@ def parse_yaml(text: str) -> Any:
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """A safe loader that counts what it reads."""
+
+    yaml_constructors = dict(yaml.SafeLoader.yaml_constructors)
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -109,12 +111,16 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             raise yaml.constructor.ConstructorError(None, None, shown, node.start_mark) from None
 
 
-def _told(error: yaml.YAMLError) -> str:
-    """The error in one line, places counted from 1."""
+for _tag in ("binary", "set", "omap", "pairs"):  # no setting is one of these, and pydantic would make lists of them
+    del _Loader.yaml_constructors[f"tag:yaml.org,2002:{_tag}"]
+
+
+def told(error: yaml.YAMLError) -> str:
+    """What is not YAML, in one line; places are counted from 1."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        return " ".join(f"{place}{error.problem or error.context}".split())
+        return " ".join(f"{place}{error.problem or error.context}".split())[:200]
     if isinstance(error, yaml.reader.ReaderError):
         return f"character {error.position + 1}: {error.reason}"
     return " ".join(str(error).split())

@@ -8,12 +8,13 @@ import pytest
 
 from seekr_tune.cli import main
 
-from . import data_files, experiments, spaces
+from . import data_files, experiments, overrides, spaces
 from .case import Case, lay_out, snapshot
 from .report import Outcome
 
 KINDS: dict[str, tuple[Case, ...]] = {
     "experiment": experiments.CASES,
+    "override or command line": overrides.CASES,
     "search space": spaces.CASES,
     "data file": data_files.CASES,
 }

@@ -23,7 +23,7 @@ from seekr_tune.study.search.protocol import require_protocol
 from seekr_tune.study.search.queue import TrialQueue, open_study
 from seekr_tune.study.search.space import Space, load_space, space_of
 from seekr_tune.study.search.warm_start import enqueue as enqueue_file
-from seekr_tune.study.search.warm_start import read_configurations
+from seekr_tune.study.search.warm_start import read_configurations, require_comparable_studies
 from seekr_tune.study.search.warm_start import warm_start as learn_from
 from seekr_tune.training.session import cluster_session
 
@@ -69,6 +69,7 @@ def start_study(
     require_protocol(config)
     if enqueue is not None:
         read_configurations(space, config, enqueue)  # before anything is written
+    require_comparable_studies(space, config, warm_start)
     config = with_values(config, {"study.space": space_path(directory).name})
     with cluster_session(address), StudyLock(directory) as lock:
         _require_free(directory, config, space)

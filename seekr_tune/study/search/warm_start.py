@@ -71,15 +71,32 @@ def warm_start(study: optuna.Study, space: Space, config: Config, directories: S
     space = space.within(first)
     for directory in directories:
         skipped = 0
-        for key, record, values in _finished(directory, config):
-            earlier = flatten(parse_config(record.config, str(directory)))
-            _require_same(space, flatten(first), earlier, directory)
+        for key, earlier, values in _comparable(space, first, config, directory):
             params = space.active({path: earlier[path] for path in space.dimensions})
             if _add(study, space, params, values, f"{directory}/{key}"):
                 continue
             skipped += 1
         if skipped:
             _logger.warning("%s: %d trials lie outside this search space and were skipped", directory, skipped)
+
+
+def require_comparable_studies(space: Space, config: Config, directories: Sequence[Path]) -> None:
+    """Refuse earlier studies that say nothing about this one; raises as `warm_start` does."""
+    first = with_values(config, replicates(config)[0])
+    for directory in directories:
+        _comparable(space.within(first), first, config, directory)
+
+
+def _comparable(
+    space: Space, first: Config, config: Config, directory: Path
+) -> list[tuple[str, dict[str, Any], tuple[float, ...]]]:
+    """The finished trials of an earlier study: key, settings, and the objectives of this study."""
+    found = []
+    for key, record, values in _finished(directory, config):
+        earlier = flatten(parse_config(record.config, str(directory)))
+        _require_same(space, flatten(first), earlier, directory)
+        found.append((key, earlier, values))
+    return found
 
 
 def _add(study: optuna.Study, space: Space, params: dict[str, Any], values: Sequence[float], origin: str) -> bool:
