@@ -25,8 +25,8 @@ from filelock import FileLock, Timeout
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.errors import StudyError
 from seekr_tune.remains import is_alive
+from seekr_tune.study.directory.disk import disk_fault, disk_refusal
 from seekr_tune.study.directory.erased import require_nothing_erasing
-from seekr_tune.study.directory.full_disk import full_disk, no_space
 from seekr_tune.study.directory.layout import driver_path, stop_path
 
 BEAT_SECONDS = 5.0
@@ -113,8 +113,9 @@ class StudyLock:
         try:
             self._acquire()
         except OSError as error:
-            if no_space(error):
-                raise full_disk(self._directory, "give the command again") from None
+            fault = disk_fault(error)
+            if fault is not None:
+                raise disk_refusal(self._directory, fault, "give the command again") from None
             raise StudyError(f"{self._directory}: cannot be written to ({error.strerror}); mend that") from None
         self._heart.start()
         return self

@@ -19,7 +19,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment
 from seekr_tune.sequence.finished import FinishedModel, load_finished
-from seekr_tune.study.directory.full_disk import no_space
+from seekr_tune.study.directory.disk import disk_fault
 from seekr_tune.study.directory.layout import is_run, is_study, result_path, trial_path, trials_path
 from seekr_tune.study.directory.openings import protocol_line
 from seekr_tune.study.directory.records import read_all_records
@@ -193,8 +193,9 @@ def _appearing(target: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(place, ignore_errors=True)
     except Exception as error:
-        if no_space(error):
-            raise StudyError(f"{target}: no space left on its disk; make room, or give another --to") from None
+        fault = disk_fault(error)
+        if fault is not None:
+            raise StudyError(f"{target}: {fault}, or give another --to") from None
         if isinstance(error, OSError):
             raise StudyError(f"{target}: cannot be written to ({error.strerror}); give another --to") from None
         raise

@@ -19,8 +19,8 @@ from seekr_tune.analysis.record import StepRow, TrialRecord, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import Stopped, StudyError
 from seekr_tune.remains import remove_remains
+from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.erased import read_erased
-from seekr_tune.study.directory.full_disk import refusing_full_disk
 from seekr_tune.study.directory.layout import cache_path, stop_path, trial_path
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.records import read_all_records
@@ -63,11 +63,11 @@ def drive(
 
     Raises:
         Stopped: somebody asked to stop.
-        StudyError: a disk is full, or the machine is too small for one run.
+        StudyError: a disk is full or fails, or the machine is too small for one run.
         UserError: the data, the model or a directory cannot be used; the rest can be run later.
     """
     ledger = LedgerWriter(queue.directory, ledger_directory)
-    with refusing_full_disk(directory, again):
+    with refusing_disk_faults(directory, again):
         _tidy(queue, directory)
         try:
             if not queue.is_done:

@@ -11,7 +11,7 @@ from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, flatten, load_experiment, with_values
-from seekr_tune.study.directory.full_disk import refusing_full_disk
+from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.layout import experiment_path, is_run, is_study, journal_path, space_path
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.provenance import write_provenance
@@ -55,7 +55,7 @@ def start_study(
 
     Raises:
         StudyError: the directory is taken, the machine is too small for one trial, no cluster is at the address, or a
-            disk is full.
+            disk is full or fails.
         ConfigError: the space, the objectives, the protocol or a configuration of `enqueue` are wrong.
         DataError: prompts of the test split occur in others.
         Stopped: somebody asked to stop.
@@ -73,7 +73,7 @@ def start_study(
     config = with_values(config, {"study.space": space_path(directory).name})
     with cluster_session(address), StudyLock(directory) as lock:
         _require_free(directory, config, space)
-        with refusing_full_disk(directory, _RESUME), room_in_ray(config):
+        with refusing_disk_faults(directory, _RESUME), room_in_ray(config):
             _begin(directory, config, space, enqueue, warm_start)
             _drive(directory, config, space, console, lock)
     return study_status(directory)
@@ -98,12 +98,12 @@ def resume_study(
 
     Raises:
         StudyError: no study is there, another process runs it, its files were changed, the total is too small, no
-            cluster is at the address, or a disk is full.
+            cluster is at the address, or a disk is full or fails.
         ConfigError: a configuration of `enqueue` is wrong.
         Stopped: somebody asked to stop.
     """
     directory = _study_at(directory)
-    with cluster_session(address), StudyLock(directory) as lock, refusing_full_disk(directory, _RESUME):
+    with cluster_session(address), StudyLock(directory) as lock, refusing_disk_faults(directory, _RESUME):
         config, space = load_experiment(experiment_path(directory)), load_space(space_path(directory))
         if trials is not None and trials != config.study.trials:
             _require_total(directory, config, space, trials)
@@ -124,7 +124,7 @@ def revive_trial(directory: Path | str, key: str) -> None:
     from seekr_tune.study.search.queue import revive
 
     directory = _study_at(directory)
-    with StudyLock(directory), refusing_full_disk(directory, _RESUME):
+    with StudyLock(directory), refusing_disk_faults(directory, _RESUME):
         revive(directory, key)
 
 

@@ -19,7 +19,7 @@ from ray import tune
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.errors import SeekrTuneError
-from seekr_tune.study.directory.full_disk import full_disk, no_space
+from seekr_tune.study.directory.disk import disk_fault, disk_refusal
 from seekr_tune.study.directory.layout import ray_path, trial_path
 from seekr_tune.study.life.searcher import REFUSALS, QueueSearcher, RunQueue, StopWhen, has_ended
 from seekr_tune.study.life.stopping import StopFile
@@ -111,8 +111,9 @@ def run_on_tune(settings: dict[str, Any], launch: Launch) -> None:
     except TrainingFailedError as error:
         run_failed(directory, config, request, error)
     except Exception as error:
-        if no_space(error):  # no fault of the run, which would have nowhere to write that it failed
-            _refuse(full_disk(directory, f"go on with `seekr-tune resume {launch.directory}`"))
+        fault = disk_fault(error)
+        if fault is not None:  # not the run's, which might have nowhere to write that it failed
+            _refuse(disk_refusal(directory, fault, f"go on with `seekr-tune resume {launch.directory}`"))
             return
         run_failed(directory, config, request, error)
         raise  # a fault of ours: this process may be unfit for another trial, so let Tune end it
