@@ -293,7 +293,7 @@ def _worker_text(config: Config, found: Footprint) -> str:
 def _sample_text(config: Config, size: ModelSize, sample: SampleSize) -> str:
     from seekr_tune.sequence.footprint import row_bytes, signal_bytes
 
-    rows = 2 * row_bytes(sample, size, config)
+    rows = row_bytes(sample, size, config)
     kept = f"each stored sample keeps about {bytes_text(signal_bytes(sample, size, config))} of teacher signals"
     return f"{kept}, and takes {bytes_text(rows)} until its task ends; the workers share them"
 

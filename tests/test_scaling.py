@@ -66,7 +66,7 @@ def sample_rows() -> Iterator[str]:
             for budget, said in ((0.125, "an eighth"), (1.0, "all")):
                 config = paper(**{"method.head_budget": budget, "method.layer_ratio": 0.75 if budget < 1 else 1.0})
                 size = ModelSize.of(config.model, model)
-                signals, rows = signal_bytes(sample, size, config), 2 * row_bytes(sample, size, config)
+                signals, rows = signal_bytes(sample, size, config), row_bytes(sample, size, config)
                 numbers = (f"{signals / 1e6:.0f} MB", f"{rows / 1e6:.0f} MB")
                 totals = (f"{400 * signals / 8e9:.1f} GB", f"{50 * rows / 8e9:.1f} GB")
                 cells = (shape, f"{sample.length}, {sample.labels}", said, *numbers, *totals)

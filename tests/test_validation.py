@@ -49,7 +49,7 @@ def test_without_the_data_it_is_told_what_each_stored_sample_takes(llama: Path) 
     signals = 4 * visible * 2 + 512 * 1000 * 2
     assert not sample.checked
     assert f"about {signals / 1e6:.3g} MB of teacher signals" in sample.text
-    assert f"takes {2 * 32 * visible * 2 / 1e6:.3g} MB until its task ends" in sample.text
+    assert f"takes {32 * visible * 2 / 1e6:.3g} MB until its task ends" in sample.text
 
 
 def test_without_replay_no_sample_is_stored(llama: Path) -> None:

@@ -44,13 +44,13 @@ def build_batch(options: argparse.Namespace, seed: int, form: Form = "exact") ->
     for row, length in enumerate(lengths):
         queries = torch.randperm(length, generator=generator)[: options.queries].sort().values - length
         future = (torch.arange(length) > (queries + length)[:, None]).to(options.device)
-        rows = {
-            layer: (2 * torch.randn(len(own), len(queries), length, generator=on_device, device=options.device))
+        rows = [
+            (2 * torch.randn(len(own), len(queries), length, generator=on_device, device=options.device))
             .masked_fill(future, float("-inf"))
             .softmax(-1)
-            for layer, own in heads.items()
-        }
-        kept = {layer: keep_rows(pack_rows(own, queries).cpu(), queries, length, form) for layer, own in rows.items()}
+            for own in heads.values()
+        ]
+        kept = keep_rows(pack_rows(torch.cat(rows), queries).cpu(), queries, length, form)
         logits = keep_logits(3 * torch.randn(LABELS, options.vocabulary, generator=generator), form)
         own_ids = ids[row, options.length - length :]
         samples.append(ReplaySample(0, row, own_ids, LABELS, queries, heads, 0, TeacherSignals(logits, kept)))

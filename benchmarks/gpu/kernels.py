@@ -23,12 +23,13 @@ def measure_profile(setting: Setting, options: argparse.Namespace) -> Iterator[d
     length = options.lengths[len(options.lengths) // 2]
     form: Form = "half" if options.dtype == "bfloat16" else "exact"
     tokens, samples = build_batch(sizes(setting, length, options), 0, form)
+    num_labels = tokens.num_labels
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=device.type == "cuda"
     )
     runs: dict[str, Callable[[], object]] = {
-        "plain": lambda: plain_step(model, tokens),
-        "distilled": lambda: distilled_step(model, tokens, teacher_batch(samples, length, device)),
+        "plain": lambda: plain_step(model, tokens, num_labels),
+        "distilled": lambda: distilled_step(model, tokens, teacher_batch(samples, length, device), num_labels),
         "update": optimizer.step,
     }
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]

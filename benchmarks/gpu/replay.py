@@ -55,6 +55,7 @@ class Replay:
     def __init__(self, model: Any, batches: Sequence[tuple[Tokens, list[ReplaySample]]], uploads: Uploads) -> None:
         self._model, self._batches, self._uploads = model, batches, uploads
         self._turn = 0
+        self._num_labels = [tokens.num_labels for tokens, _ in batches]  # counted now: a GPU is waited for
         self._waiting: list[Callable[[], TeacherBatch]] = []
 
     def prepare(self, side: str) -> None:
@@ -70,31 +71,32 @@ class Replay:
     def run(self, side: str, turn: int) -> None:
         """One step."""
         tokens, samples = self._batches[turn % len(self._batches)]
+        num_labels = self._num_labels[turn % len(self._batches)]
         if side == "plain":
-            plain_step(self._model, tokens)
+            plain_step(self._model, tokens, num_labels)
         elif side == "maps":
             full_map_step(self._model, tokens, samples)
         else:
             own = self._waiting.pop()
             self._turn = turn + 1
             self._waiting.append(self._begin(turn + 1))
-            distilled_step(self._model, tokens, own())
+            distilled_step(self._model, tokens, own(), num_labels)
 
     def _begin(self, turn: int) -> Callable[[], TeacherBatch]:
         tokens, samples = self._batches[turn % len(self._batches)]
         return start_batch(samples, tokens.input_ids.shape[1], self._uploads, logits=True, rows=True)
 
 
-def plain_step(model: Any, tokens: Tokens) -> None:
+def plain_step(model: Any, tokens: Tokens, num_labels: int) -> None:
     """Forward and backward pass of a batch."""
-    loss = answer_cross_entropy(answer_logits(model, tokens, CORRECTED), tokens.labels) / tokens.num_labels
+    loss = answer_cross_entropy(answer_logits(model, tokens, CORRECTED), tokens.labels) / num_labels
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def distilled_step(model: Any, tokens: Tokens, teacher: TeacherBatch) -> None:
+def distilled_step(model: Any, tokens: Tokens, teacher: TeacherBatch, num_labels: int) -> None:
     """Forward and backward pass of a replay batch."""
     rows = count_rows(teacher.samples)
     losses = replay_losses(model, tokens, teacher, CORRECTED, distil_logits=True, distil_attention=True, step_rows=rows)
     assert losses.logits is not None and losses.attention is not None
-    total = 0.5 * (losses.cross_entropy + losses.logits) / tokens.num_labels + 1000 * losses.attention
+    total = 0.5 * (losses.cross_entropy + losses.logits) / num_labels + 1000 * losses.attention
     total.backward()  # type: ignore[no-untyped-call]

@@ -157,9 +157,9 @@ def measure(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Cost]:
             reset_peak_memory(device)
             with watch.part("step"):
                 if side == "plain":
-                    plain_step(model, tokens)
+                    plain_step(model, tokens, tokens.num_labels)
                 else:
-                    distilled_step(model, tokens, teacher_batch(samples, options.length, device))
+                    distilled_step(model, tokens, teacher_batch(samples, options.length, device), tokens.num_labels)
             taken = watch.seconds("step")
             if repeat >= WARM_UP:
                 seconds[side].append(taken)

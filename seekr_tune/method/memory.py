@@ -15,8 +15,6 @@ from torch import Tensor
 
 from seekr_tune.method.storage import Kept
 
-_PLACES = "/places"
-
 
 @dataclass(frozen=True)
 class TeacherSignals:
@@ -24,25 +22,36 @@ class TeacherSignals:
 
     Attributes:
         logits: rows for the label tokens; None where logits are not distilled.
-        rows: attention probabilities of the selected heads by layer.
+        rows: attention probabilities of the selected heads, layer by layer; None where no attention is distilled.
     """
 
     logits: Kept | None
-    rows: Mapping[int, Kept]
+    rows: Kept | None
+
+    def rows_of(self, heads: Mapping[int, tuple[int, ...]], layer: int) -> Kept:
+        """Rows of one layer.
+
+        Args:
+            heads: of the sample, by layer.
+        """
+        assert self.rows is not None, "attention is distilled, but some samples were stored without it"
+        start = sum(len(own) for other, own in heads.items() if other < layer)
+        own = slice(start, start + len(heads[layer]))
+        return Kept(self.rows.values[own], None if self.rows.places is None else self.rows.places[own])
 
     def tensors(self) -> dict[str, Tensor]:
-        """The signals under names: `logits`, `rows/<layer>`, and with `/places` what belongs to a compact form."""
-        named = {
-            name: tensor for layer, kept in self.rows.items() for name, tensor in kept.tensors(f"rows/{layer}").items()
-        }
-        return named if self.logits is None else {**self.logits.tensors("logits"), **named}
+        """The signals under names: `logits`, `rows`, and with `/places` what belongs to a compact form."""
+        kept = {"logits": self.logits, "rows": self.rows}
+        return {key: own for name, one in kept.items() if one is not None for key, own in one.tensors(name).items()}
 
     @classmethod
     def from_tensors(cls, named: Mapping[str, Tensor]) -> TeacherSignals:
         """The inverse of `tensors`."""
-        kept = {name: Kept(own, named.get(name + _PLACES)) for name, own in named.items() if not name.endswith(_PLACES)}
-        logits = kept.pop("logits", None)
-        return cls(logits, {int(name.removeprefix("rows/")): rows for name, rows in kept.items()})
+
+        def kept(name: str) -> Kept | None:
+            return Kept(named[name], named.get(f"{name}/places")) if name in named else None
+
+        return cls(kept("logits"), kept("rows"))
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ All take a model that was loaded with `TAP_ATTENTION` and batches that are padde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +21,27 @@ from seekr_tune.method.storage import visible_places
 from seekr_tune.method.transfer import arrival_of_downloads, download
 
 
+class Collect(Protocol):
+    """Waits for attention rows, in any thread."""
+
+    def __call__(self, into: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """By sample, `[layers, heads, visible]` on the CPU: new tensors, or `into`, overwritten."""
+
+
+LAYERS_AT_ONCE = 4
+"""Layers whose gradient energy is computed together: on a GPU each small kernel costs more to start than to run."""
+
+
 @dataclass(frozen=True)
 class Before:
     """What the attention of a batch was before its task, to compare with.
 
     Attributes:
-        rows: by sample, as `observe_rows` gave them, where the model computes.
+        rows: what `observe_rows` gave, `[layers, heads x visible of all samples]`, where the model computes.
         weights: by sample, `Semantics.change_weights`.
     """
 
-    rows: Sequence[Tensor]
+    rows: Tensor
     weights: Sequence[Tensor]
 
 
@@ -38,14 +50,14 @@ class Observation:
     """What the end-of-task pass reads of a batch; lists have one entry a sample.
 
     Attributes:
-        collect: gives `rows`.
+        collect: gives `rows`, in new memory or in tensors that it is given.
         logits: rows that logit distillation reads, `[labels, vocabulary]` on the CPU, in the precision of computation.
         energy: mean square gradient at the attention map, `[batch, layers, heads]` on the CPU.
         moved: weighted sum of squared changes since `before`, `[batch, layers, heads]` on the CPU; None without it.
         losses: cross-entropy of each sample alone, `[batch]`.
     """
 
-    collect: Callable[[], list[Tensor]]
+    collect: Collect
     logits: list[Tensor]
     energy: Tensor
     moved: Tensor | None
@@ -55,7 +67,7 @@ class Observation:
     def rows(self) -> list[Tensor]:
         """Visible probabilities, `[layers, heads, visible]` on the CPU. A GPU may still be sending them when this is
         asked for the first time, which any thread may do."""
-        return self.collect()
+        return self.collect(None)
 
 
 @torch.no_grad()
@@ -66,7 +78,7 @@ def observe_rows(
     semantics: Semantics,
     shape: tuple[int, int],
     dtype: torch.dtype = torch.float32,
-) -> Callable[[], list[Tensor]]:
+) -> Collect:
     """Attention of every head at the chosen queries of each sample.
 
     Args:
@@ -76,7 +88,7 @@ def observe_rows(
 
     Returns:
         what waits for them (in any thread) and gives visible probabilities by sample (`storage.pack_rows`),
-        `[layers, heads, visible]` on the CPU.
+        `[layers, heads, visible]` on the CPU, in new memory or in tensors that it is given.
     """
     reading = _Reading(tokens, queries, shape, dtype)
     tap = AttentionTap(rows=reading.requests(), reduce=reading.reduce)
@@ -116,14 +128,14 @@ def observe(
     logits = answer_logits(model, tokens, semantics, tap, semantics.importance_mask(tokens.attention_mask))
     losses = sample_cross_entropy(logits, tokens.labels)
     gradients = _output_gradients(losses.sum() * loss_scale, tap, semantics)
-    energy = torch.stack(
-        [semantics.gradient_energy(gradients[layer], tap.values[layer], tokens.attention_mask) for layer in layers],
-        dim=1,
-    )
+    energy = [
+        _energy(gradients, tap, tokens, semantics, layers[start : start + LAYERS_AT_ONCE])
+        for start in range(0, len(layers), LAYERS_AT_ONCE)
+    ]
     return Observation(
         collect=reading.collector(tap),
         logits=_split_logits(logits.detach(), tokens, semantics),
-        energy=energy.cpu(),
+        energy=torch.cat(energy, dim=1).cpu(),
         moved=reading.moved(),
         losses=losses.detach().cpu(),
     )
@@ -150,12 +162,15 @@ class _Reading:
         self._moved: dict[int, Tensor] = {}
         width = self._padded_length
         places = [visible_places(own, n, width, width - n) for own, n in zip(queries, tokens.lengths, strict=True)]
-        self._sizes = [len(own) for own in places]
-        self._places = [own.to(self._device) for own in places]
+        self._sizes = [self._num_heads * len(own) for own in places]
+        self._places = self._in_all_heads([own.to(self._device) for own in places])
+        self._weights = None
+        if before is not None:
+            self._weights = torch.cat([own.repeat(self._num_heads) for own in before.weights])
 
     def requests(self) -> dict[int, RowRequest]:
         """Every head of every layer."""
-        absolute = torch.full((len(self._queries), max(map(len, self._queries))), self._padded_length - 1)
+        absolute = torch.full((len(self._queries), self._num_queries), self._padded_length - 1)
         for row, own in enumerate(self._queries):
             absolute[row, : len(own)] = own + self._padded_length
         request = all_heads_request(self._num_heads, absolute.to(self._device))
@@ -163,16 +178,12 @@ class _Reading:
 
     def reduce(self, layer: int, rows: Tensor) -> Tensor:
         """For `AttentionTap`: visible probabilities of a layer, sample after sample, on their way to the CPU."""
-        by_sample = rows.exp_().view(-1, self._num_heads, rows.shape[1] * rows.shape[2])
-        visible = [own.index_select(1, places) for own, places in zip(by_sample, self._places, strict=True)]
-        if self._before is not None:
-            self._moved[layer] = torch.stack(
-                [
-                    (own - old[layer].float()).square_() @ weights
-                    for own, old, weights in zip(visible, self._before.rows, self._before.weights, strict=True)
-                ]
-            )
-        return download(torch.cat([own.flatten() for own in visible]).to(self._dtype))
+        visible = rows.exp_().flatten().index_select(0, self._places)
+        if self._before is not None and self._weights is not None:
+            moved = (visible - self._before.rows[layer]).square_().mul_(self._weights)
+            by_sample = [own.view(self._num_heads, -1).sum(dim=1) for own in torch.split(moved, self._sizes)]
+            self._moved[layer] = torch.stack(by_sample)
+        return download(visible.to(self._dtype))
 
     def moved(self) -> Tensor | None:
         """Changes since `before`, `[batch, layers, heads]` on the CPU."""
@@ -180,17 +191,40 @@ class _Reading:
             return None
         return torch.stack([self._moved[layer] for layer in range(self._num_layers)], dim=1).cpu()
 
-    def collector(self, tap: AttentionTap) -> Callable[[], list[Tensor]]:
+    def collector(self, tap: AttentionTap) -> Collect:
         """What waits for the rows, and gives them by sample."""
         layers, arrived = tap.rows, arrival_of_downloads(self._device)
 
-        def collect() -> list[Tensor]:
+        def collect(into: Sequence[Tensor] | None = None) -> list[Tensor]:
             arrived()
-            sizes = [self._num_heads * size for size in self._sizes]
-            parts = [torch.split(layers[layer], sizes) for layer in range(self._num_layers)]
-            return [torch.stack(own).view(self._num_layers, self._num_heads, -1) for own in zip(*parts, strict=True)]
+            parts = zip(*(torch.split(layers[layer], self._sizes) for layer in range(self._num_layers)), strict=True)
+            if into is None:
+                return [torch.stack(own).view(self._num_layers, self._num_heads, -1) for own in parts]
+            for own, place in zip(parts, into, strict=True):
+                torch.stack(own, out=place.flatten(1))
+            return list(into)
 
         return collect
+
+    @property
+    def _num_queries(self) -> int:
+        return max(map(len, self._queries))
+
+    def _in_all_heads(self, places: Sequence[Tensor]) -> Tensor:
+        """Of places in one head's `[queries, positions]`, those in a flat `[batch, heads, queries, positions]`."""
+        size = self._num_queries * self._padded_length
+        heads = torch.arange(self._num_heads, device=self._device)[:, None]
+        return torch.cat([((i * self._num_heads + heads) * size + own).flatten() for i, own in enumerate(places)])
+
+
+def _energy(
+    gradients: Mapping[int, Tensor], tap: AttentionTap, tokens: Tokens, semantics: Semantics, layers: Sequence[int]
+) -> Tensor:
+    """Mean square gradient at the attention map, `[batch, layers, heads]`."""
+    gradient = torch.cat([gradients[layer] for layer in layers])
+    value = torch.cat([tap.values[layer] for layer in layers])
+    energy = semantics.gradient_energy(gradient, value, tokens.attention_mask.repeat(len(layers), 1))
+    return energy.view(len(layers), -1, energy.shape[1]).transpose(0, 1)
 
 
 def _split_logits(logits: Tensor, tokens: Tokens, semantics: Semantics) -> list[Tensor]:

@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 Form = Literal["exact", "half", "compact"]
 """`exact`: as computed. `half`: 16 bits a number. `compact`: the largest entries in 16 bits each."""
@@ -113,8 +114,8 @@ def restore_rows(values: Tensor, places: Tensor | None, visible: Tensor) -> Tens
 
     Args:
         values: without places, the visible probabilities of all pairs, one after the other; else `[pairs, queries,
-            largest]`, 0 where a pair has fewer.
-        places: keys of the padded batch.
+            largest]`.
+        places: keys of the padded batch; where a pair has fewer, the key behind the last one.
         visible: True where a real query sees a real key, `[pairs, queries, keys]`.
     """
     if places is None:
@@ -122,20 +123,23 @@ def restore_rows(values: Tensor, places: Tensor | None, visible: Tensor) -> Tens
     largest = values.float()
     unnamed = visible.sum(dim=-1, keepdim=True) - largest.shape[-1]
     rest = (1 - largest.sum(dim=-1, keepdim=True)).clamp_min(0) / unnamed.clamp_min(1)
-    # What is named is larger than what is not; filling holds 0 and so changes nothing.
-    return torch.where(visible & (unnamed > 0), rest, 0.0).scatter_reduce_(-1, places.long(), largest, "amax")
+    spread = torch.where(visible & (unnamed > 0), rest, 0.0)
+    return pad(spread, (0, 1)).scatter_(-1, places.long(), largest)[..., :-1]
 
 
-def padded_places(kept: Sequence[Kept], paddings: Sequence[int], num_queries: int) -> tuple[Tensor, Tensor]:
+def padded_places(
+    kept: Sequence[Kept], paddings: Sequence[int], num_queries: int, num_keys: int
+) -> tuple[Tensor, Tensor]:
     """Largest entries of several samples' rows as one batch, `[pairs, num_queries, largest]` values and places.
 
     Args:
         paddings: keys before each sample in the padded batch.
+        num_keys: of the padded batch; what fills up has this place.
     """
     widest = max(one.values.shape[2] for one in kept)
     num_pairs = sum(len(one.values) for one in kept)
     values = torch.zeros(num_pairs, num_queries, widest, dtype=kept[0].values.dtype)
-    places = torch.zeros(values.shape, dtype=torch.int32)
+    places = torch.full(values.shape, num_keys, dtype=torch.int32)
     start = 0
     for one, padding in zip(kept, paddings, strict=True):
         assert one.places is not None

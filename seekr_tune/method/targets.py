@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seekr_tune.method.attention import RowRequest
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
-from seekr_tune.method.storage import padded_places, restore_logits, restore_rows
+from seekr_tune.method.storage import Kept, padded_places, restore_logits, restore_rows, visible_keys
 from seekr_tune.method.transfer import Uploads
 
 
@@ -22,7 +22,9 @@ class TeacherBatch:
     Attributes:
         samples: whose signals these are.
         padded_length: length to which the batch is padded (on the left).
-        tensors: `rows/<layer>` and `logits`, samples one after the other, with `/places` where they have some.
+        tensors: `logits`, sample after sample; `rows`, layer after layer and within a layer sample after sample (with
+            `/places` where they have some); and of the rows `pairs` (sample, head), `queries` (positions in the padded
+            batch) and `bounds` (queries of a sample, where it starts).
     """
 
     samples: Sequence[ReplaySample]
@@ -41,35 +43,31 @@ class TeacherBatch:
     def rows(self) -> dict[int, RowTargets]:
         """Which attention rows the student must compute, and the teacher's; a layer appears if any sample chose it."""
         layers = _layers(self.samples)
-        if not layers:
-            return {}
-        device = self.tensors[f"rows/{layers[0]}"].device
-        pairs = {
-            layer: [(i, head) for i, sample in enumerate(self.samples) for head in sample.heads.get(layer, ())]
-            for layer in layers
-        }
-        # One copy for all layers: each small one would take as long.
-        packed = torch.tensor([pair for layer in layers for pair in pairs[layer]], dtype=torch.long).to(device)
-        own, own_valid, starts = _query_positions(self.samples, self.padded_length)
-        queries, valid = own.to(device), own_valid.to(device)
-        keys = torch.arange(self.padded_length, device=device)
-        visible = valid[..., None] & (keys <= queries[..., None]) & (keys >= starts.to(device)[:, None, None])
+        queries, (counts, starts) = self.tensors["queries"], self.tensors["bounds"].unbind(dim=1)
+        keys = torch.arange(self.padded_length, device=queries.device)
+        valid = torch.arange(queries.shape[1], device=queries.device) < counts[:, None]
+        visible = valid[..., None] & (keys <= queries[..., None]) & (keys >= starts[:, None, None])
+        num_pairs = [sum(len(sample.heads.get(layer, ())) for sample in self.samples) for layer in layers]
+        pairs = torch.split(self.tensors["pairs"], num_pairs)
         targets: dict[int, RowTargets] = {}
-        for layer, of_layer in zip(layers, torch.split(packed, [len(pairs[layer]) for layer in layers]), strict=True):
-            batch_index, heads = of_layer.unbind(dim=1)
-            width = _num_queries(self.samples, layer)
-            targets[layer] = RowTargets(
-                RowRequest(batch_index, heads, queries[:, :width].index_select(0, batch_index)),
-                valid[:, :width].index_select(0, batch_index),
-                partial(self._probabilities, layer, visible[:, :width], batch_index),
-            )
+        for layer, own, kept in zip(layers, pairs, self._by_layer(layers, num_pairs), strict=True):
+            batch_index, heads = own.unbind(dim=1)
+            request = RowRequest(batch_index, heads, queries.index_select(0, batch_index))
+            restore = partial(_restored, kept, visible, batch_index)
+            targets[layer] = RowTargets(request, valid.index_select(0, batch_index), restore)
         return targets
 
-    def _probabilities(self, layer: int, visible: Tensor, batch_index: Tensor) -> Tensor:
-        name = f"rows/{layer}"
-        return restore_rows(
-            self.tensors[name], self.tensors.get(f"{name}/places"), visible.index_select(0, batch_index)
-        )
+    def _by_layer(self, layers: Sequence[int], num_pairs: list[int]) -> list[Kept]:
+        values, places = self.tensors["rows"], self.tensors.get("rows/places")
+        if places is not None:
+            parts = zip(torch.split(values, num_pairs), torch.split(places, num_pairs), strict=True)
+            return [Kept(*own) for own in parts]
+        visible = [int(visible_keys(sample.queries, len(sample.input_ids)).sum()) for sample in self.samples]
+        sizes = [
+            sum(len(sample.heads.get(layer, ())) * n for sample, n in zip(self.samples, visible, strict=True))
+            for layer in layers
+        ]
+        return [Kept(own) for own in torch.split(values, sizes)]
 
 
 @dataclass(frozen=True)
@@ -124,32 +122,56 @@ def teacher_batch(
         return start_batch(samples, padded_length, uploads, logits=logits, rows=rows)()
 
 
+def _restored(kept: Kept, visible: Tensor, batch_index: Tensor) -> Tensor:
+    return restore_rows(kept.values, kept.places, visible.index_select(0, batch_index))
+
+
 def _joined(
     samples: Sequence[ReplaySample], padded_length: int, logits: bool, rows: bool, pin: bool
 ) -> dict[str, Tensor]:
     """`TeacherBatch.tensors` in main memory, in pinned pages where `pin` is set."""
-    tensors: dict[str, Tensor] = {}
-    if logits:
-        kept = [_teacher(sample).logits for sample in samples]
-        assert None not in kept, "logits are distilled, but some samples were stored without them"
-        own = [one for one in kept if one is not None]
-        tensors["logits"] = _joint([one.values for one in own], pin)
-        if own[0].places is not None:
-            tensors["logits/places"] = _joint([one.places for one in own if one.places is not None], pin)
-    for layer in _layers(samples) if rows else ():
-        chosen = [(_teacher(sample).rows[layer], sample) for sample in samples if layer in sample.heads]
-        name, of_layer = f"rows/{layer}", [one for one, _ in chosen]
-        if of_layer[0].places is None:
-            tensors[name] = _joint([one.values.flatten() for one in of_layer], pin)
-        else:
-            paddings = [padded_length - len(sample.input_ids) for _, sample in chosen]
-            values, places = padded_places(of_layer, paddings, _num_queries(samples, layer))
-            tensors[name], tensors[f"{name}/places"] = _joint([values], pin), _joint([places], pin)
+    return (_joined_logits(samples, pin) if logits else {}) | (
+        _joined_rows(samples, padded_length, pin) if rows else {}
+    )
+
+
+def _joined_logits(samples: Sequence[ReplaySample], pin: bool) -> dict[str, Tensor]:
+    kept = [_teacher(sample).logits for sample in samples]
+    own = [one for one in kept if one is not None]
+    assert len(own) == len(kept), "logits are distilled, but some samples were stored without them"
+    tensors = {"logits": _joint([one.values for one in own], pin)}
+    if own[0].places is not None:
+        tensors["logits/places"] = _joint([one.places for one in own if one.places is not None], pin)
     return tensors
+
+
+def _joined_rows(samples: Sequence[ReplaySample], padded_length: int, pin: bool) -> dict[str, Tensor]:
+    parts = [
+        (i, layer, _teacher(sample).rows_of(sample.heads, layer))
+        for layer in _layers(samples)
+        for i, sample in enumerate(samples)
+        if layer in sample.heads
+    ]
+    pairs = torch.tensor([(i, head) for i, layer, _ in parts for head in samples[i].heads[layer]], dtype=torch.long)
+    queries = torch.full((len(samples), max(len(sample.queries) for sample in samples)), padded_length - 1)
+    for i, sample in enumerate(samples):
+        queries[i, : len(sample.queries)] = sample.queries + padded_length
+    paddings = [padded_length - len(sample.input_ids) for sample in samples]
+    bounds = torch.tensor([(len(s.queries), start) for s, start in zip(samples, paddings, strict=True)])
+    kept = [own for *_, own in parts]
+    if any(own.places is not None for own in kept):
+        values, places = padded_places(kept, [paddings[i] for i, *_ in parts], queries.shape[1], padded_length)
+        tensors = {"rows": _joint([values], pin), "rows/places": _joint([places], pin)}
+    else:
+        tensors = {"rows": _joint([own.values.flatten() for own in kept], pin)}
+    index = {"pairs": pairs.view(-1, 2), "queries": queries, "bounds": bounds}
+    return tensors | {name: _joint([own], pin) for name, own in index.items()}
 
 
 def _joint(parts: Sequence[Tensor], pin: bool) -> Tensor:
     """All parts, one after the other, in new memory."""
+    if not parts:
+        return torch.empty(0)
     shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
     joint = torch.empty(shape, dtype=parts[0].dtype, pin_memory=pin)
     torch.cat(list(parts), out=joint)
@@ -158,22 +180,6 @@ def _joint(parts: Sequence[Tensor], pin: bool) -> Tensor:
 
 def _layers(samples: Sequence[ReplaySample]) -> list[int]:
     return sorted({layer for sample in samples for layer in sample.heads})
-
-
-def _num_queries(samples: Sequence[ReplaySample], layer: int) -> int:
-    return max(len(sample.queries) for sample in samples if layer in sample.heads)
-
-
-def _query_positions(samples: Sequence[ReplaySample], padded_length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Query rows of each sample in the padded batch, which of them are no filling, `[batch, queries]`, and where each
-    sample starts, `[batch]`."""
-    widest = max(len(sample.queries) for sample in samples)
-    queries = torch.full((len(samples), widest), padded_length - 1)
-    valid = torch.zeros(len(samples), widest, dtype=torch.bool)
-    for i, sample in enumerate(samples):
-        queries[i, : len(sample.queries)] = sample.queries + padded_length
-        valid[i, : len(sample.queries)] = True
-    return queries, valid, torch.tensor([padded_length - len(sample.input_ids) for sample in samples])
 
 
 def _teacher(sample: ReplaySample) -> TeacherSignals:

@@ -104,7 +104,7 @@ class Footprint:
             with.
         loading: the whole model, which every worker reads into main memory first.
         signals: teacher signals of the memory after the last task, with the samples' tokens.
-        rows: attention of all heads, before and after, of the task with the most; held until it ends.
+        rows: attention of all heads, of the task with the most; held until it ends.
         staged: copy of weights and moments for a checkpoint inside a task, until it is written.
         checkpoint: on disk, of all workers: the last one between tasks.
         checkpoint_inside: on disk, of all workers: one inside a task.
@@ -154,7 +154,7 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
     whole_trained = _local_bytes(trained, 1)
     known = sum(_known_bytes(sample, config) for task in stored for sample in task)
     signals = _by_worker(stored, config, lambda sample: signal_bytes(sample, size, config))
-    rows = [_by_worker([task], config, lambda sample: 2 * row_bytes(sample, size, config)) for task in stored]
+    rows = [_by_worker([task], config, lambda sample: row_bytes(sample, size, config)) for task in stored]
     semantics, reset = SEMANTICS[config.method.semantics], config.recipe.reset_optimizer
     resets = semantics.resets_optimizer if reset is None else reset
     waiting = _workers(config) * whole_trained if accumulation_steps(config, semantics) > 1 else 0

@@ -164,7 +164,7 @@ class Teacher:
 
         Args:
             task: name of the task, for random heads.
-            before: what `rows` returned before the task was learned.
+            before: what `rows` returned before the task was learned; overwritten with what is read now.
             totals: head scores of earlier tasks.
         """
         scores, selected = None, HeadSelection({})
@@ -178,16 +178,15 @@ class Teacher:
                     logits.get(position), self._kept_rows(own, candidates[position], selected)
                 )
         elif self._method.logit_weight > 0:
-            teachers = {position: TeacherSignals(own, {}) for position, own in self._logits(candidates).items()}
+            teachers = {position: TeacherSignals(own, None) for position, own in self._logits(candidates).items()}
         samples = tuple(self._stored(i, c, selected, teachers.get(i)) for i, c in enumerate(candidates))
         return Lesson(samples, scores, totals, selected, self._bytes_of(samples))
 
-    def _kept_rows(self, rows: Tensor, candidate: Candidate, selected: HeadSelection) -> dict[int, Kept]:
-        length = len(candidate.example.input_ids)
-        return {
-            layer: keep_rows(rows[layer, list(heads)], candidate.queries, length, self._form)
-            for layer, heads in selected.heads.items()
-        }
+    def _kept_rows(self, rows: Tensor, candidate: Candidate, selected: HeadSelection) -> Kept | None:
+        if not selected.heads:
+            return None
+        chosen = torch.cat([rows[layer, list(heads)] for layer, heads in sorted(selected.heads.items())])
+        return keep_rows(chosen, candidate.queries, len(candidate.example.input_ids), self._form)
 
     def _observed(
         self, candidates: Sequence[Candidate], before: Mapping[int, Tensor]
@@ -199,10 +198,13 @@ class Teacher:
         measured: dict[int, tuple[Tensor, Tensor]] = {}
 
         def keep(chunk: _Chunk, seen: Observation) -> None:
+            if not chunk.positions:
+                return
+            # Into the memory of what they were compared with: fresh pages would take longer than the copy.
+            rows.update(zip(chunk.positions, seen.collect([before[i] for i in chunk.positions]), strict=True))
             for i, position in enumerate(chunk.positions):
                 assert seen.moved is not None
                 measured[position] = (seen.energy[i], seen.moved[i])
-                rows[position] = seen.rows[i]
                 if self._method.logit_weight > 0:
                     logits[position] = keep_logits(seen.logits[i], self._form)
 
@@ -225,15 +227,17 @@ class Teacher:
             return lambda: None
 
         def make() -> dict[str, Tensor]:
-            rows = {f"rows/{i}": before[position] for i, position in enumerate(chunk.positions)}
+            parts = [before[position].flatten(1) for position in chunk.positions]
+            shape = (len(parts[0]), sum(own.shape[1] for own in parts))
+            rows = torch.empty(shape, dtype=self._dtype, pin_memory=uploads.pins)
             weights = {f"weights/{i}": own for i, own in enumerate(self._change_weights(chunk))}
-            return {name: own.pin_memory() if uploads.pins else own for name, own in (rows | weights).items()}
+            return {"rows": torch.cat(parts, dim=1, out=rows), **weights}
 
         arriving, numbers = uploads.start(make), range(len(chunk.positions))
 
         def get() -> Before:
             tensors = arriving()
-            return Before([tensors[f"rows/{i}"] for i in numbers], [tensors[f"weights/{i}"] for i in numbers])
+            return Before(tensors["rows"], [tensors[f"weights/{i}"] for i in numbers])
 
         return get
 

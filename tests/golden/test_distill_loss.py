@@ -36,12 +36,8 @@ def _stored(facts: dict[str, Any], arrays: Arrays) -> list[ReplaySample]:
         queries = arrays[f"sample{row}_query_rel"]
         real = queries >= -length
         heads = {int(layer): tuple(own) for layer, own in facts["batch"]["select_heads"][row].items()}
-        rows = {
-            layer: Kept(
-                pack_rows(arrays[f"sample{row}_teacher_attn_layer{layer}"][:, real][..., -length:], queries[real])
-            )
-            for layer in heads
-        }
+        dense = [arrays[f"sample{row}_teacher_attn_layer{layer}"][:, real][..., -length:] for layer in sorted(heads)]
+        rows = Kept(pack_rows(torch.cat(dense), queries[real]))
         logits = arrays[f"sample{row}_teacher_logits_stored"][label_row]
         teacher = TeacherSignals(Kept(logits), rows)
         ids = batch.input_ids[row, -length:]
@@ -127,4 +123,6 @@ def test_the_teacher_pass_stores_what_the_release_stored(golden: Path) -> None:
             seen = observe(teacher, tokens, [sample.queries], OFFICIAL, shape)
             assert_close(seen.logits[0], sample.teacher.logits.values, **CLOSE)
             for layer, heads in sample.heads.items():
-                assert_close(seen.rows[0][layer, list(heads)], sample.teacher.rows[layer].values, **CLOSE)
+                assert_close(
+                    seen.rows[0][layer, list(heads)], sample.teacher.rows_of(sample.heads, layer).values, **CLOSE
+                )

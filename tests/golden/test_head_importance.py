@@ -84,7 +84,8 @@ def test_sensitivity_forgettability_and_importance_equal_the_release(golden: Pat
             padded = tokens.input_ids.shape[1]
             for rows in chunks:
                 own = arrays.tokens(prefix, rows)
-                before = observe_rows(before_model, own, real_queries[rows], OFFICIAL, shape)()
+                first = observe_rows(before_model, own, real_queries[rows], OFFICIAL, shape)()
+                before = torch.cat([one.flatten(1) for one in first], dim=1)
                 weights = [
                     OFFICIAL.change_weights(query, length, padded, budget)
                     for query, length in zip(real_queries[rows], own.lengths, strict=True)

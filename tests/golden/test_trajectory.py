@@ -220,9 +220,8 @@ def test_the_first_teacher_signals_equal_the_release(trajectories: list[Trajecto
             real = run.arrays["task0_query_rel"][sample.index] >= -length
             for layer, heads in sample.heads.items():
                 expected = all_rows[layer, list(heads)][:, real][..., -length:]
-                assert_close(
-                    unpack_rows(teacher.rows[layer].values, sample.queries, length), expected, rtol=1e-3, atol=1e-5
-                )
+                stored = unpack_rows(teacher.rows_of(sample.heads, layer).values, sample.queries, length)
+                assert_close(stored, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_weights_equal_the_release_after_each_task(trajectories: list[Trajectory]) -> None:

@@ -71,12 +71,9 @@ def test_the_divergence_of_a_row_with_itself_is_zero_and_by_hand_otherwise() -> 
 
 def _sample(heads: dict[int, tuple[int, ...]], queries: int, length: int = 6) -> ReplaySample:
     positions = torch.arange(-queries, 0)
-    rows = {layer: torch.rand(len(own), queries, length) for layer, own in heads.items()}
+    rows = torch.rand(sum(map(len, heads.values())), queries, length)
     visible = torch.ones(queries, length).tril(length - queries)
-    kept = {
-        layer: Kept(pack_rows(own.masked_fill(visible == 0, -1e9).softmax(-1), positions))
-        for layer, own in rows.items()
-    }
+    kept = Kept(pack_rows(rows.masked_fill(visible == 0, -1e9).softmax(-1), positions))
     teacher = TeacherSignals(Kept(torch.zeros(1, 6)), kept)
     return ReplaySample(0, 0, torch.arange(length), 1, positions, heads, teacher=teacher)
 

@@ -24,7 +24,7 @@ def _stored(semantics_name: str = "corrected") -> tuple[list[ReplaySample], Toke
     seen = observe(model, tokens, QUERIES, semantics, (NUM_LAYERS, NUM_HEADS))
     samples = []
     for i, heads in enumerate(HEADS):
-        rows = {layer: Kept(seen.rows[i][layer, list(own)]) for layer, own in heads.items()}
+        rows = Kept(torch.cat([seen.rows[i][layer, list(own)] for layer, own in heads.items()]))
         teacher = TeacherSignals(Kept(seen.logits[i].clone()), rows)
         ids = tokens.input_ids[i, -LENGTHS[i] :].clone()
         samples.append(ReplaySample(i, 0, ids, NUM_LABELS[i], QUERIES[i], heads, teacher=teacher))

@@ -39,7 +39,7 @@ def attention(heads: int, queries: Tensor, length: int, sharpness: float, seed: 
 def sample(rows: Tensor, queries: Tensor, form: Form) -> ReplaySample:
     length = rows.shape[-1]
     kept = keep_rows(pack_rows(rows, queries), queries, length, form)
-    signals = TeacherSignals(None, {0: kept})
+    signals = TeacherSignals(None, kept)
     return ReplaySample(0, 0, torch.arange(length), 1, queries, {0: tuple(range(len(rows)))}, 0, signals)
 
 

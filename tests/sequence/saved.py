@@ -170,22 +170,21 @@ def _memory(generator: torch.Generator) -> ReplayMemory:
     def logits() -> Kept:
         return Kept(torch.randn(2, 9, generator=generator))
 
-    def rows() -> dict[int, Kept]:
-        numbers = [torch.rand(heads, 12, generator=generator).half() for heads in (2, 1)]
-        return {0: Kept(numbers[0]), 1: Kept(numbers[1])}
+    def rows() -> Kept:
+        return Kept(torch.rand(3, 12, generator=generator).half())
 
     def compact() -> TeacherSignals:
         values, places = torch.rand(1, 3, 2, generator=generator).half(), torch.tensor([[[0, 1], [4, 2], [5, 0]]])
         return TeacherSignals(
             Kept(torch.randn(2, 3, generator=generator).half(), torch.ones(2, 3).int()),
-            {1: Kept(values, places.short())},
+            Kept(values, places.short()),
         )
 
     ids = torch.arange(6)
     return ReplayMemory(
         (
             ReplaySample(0, 7, ids + 7, 2, queries, heads, 0, TeacherSignals(logits(), rows())),
-            ReplaySample(0, 2, ids + 2, 2, no_queries, {}, 1, TeacherSignals(logits(), {})),
+            ReplaySample(0, 2, ids + 2, 2, no_queries, {}, 1, TeacherSignals(logits(), None)),
             ReplaySample(1, 5, ids + 5, 1, queries, heads, 5, TeacherSignals(None, rows())),
             ReplaySample(1, 0, ids, 2, no_queries, {}, 2, None),
             ReplaySample(1, 1, ids + 1, 2, queries, heads, 3, TeacherSignals(logits(), rows())),

@@ -147,7 +147,10 @@ def measured_on_a_rank(config: Config) -> dict[str, int]:
 
     def note(self: Teacher, candidates: Any, before: Mapping[int, Tensor]) -> Any:
         scores, rows, logits = observed(self, candidates, before)
-        held.append(sum(tensor.nbytes for tensor in (*before.values(), *rows.values())))
+        storages = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (*before.values(), *rows.values())
+        }
+        held.append(sum(storages.values()))
         return scores, rows, logits
 
     workers = group_workers(config, torch.device("cpu")) if config.training.workers > 1 else SingleProcess()

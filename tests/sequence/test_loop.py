@@ -183,7 +183,7 @@ def test_seekr_keeps_answer_rows_and_chosen_rows_only() -> None:
         assert sample.queries.shape == (num_queries,)
         assert dict(sample.heads) == dict(history[sample.task].selected)
         for layer, heads in sample.heads.items():
-            rows = unpack_rows(teacher.rows[layer].values, sample.queries, length)
+            rows = unpack_rows(teacher.rows_of(sample.heads, layer).values, sample.queries, length)
             assert torch.allclose(rows.sum(dim=-1), torch.ones(len(heads), num_queries), atol=1e-5)
         visible = int((sample.queries + length + 1).sum())
         numbers = sample.num_labels * 64 + 3 * visible  # float32; 3 heads over all layers

@@ -127,7 +127,7 @@ def test_all_that_distillation_adds_to_a_forward_pass_is_timed_and_the_model_is_
     monkeypatch.setattr(attention, "attention_rows", note("attention_rows", attention.attention_rows))
     monkeypatch.setattr(model.model.layers[1].mlp, "forward", note("mlp", model.model.layers[1].mlp.forward))
     ids = torch.arange(8)
-    rows = {layer: Kept(torch.full((2, 6 + 7 + 8), 0.125)) for layer in range(LAYERS)}
+    rows = Kept(torch.full((2 * LAYERS, 6 + 7 + 8), 0.125))
     heads = {layer: (0, 3) for layer in range(LAYERS)}
     teacher = TeacherSignals(Kept(torch.randn(2, len(VOCABULARY))), rows)
     sample = ReplaySample(0, 0, ids, 2, torch.tensor([-3, -2, -1]), heads, 0, teacher)
