@@ -125,6 +125,8 @@ def make_without(path: Path, target: Path, gone: Collection[int]) -> None:
     for name in tensors:
         _copy_tensors(path / name, target / name, places)
     files: dict[str, Any] = dict(manifest["files"])
+    if any(Path(name).name != name for name in files):
+        raise CheckpointError(f"{path}: its manifest names files of other directories")
     for name in (state, *tensors):
         os.chmod(target / name, 0o600)
         files[name] = fingerprint(target / name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Protocol
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -124,6 +125,12 @@ class CheckpointKeeper:
         stage, self._steps = self._room.newest()
         if stage is None:
             return None
+        try:
+            return self._restored(stage, parameters)
+        except SafetensorError as error:  # as its manifest says, and still no tensors: somebody else's work
+            raise CheckpointError(f"{stage}: does not hold tensors ({error}); remove it to go on without") from None
+
+    def _restored(self, stage: Path, parameters: Mapping[str, nn.Parameter]) -> Restored:
         document = read_document(stage)
         learner = self._restore_model(stage, document, parameters)
         rank, world_size = self._workers.rank, self._workers.world_size

@@ -58,7 +58,11 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
     tokenizer = load_tokenizer(config, path, shape)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, attn_implementation=TAP_ATTENTION, dtype=getattr(torch, config.dtype), output_loading_info=True
+            path,
+            attn_implementation=TAP_ATTENTION,
+            dtype=getattr(torch, config.dtype),
+            output_loading_info=True,
+            use_safetensors=True,  # the other format is a pickle, which can hold code
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model.path={config.path}: cannot be loaded ({first_line(error)}); check the path") from None

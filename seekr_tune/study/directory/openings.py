@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Section
@@ -46,7 +46,7 @@ class Opening(Section):
     """Their seeds."""
     memory_draws: tuple[int, ...]
     """Their random memories."""
-    folder: str
+    folder: str = Field(pattern=r"^final(-[0-9]+)?$")
     """Directory of the final runs, within that of the study."""
     again: bool
     """Whether `test` had been opened before."""

@@ -117,6 +117,8 @@ def chosen_run(directory: Path, trial: str | None) -> ChosenRun:
         why = "best in tuning" if found.split == "eval" else "best in tuning; the run that test was opened for"
         return _in(directory, found.directory, found.best, why)
     folder, _, key = trial.rpartition("/")
+    if folder and not (directory / folder).is_relative_to(directory) or ".." in (*folder.split("/"), key):
+        raise StudyError(f"trial {trial!r}: leads out of {directory}; name one of its runs, such as trial-0003")
     return _in(directory, directory / folder, key, "named")
 
 

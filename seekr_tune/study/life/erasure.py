@@ -30,6 +30,7 @@ from seekr_tune.analysis.ledger import write_erased_table
 from seekr_tune.config import Config, ErasedRows
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
+from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.erasure import Held
 from seekr_tune.store import Store
 from seekr_tune.stream.sources import load_stream
@@ -86,6 +87,8 @@ def erase_samples(directory: Path | str, samples: Sequence[str]) -> Erasure:
     """
     directory = Path(directory).absolute()
     with _held(directory):
+        _require_no_links(directory)
+        remove_remains(directory)
         begun = read_erasing(directory)
         if not samples and begun is None:
             raise StudyError("say which sample: --sample TASK:INDEX; `seekr-tune samples` lists them")
@@ -174,6 +177,13 @@ def _held_run(directory: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _require_no_links(directory: Path) -> None:
+    """What lies behind a link is not erased: it may be of others, too."""
+    link = next((path for path in directory.rglob("*") if path.is_symlink()), None)
+    if link is not None:
+        raise StudyError(f"{link}: is a link out of the study; put what it leads to in its place, and try again")
 
 
 def _known(config: Config, samples: Iterable[str]) -> Iterator[SampleId]:

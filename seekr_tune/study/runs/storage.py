@@ -94,12 +94,19 @@ def _begun(path: Path) -> dict[str, str]:
     """What stands in `storage.json`."""
     try:
         begun = json.loads(path.read_text(encoding="utf-8"))
+        if not _is_plain(begun["folder"]):  # it may be removed one day, with all that is in it
+            raise ValueError
         return {name: str(begun[name]) for name in ("storage_path", "folder")}
     except (ValueError, TypeError, KeyError):
         raise StudyError(
             f"{path}: is damaged; write into it again where the checkpoints are, as "
             '{"storage_path": "...", "folder": "..."}'
         ) from None
+
+
+def _is_plain(name: object) -> bool:
+    """Whether a name is that of something in a folder, and leads nowhere else."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 class Mirror:
