@@ -31,6 +31,7 @@ BELOW: dict[str, set[str]] = {
         *("stream", "method", "sequence", "training", "analysis"),
     },
     "catalogue": {"errors", "config", "experiment", "study.directory.layout"},
+    "doctor": {"errors", "config", "sequence", "training", "study.directory"},
     "validation": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "study"},
 }
 INSIDE_STUDY: dict[str, set[str]] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from seekr_tune.cli import compare, dashboard, export, privacy, report, results, runs, studies
+from seekr_tune.cli import compare, dashboard, doctor, export, privacy, report, results, runs, studies
 from seekr_tune.cli.app import app
 from seekr_tune.cli.experiments import default_run_directory, default_study_directory
 from seekr_tune.cli.output import say
@@ -26,6 +26,7 @@ __all__ = [
     "dashboard",
     "default_run_directory",
     "default_study_directory",
+    "doctor",
     "export",
     "main",
     "one_flag_per_assignment",

@@ -1,0 +1,27 @@
+"""Whether Ray works here: a private session, and one task in it."""
+
+from __future__ import annotations
+
+import platform
+
+from seekr_tune.training.session import ray_session
+
+
+def ray_works() -> str:
+    """Start a private session and let a worker answer; what was found.
+
+    Raises:
+        StudyError: Ray does not start on this machine.
+    """
+    with ray_session():
+        import ray
+
+        @ray.remote(num_cpus=0)
+        def answer() -> str:
+            return platform.python_version()
+
+        version = ray.get(answer.remote(), timeout=60)
+        found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources = {name: amount for name, amount in found.items() if name in ("CPU", "GPU")}
+    counted = ", ".join(f"{amount:g} {name}" for name, amount in sorted(resources.items()))
+    return f"a private session starts, offers {counted}, and a worker answers (Python {version})"
