@@ -55,7 +55,7 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
         findings += _stream(config, stream)
         findings += _protocol(config, stream is not None)
         model = _read_model(config)
-        findings += _model(config, model)
+        findings += _model(config, stream, model)
         findings += _storage(config)
         return (*findings, *_memory(config, stream, model))
 
@@ -75,7 +75,8 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     Raises:
         UserError: the first thing that is wrong.
     """
-    from seekr_tune.sequence.model import check_fit, check_parts, read_model_config
+    from seekr_tune.sequence.fit import check_parts
+    from seekr_tune.sequence.model import check_fit, read_model_config
     from seekr_tune.stream.sources import load_stream
     from seekr_tune.study.search.protocol import require_protocol
     from seekr_tune.study.search.space import space_of
@@ -90,11 +91,11 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
         _require_objectives(config)
         if search:
             require_protocol(config)
-        load_stream(config, ("train", *config.evaluation.splits))
+        stream = load_stream(config, ("train", *config.evaluation.splits))
         model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
         assert model is not None
         check_fit(config, model)
-        check_parts(config.model, model)
+        check_parts(config, model, stream)
         _require_storage(config)
     paths = {
         "stream.root": config.stream.root,
@@ -225,8 +226,9 @@ def _read_model(config: Config) -> PretrainedConfig | None:
     return None if _path_missing(config) else read_model_config(config.model)
 
 
-def _model(config: Config, model: PretrainedConfig | None) -> Iterator[Finding]:
-    from seekr_tune.sequence.model import check_fit, check_parts, model_directory, model_shape
+def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:
+    from seekr_tune.sequence.fit import check_parts
+    from seekr_tune.sequence.model import check_fit, model_directory, model_shape
     from seekr_tune.sequence.model_files import missing_parts
 
     if _path_missing(config):
@@ -244,7 +246,7 @@ def _model(config: Config, model: PretrainedConfig | None) -> Iterator[Finding]:
     if missing:
         yield Finding("model", f"{config.model.path}: holds no {' and no '.join(missing)}; a run needs both", False)
     else:
-        check_parts(config.model, model)
+        check_parts(config, model, stream)
 
 
 def _memory(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig
@@ -16,7 +17,7 @@ from seekr_tune.config import Config, LoraConfig, ModelConfig
 from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
 from seekr_tune.method.selection import resolve_budgets
-from seekr_tune.sequence.model_files import first_line, load_tokenizer, require_served, require_whole, unserved
+from seekr_tune.sequence.model_files import LOOKS_AHEAD, first_line, load_tokenizer, require_served, unserved
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.collate import EncodedExample
 
@@ -51,7 +52,7 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
     Raises:
         ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it.
     """
-    path = _location(config)
+    path = model_location(config)
     shape = read_model_config(config, fetch=True)
     assert shape is not None
     require_served(config, shape)
@@ -72,7 +73,9 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
         raise ModelError(f"model.path={config.path}: its weights lack {missing}; give a complete model")
     # Chat models ship penalties and limits that would bend greedy answers too; scores must not depend on them.
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
-    pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    pad_token_id = tokenizer.pad_token_id
+    if pad_token_id is None or pad_token_id >= shape.vocab_size:  # added to the tokenizer, never to the model
+        pad_token_id = tokenizer.eos_token_id
     model = nn.Module.to(model, device or torch.device("cpu"))
     _require_tap(model, str(config.path))
     if config.lora is not None:
@@ -90,12 +93,12 @@ def read_model_config(config: ModelConfig, *, fetch: bool = False) -> Pretrained
     Raises:
         ModelError: nothing is there, or no model.
     """
-    path = _location(config)
+    path = model_location(config)
     if not fetch and not Path(path).exists():
         return None
     try:
         found: PretrainedConfig = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"model.path={config.path}: cannot be loaded ({first_line(error)}); check the path") from None
     return found
 
@@ -106,7 +109,7 @@ def model_directory(config: ModelConfig) -> Path | None:
     Raises:
         ModelError: no such directory.
     """
-    path = Path(_location(config))
+    path = Path(model_location(config))
     return path if path.is_dir() else None
 
 
@@ -120,18 +123,6 @@ def check_fit(config: Config, model: PretrainedConfig) -> None:
     require_served(config.model, model)
     check_budgets(config, model)
     check_lengths(config, model)
-
-
-def check_parts(config: ModelConfig, model: PretrainedConfig) -> None:
-    """Refuse a model whose tokenizer or weights are missing, damaged or of another model; the weights stay unread.
-
-    Raises:
-        ModelError: naming the part.
-    """
-    directory = model_directory(config)
-    if directory is not None:
-        require_whole(config, directory)
-    load_tokenizer(config, _location(config), model)
 
 
 def check_budgets(config: Config, model: PretrainedConfig) -> None:
@@ -190,12 +181,20 @@ def model_shape(model: PretrainedConfig) -> tuple[int, int]:
         ModelError: a model without attention heads.
     """
     try:
-        return int(model.num_hidden_layers), int(model.num_attention_heads)
+        layers, heads = int(model.num_hidden_layers), int(model.num_attention_heads)
     except AttributeError as error:
         raise ModelError(f"model.path: {unserved(model)}; {first_line(error)}") from None
+    if min(layers, heads) < 1:
+        raise ModelError(f"model.path: the model has {layers} layers of {heads} heads; give one with attention")
+    return layers, heads
 
 
-def _location(config: ModelConfig) -> str:
+def model_location(config: ModelConfig) -> str:
+    """Where a model is: a directory, or a hub name.
+
+    Raises:
+        ModelError: it is not given, or no such directory.
+    """
     if config.path is None:
         raise ModelError("model.path is not set; give a directory or hub name, such as --set model.path=models/mine")
     if config.path == "builtin":
@@ -221,6 +220,8 @@ def _require_tap(model: Any, path: str) -> None:
         raise ModelError(f"model.path={path}: {unserved(model.config)}; {reason}") from None
     finally:
         model.train(was_training)
+    if not tap.missing() and any(bool(rows[:, 0, 1].exp().any()) for rows in tap.rows.values()):
+        raise ModelError(f"model.path={path}: {LOOKS_AHEAD}")
     if tap.missing():
         raise ModelError(f"model.path={path}: {unserved(model.config)}; layers {tap.missing()} do not call it")
 

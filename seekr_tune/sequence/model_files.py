@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoTokenizer, PretrainedConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoTokenizer, PretrainedConfig
 
 from seekr_tune.config import ModelConfig
 from seekr_tune.errors import ModelError
+
+LOOKS_AHEAD = "its attention looks ahead, so it would learn to copy; set is_decoder to true in its config.json"
+"""Why an encoder is refused."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -38,6 +41,8 @@ def require_served(config: ModelConfig, model: PretrainedConfig) -> None:
         )
     if not found._supports_attention_backend:
         raise ModelError(f"model.path={config.path}: {unserved(model)}")
+    if type(model) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(model, "is_decoder", False):
+        raise ModelError(f"model.path={config.path}: model type {model.model_type!r}: {LOOKS_AHEAD}")
 
 
 def require_whole(config: ModelConfig, directory: Path) -> None:
@@ -79,7 +84,7 @@ def load_tokenizer(config: ModelConfig, path: str, model: PretrainedConfig) -> A
             f"model.path={config.path}: its tokenizer has no EOS token to end answers with; set eos_token in its "
             "tokenizer_config.json"
         )
-    for name in ("eos", "bos", "pad"):
+    for name in ("eos", "bos"):
         token = getattr(tokenizer, f"{name}_token_id")
         if token is not None and not 0 <= token < model.vocab_size:
             raise ModelError(
@@ -100,4 +105,4 @@ def unserved(model: PretrainedConfig | None = None) -> str:
 
 def first_line(error: Exception) -> str:
     """What an error of a library says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return " ".join((str(error).strip() or type(error).__name__).split())[:300]
