@@ -17,13 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from benchmarks.gpu.bare import bare_steps
 from benchmarks.gpu.compare import Side, compare
+from benchmarks.gpu.models import Shape, random_llama
 from benchmarks.gpu.trainer import trainer_of
 from benchmarks.results import Figure, keep, median_of_ratios
 from seekr_tune.config import Config, ModelConfig
@@ -82,28 +81,15 @@ def set_up(hidden: int = HIDDEN, layers: int = LAYERS, settings: Sequence[str] =
     file = Path(__file__).parents[1] / "experiments" / "demo.yaml"
     configs = {name: load_experiment(file, [*settings, f"method.name={name}"]) for name in METHODS}
     stream = load_stream(configs["seqft"], ("train",))
-    loaded = LoadedModel(random_model(hidden, layers), load_model(ModelConfig()).tokenizer, 0)
+    tokenizer = load_model(ModelConfig()).tokenizer
+    model = random_llama(Shape(layers, hidden, 3 * hidden, 4, 4, len(tokenizer)), positions=128)
+    loaded = LoadedModel(model, tokenizer, 0)
     weights = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     setup = Setup(stream, loaded, weights, configs, {})
     for name in ("seqft", "replay"):
         setup.prepare(name)
         setup.plans[name] = planned(setup, name)
     return setup
-
-
-def random_model(hidden: int, layers: int) -> Any:
-    torch.manual_seed(0)
-    tokenizer = load_model(ModelConfig()).tokenizer
-    config: Any = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=3 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=128,
-    )
-    return AutoModelForCausalLM.from_config(config, attn_implementation=TAP_ATTENTION).train()
 
 
 def planned(setup: Setup, method: str) -> Plan:

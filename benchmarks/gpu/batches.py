@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 import torch
 
@@ -31,14 +32,22 @@ def sizes(setting: Setting, length: int, options: argparse.Namespace) -> argpars
     )
 
 
-def build_batch(options: argparse.Namespace, seed: int, form: Form = "exact") -> tuple[Tokens, list[ReplaySample]]:
-    """Samples of which each second is padded by an eighth; an eighth of all heads, in three of four layers, and random
-    teachers."""
+def build_batch(
+    options: argparse.Namespace, seed: int, form: Form = "exact", heads: Mapping[int, tuple[int, ...]] | None = None
+) -> tuple[Tokens, list[ReplaySample]]:
+    """Samples of which each second is padded by an eighth, with random teachers.
+
+    Args:
+        options: sizes, see `sizes`.
+        form: in which the signals are kept.
+        heads: distilled heads by layer; None: an eighth of all, in three of four layers.
+    """
     generator = torch.Generator().manual_seed(seed)
     on_device = torch.Generator(options.device).manual_seed(seed)
     lengths = [options.length - row % 2 * (options.length // 8) for row in range(options.batch)]
-    layers = range(max(1, 3 * options.layers // 4))
-    heads = {layer: tuple(range(layer % 2, options.heads, 6)) for layer in layers}
+    if heads is None:
+        layers = range(max(1, 3 * options.layers // 4))
+        heads = {layer: tuple(range(layer % 2, options.heads, 6)) for layer in layers}
     ids = torch.randint(3, options.vocabulary, (options.batch, options.length), generator=generator)
     samples = []
     for row, length in enumerate(lengths):

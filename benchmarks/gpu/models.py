@@ -6,7 +6,7 @@ import argparse
 import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -16,11 +16,23 @@ from seekr_tune.experiment import parse_config
 from seekr_tune.method.attention import TAP_ATTENTION
 from seekr_tune.sequence.model import with_adapters
 
-SHAPES = {  # layers, hidden, intermediate, heads, key-value heads, vocabulary
-    "1b": (16, 2048, 8192, 32, 8, 32000),
-    "7b": (32, 4096, 11008, 32, 32, 32000),
-    "small": (8, 512, 1408, 8, 8, 4096),  # for CPUs
-    "tiny": (2, 32, 48, 8, 4, 64),
+
+class Shape(NamedTuple):
+    """Sizes of a Llama."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+
+
+SHAPES = {
+    "1b": Shape(16, 2048, 8192, 32, 8, 32000),
+    "7b": Shape(32, 4096, 11008, 32, 32, 32000),
+    "small": Shape(8, 512, 1408, 8, 8, 4096),  # for CPUs
+    "tiny": Shape(2, 32, 48, 8, 4, 64),
 }
 
 
@@ -38,29 +50,32 @@ class Setting:
 
 
 def build_model(setting: Setting, options: argparse.Namespace) -> Any:
-    """A random Llama with uneven attention, its layers checkpointed or not."""
-    layers, hidden, intermediate, heads, kv_heads, vocabulary = SHAPES[setting.shape]
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        max_position_embeddings=max(options.lengths),
-        initializer_range=hidden**-0.5,
-    )
+    """A random Llama, its layers checkpointed or not."""
     with torch.device(options.device):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=getattr(torch, options.dtype), attn_implementation=TAP_ATTENTION
-        )
+        model = random_llama(SHAPES[setting.shape], max(options.lengths), getattr(torch, options.dtype))
     if setting.lora:
         model = with_adapters(model, LoraConfig())
         model.enable_input_require_grads()
     if setting.checkpointing:
         model.activation_checkpointing_enable()
     return model.train()
+
+
+def random_llama(shape: Shape, positions: int, dtype: torch.dtype = torch.float32) -> Any:
+    """A random Llama with uneven attention, always the same."""
+    torch.manual_seed(0)
+    config: Any = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=positions,
+        initializer_range=shape.hidden**-0.5,
+    )
+    auto: Any = AutoModelForCausalLM
+    return auto.from_config(config, dtype=dtype, attn_implementation=TAP_ATTENTION).train()
 
 
 def lengths_of(setting: Setting, options: argparse.Namespace) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.batches import build_batch, sizes
-from benchmarks.gpu.compare import compare, described, ratios
+from benchmarks.gpu.compare import Side, compare, described, ratios
 from benchmarks.gpu.full_maps import FULL_MAPS, full_map_step
 from benchmarks.gpu.models import Setting, build_model, free
 from seekr_tune.method.attention import TAP_ATTENTION
@@ -30,10 +30,7 @@ def measure_replay(setting: Setting, options: argparse.Namespace) -> Iterator[di
         form: Form = "half" if options.dtype == "bfloat16" else "exact"
         batches = [build_batch(sizes(setting, length, options), seed, form) for seed in range(2)]
         names = ("plain", "distilled", "maps") if options.maps else ("plain", "distilled")
-        with Uploads(device) as uploads:
-            replay = Replay(model, batches, uploads)
-            runs = {side: partial(replay.run, side) for side in names}
-            sides = compare(runs, device, options.repeats, replay.prepare)
+        sides = sides_in_turn(model, batches, names, device, options.repeats)
         row = {"case": "replay", "setting": setting.name, "length": length, "batch": len(batches[0][1])}
         yield {
             **row,
@@ -43,6 +40,19 @@ def measure_replay(setting: Setting, options: argparse.Namespace) -> Iterator[di
             **ratios(sides, "maps", "distilled"),
         }
         free(device)
+
+
+def sides_in_turn(
+    model: Any,
+    batches: Sequence[tuple[Tokens, list[ReplaySample]]],
+    names: Sequence[str],
+    device: torch.device,
+    repeats: int,
+) -> dict[str, Side]:
+    """Time `plain`, `distilled` and `maps`, as far as they are asked for."""
+    with Uploads(device) as uploads:
+        replay = Replay(model, batches, uploads)
+        return compare({side: partial(replay.run, side) for side in names}, device, repeats, replay.prepare)
 
 
 class Replay:
