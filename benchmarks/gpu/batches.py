@@ -66,7 +66,8 @@ def build_batch(
     positions = torch.arange(options.length)
     mask = (positions >= options.length - torch.tensor(lengths)[:, None]).long()
     labels = ids.masked_fill(positions < options.length - LABELS, -100)
-    return Tokens(*(tensor.to(options.device) for tensor in (ids * mask, mask, labels)), LABELS), samples
+    on_device = [tensor.to(options.device) for tensor in (ids * mask, mask, labels)]
+    return Tokens(*on_device, lengths, [LABELS] * len(samples)), samples
 
 
 def random_examples(size: argparse.Namespace, count: int) -> list[EncodedExample]:

@@ -36,7 +36,7 @@ def full_map_step(model: Any, tokens: Tokens, samples: Sequence[ReplaySample]) -
         attention_mask=tokens.attention_mask,
         position_ids=CORRECTED.position_ids(tokens.attention_mask),
         use_cache=False,
-        logits_to_keep=(tokens.longest_answer or 0) + 1,
+        logits_to_keep=max(tokens.answers) + 1,
         full_maps=maps,
     )
     divergences = {}

@@ -24,6 +24,9 @@ from seekr_tune.sequence.teacher import Candidate, Teacher
 from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.collate import EncodedExample
 
+IN_PASS = 4
+"""Samples of one pass, as many as a replay step has by default."""
+
 
 def measure_lesson(setting: Setting, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The end-of-task pass (`observe`, and all that `Teacher` does around it) against a plain pass, for each sample."""
@@ -32,7 +35,7 @@ def measure_lesson(setting: Setting, options: argparse.Namespace) -> Iterator[di
     loaded = LoadedModel(model, None, 0)
     for length in lengths_of(setting, options):
         size = sizes(setting, length, options)
-        size.batch, in_pass = 8, 2
+        size.batch, in_pass = 8, IN_PASS
         candidates = [
             Candidate(0, i, EncodedExample(tuple(sample.input_ids.tolist()), LABELS), sample.queries)
             for i, sample in enumerate(build_batch(size, 0)[1])
@@ -40,16 +43,22 @@ def measure_lesson(setting: Setting, options: argparse.Namespace) -> Iterator[di
         passes = [_tokens(candidates[start : start + in_pass], device) for start in range(0, size.batch, in_pass)]
         queries = [candidate.queries for candidate in candidates]
         shape = loaded.shape
+        dtype = torch.float16 if options.dtype == "bfloat16" else torch.float32
         model.eval()
 
         model.zero_grad(set_to_none=False)
         sides: dict[str, Callable[[int], object]] = {
             "plain": partial(_plain_passes, model, passes),
-            "observe": partial(_observe_all, model, passes, queries, shape),
+            "observe": partial(_observe_all, model, passes, queries, shape, dtype),
         }
         for ratio in (0.25, 1.0):
             config = config_of(
-                {"method": {"layer_ratio": ratio, "head_budget": 0.125}, "model": {"dtype": options.dtype}}, options
+                {
+                    "method": {"layer_ratio": ratio, "head_budget": 0.125},
+                    "model": {"dtype": options.dtype},
+                    "recipe": {"replay_batch_size": IN_PASS},
+                },
+                options,
             )
             teacher = Teacher(loaded, config, CORRECTED, SeededDraws(0), SingleProcess(device))
             before = teacher.rows(candidates)
@@ -78,10 +87,15 @@ def _plain_passes(model: Any, passes: Sequence[Tokens], turn: int) -> None:
 
 
 def _observe_all(
-    model: Any, passes: Sequence[Tokens], queries: Sequence[Tensor], shape: tuple[int, int], turn: int
+    model: Any,
+    passes: Sequence[Tokens],
+    queries: Sequence[Tensor],
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    turn: int,
 ) -> None:
     for number, tokens in enumerate(passes):
-        observe(model, tokens, queries[2 * number : 2 * number + 2], CORRECTED, shape)
+        observe(model, tokens, queries[IN_PASS * number : IN_PASS * (number + 1)], CORRECTED, shape, dtype=dtype)
 
 
 def _read_rows(teacher: Teacher, candidates: list[Candidate], turn: int) -> None:
@@ -101,4 +115,5 @@ def _tokens(candidates: Sequence[Candidate], device: torch.device) -> Tokens:
         own = torch.tensor(candidate.example.input_ids)
         ids[row, length - len(own) :], mask[row, length - len(own) :] = own, 1
     labels = ids.masked_fill(torch.arange(length) < length - LABELS, -100)
-    return Tokens(ids.to(device), mask.to(device), labels.to(device), LABELS)
+    lengths = [len(candidate.example.input_ids) for candidate in candidates]
+    return Tokens(ids.to(device), mask.to(device), labels.to(device), lengths, [LABELS] * len(candidates))

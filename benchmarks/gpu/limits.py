@@ -51,6 +51,6 @@ def measure_largest(setting: Setting, options: argparse.Namespace) -> Iterator[d
 def _plain_pass(model: Any, size: argparse.Namespace, turn: int) -> None:
     ids = torch.randint(3, size.vocabulary, (size.batch, size.length), device=size.device)
     labels = ids.masked_fill(torch.arange(size.length, device=size.device) < size.length - LABELS, -100)
-    tokens = Tokens(ids, torch.ones_like(ids), labels, LABELS)
+    tokens = Tokens(ids, torch.ones_like(ids), labels, [size.length] * size.batch, [LABELS] * size.batch)
     model.zero_grad(set_to_none=False)
     answer_cross_entropy(answer_logits(model, tokens, CORRECTED), labels).backward()  # type: ignore[no-untyped-call]

@@ -58,25 +58,22 @@ def sides_in_turn(
 class Replay:
     """One replay batch after the other, in three ways.
 
-    As the learner does it, a distilled step finds its teacher signals on the device, and while it computes, those of
-    the next one are brought there. Nothing of them is left when another side takes its turn.
+    As the learner does it, a distilled step finds its teacher signals on the device, and when all of it is launched,
+    those of the next one are brought there; the step is over when they have arrived, too. Nothing of them is left when
+    another side takes its turn.
     """
 
     def __init__(self, model: Any, batches: Sequence[tuple[Tokens, list[ReplaySample]]], uploads: Uploads) -> None:
         self._model, self._batches, self._uploads = model, batches, uploads
         self._turn = 0
-        self._num_labels = [tokens.num_labels for tokens, _ in batches]  # counted now: a GPU is waited for
-        self._waiting: list[Callable[[], TeacherBatch]] = []
+        self._num_labels = [tokens.num_labels for tokens, _ in batches]
+        self._ready: TeacherBatch | None = None
 
     def prepare(self, side: str) -> None:
         """What happened before a step; not timed."""
         self._model.zero_grad(set_to_none=False)
         self._model.set_attn_implementation(FULL_MAPS if side == "maps" else TAP_ATTENTION)
-        while self._waiting:
-            self._waiting.pop()()
-        if side == "distilled":
-            self._waiting.append(self._begin(self._turn))
-            self._waiting[0]()
+        self._ready = self._begin(self._turn)() if side == "distilled" else None
 
     def run(self, side: str, turn: int) -> None:
         """One step."""
@@ -87,10 +84,10 @@ class Replay:
         elif side == "maps":
             full_map_step(self._model, tokens, samples)
         else:
-            own = self._waiting.pop()
+            assert self._ready is not None
+            distilled_step(self._model, tokens, self._ready, num_labels)
             self._turn = turn + 1
-            self._waiting.append(self._begin(turn + 1))
-            distilled_step(self._model, tokens, own(), num_labels)
+            self._begin(turn + 1)()
 
     def _begin(self, turn: int) -> Callable[[], TeacherBatch]:
         tokens, samples = self._batches[turn % len(self._batches)]

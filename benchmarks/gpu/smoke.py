@@ -109,7 +109,7 @@ def check(options: argparse.Namespace, dtype: torch.dtype) -> list[Check]:
     found = torch.stack([tap.rows[layer].exp() for layer in rows])
     weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1)).to(found)
     found_gradients = _key_gradients(model, (found * weights).sum())
-    energy = observe(model, tokens, [samples[1].queries], CORRECTED, (options.layers, options.heads)).energy[0]
+    energy = observe(model, tokens, [samples[1].queries], CORRECTED, (options.layers, options.heads))().energy[0]
 
     model.set_attn_implementation("eager")
     model.eval()  # no checkpointing: its maps would be recomputed

@@ -33,23 +33,41 @@ class Tokens:
         input_ids: token ids.
         attention_mask: 1 at real tokens.
         labels: token ids to learn at the end of each row, IGNORED elsewhere.
-        longest_answer: label tokens of the row that has most; None: counted where it is needed, and a GPU waited for.
+        known_lengths, known_answers: real tokens and label tokens of each row; None: counted where they are needed, and
+            a GPU waited for.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
-    longest_answer: int | None = None
+    known_lengths: Sequence[int] | None = None
+    known_answers: Sequence[int] | None = None
 
     @property
-    def lengths(self) -> list[int]:
+    def lengths(self) -> Sequence[int]:
         """Real tokens of each row."""
-        return [int(length) for length in self.attention_mask.sum(dim=1)]
+        if self.known_lengths is not None:
+            return self.known_lengths
+        counted: list[int] = self.attention_mask.sum(dim=1).tolist()
+        return counted
+
+    @property
+    def answers(self) -> Sequence[int]:
+        """Label tokens of each row."""
+        if self.known_answers is not None:
+            return self.known_answers
+        counted: list[int] = (self.labels != IGNORED).sum(dim=1).tolist()
+        return counted
+
+    def label_counts(self, shift: int) -> list[int]:
+        """Label tokens of each row that have a position `shift` before them."""
+        reachable = self.labels.shape[1] - shift
+        return [min(own, reachable) for own in self.answers]
 
     @property
     def num_labels(self) -> int:
         """Label tokens of the whole batch that have a predecessor to be predicted from."""
-        return int((self.labels[:, 1:] != IGNORED).sum())
+        return sum(self.label_counts(1))
 
 
 def answer_logits(
@@ -67,10 +85,7 @@ def answer_logits(
     Returns:
         `[batch, kept, vocabulary]`, the last `kept` positions.
     """
-    longest = tokens.longest_answer
-    if longest is None:
-        longest = int((tokens.labels != IGNORED).sum(dim=1).max())
-    kept = min(longest + 1, tokens.labels.shape[1])
+    kept = min(max(tokens.answers) + 1, tokens.labels.shape[1])
     options: dict[str, object] = {} if tap is None else {"attention_tap": tap}
     positions = semantics.position_ids(tokens.attention_mask)
     if positions is not None:

@@ -7,26 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from seekr_tune.method.attention import AttentionTap, RowRequest, all_heads_request
-from seekr_tune.method.losses import IGNORED, label_rows, sample_cross_entropy
+from seekr_tune.method.losses import label_rows, sample_cross_entropy
 from seekr_tune.method.passes import Tokens, answer_logits
 from seekr_tune.method.semantics import Semantics
 from seekr_tune.method.storage import visible_places
-from seekr_tune.method.transfer import arrival_of_downloads, download
+from seekr_tune.method.transfer import arrival_of_downloads, download, to_device
 
-
-class Collect(Protocol):
-    """Waits for attention rows, in any thread."""
-
-    def __call__(self, into: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """By sample, `[layers, heads, visible]` on the CPU: new tensors, or `into`, overwritten."""
-
+T_co = TypeVar("T_co", covariant=True)
 
 LAYERS_AT_ONCE = 4
 """Layers whose gradient energy is computed together: on a GPU each small kernel costs more to start than to run."""
@@ -47,27 +40,28 @@ class Before:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the end-of-task pass reads of a batch; lists have one entry a sample.
+    """What the end-of-task pass reads of a batch, on the CPU; lists have one entry a sample.
 
     Attributes:
-        collect: gives `rows`, in new memory or in tensors that it is given.
-        logits: rows that logit distillation reads, `[labels, vocabulary]` on the CPU, in the precision of computation.
-        energy: mean square gradient at the attention map, `[batch, layers, heads]` on the CPU.
-        moved: weighted sum of squared changes since `before`, `[batch, layers, heads]` on the CPU; None without it.
+        rows: visible probabilities, `[layers, heads, visible]`.
+        logits: rows that logit distillation reads, `[labels, vocabulary]`, in the precision of computation.
+        energy: mean square gradient at the attention map, `[batch, layers, heads]`.
+        moved: weighted sum of squared changes since `before`, `[batch, layers, heads]`; None without it.
         losses: cross-entropy of each sample alone, `[batch]`.
     """
 
-    collect: Collect
+    rows: list[Tensor]
     logits: list[Tensor]
     energy: Tensor
     moved: Tensor | None
     losses: Tensor
 
-    @cached_property
-    def rows(self) -> list[Tensor]:
-        """Visible probabilities, `[layers, heads, visible]` on the CPU. A GPU may still be sending them when this is
-        asked for the first time, which any thread may do."""
-        return self.collect(None)
+
+class Arriving(Protocol[T_co]):
+    """Waits, in any thread, for what a GPU is still computing and sending."""
+
+    def __call__(self, into: Sequence[Tensor] | None = None) -> T_co:
+        """What was read; its attention rows in new tensors, or in `into`, which is overwritten."""
 
 
 @torch.no_grad()
@@ -78,7 +72,7 @@ def observe_rows(
     semantics: Semantics,
     shape: tuple[int, int],
     dtype: torch.dtype = torch.float32,
-) -> Collect:
+) -> Arriving[list[Tensor]]:
     """Attention of every head at the chosen queries of each sample.
 
     Args:
@@ -87,8 +81,7 @@ def observe_rows(
         dtype: precision in which they are kept.
 
     Returns:
-        what waits for them (in any thread) and gives visible probabilities by sample (`storage.pack_rows`),
-        `[layers, heads, visible]` on the CPU, in new memory or in tensors that it is given.
+        what waits for visible probabilities by sample (`storage.pack_rows`), `[layers, heads, visible]` on the CPU.
     """
     reading = _Reading(tokens, queries, shape, dtype)
     tap = AttentionTap(rows=reading.requests(), reduce=reading.reduce)
@@ -99,7 +92,9 @@ def observe_rows(
 @torch.no_grad()
 def observe_logits(model: nn.Module, tokens: Tokens, semantics: Semantics) -> list[Tensor]:
     """Logit rows that distillation reads, by sample, `[labels, vocabulary]` on the CPU."""
-    return _split_logits(answer_logits(model, tokens, semantics), tokens, semantics)
+    counts = tokens.label_counts(semantics.logit_shift)
+    rows = label_rows(answer_logits(model, tokens, semantics), tokens.labels, semantics.logit_shift, sum(counts))
+    return list(torch.split(rows.cpu(), counts))
 
 
 def observe(
@@ -111,11 +106,11 @@ def observe(
     loss_scale: float = 1.0,
     before: Before | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Observation:
+) -> Arriving[Observation]:
     """Rows, logits, gradient energy and change of a batch in one forward and one backward pass.
 
     The loss is the sum over samples of each sample's own mean cross-entropy, so samples stay independent: a batch
-    gives what the samples give one by one.
+    gives what the samples give one by one. A GPU is not waited for, where the sizes of the batch are known.
 
     Args:
         loss_scale: factor of the loss in the backward pass; matters only where its gradients are left over.
@@ -132,13 +127,15 @@ def observe(
         _energy(gradients, tap, tokens, semantics, layers[start : start + LAYERS_AT_ONCE])
         for start in range(0, len(layers), LAYERS_AT_ONCE)
     ]
-    return Observation(
-        collect=reading.collector(tap),
-        logits=_split_logits(logits.detach(), tokens, semantics),
-        energy=torch.cat(energy, dim=1).cpu(),
-        moved=reading.moved(),
-        losses=losses.detach().cpu(),
-    )
+    counts, shift = tokens.label_counts(semantics.logit_shift), semantics.logit_shift
+    stored = download(label_rows(logits.detach(), tokens.labels, shift, sum(counts)))
+    energies, moved, own_losses = download(torch.cat(energy, dim=1)), reading.moved(), download(losses.detach())
+    collect = reading.collector(tap)
+
+    def arriving(into: Sequence[Tensor] | None = None) -> Observation:
+        return Observation(collect(into), list(torch.split(stored, counts)), energies, moved, own_losses)
+
+    return arriving
 
 
 class _Reading:
@@ -163,7 +160,7 @@ class _Reading:
         width = self._padded_length
         places = [visible_places(own, n, width, width - n) for own, n in zip(queries, tokens.lengths, strict=True)]
         self._sizes = [self._num_heads * len(own) for own in places]
-        self._places = self._in_all_heads([own.to(self._device) for own in places])
+        self._places = self._in_all_heads([to_device(own, self._device) for own in places])
         self._weights = None
         if before is not None:
             self._weights = torch.cat([own.repeat(self._num_heads) for own in before.weights])
@@ -173,7 +170,7 @@ class _Reading:
         absolute = torch.full((len(self._queries), self._num_queries), self._padded_length - 1)
         for row, own in enumerate(self._queries):
             absolute[row, : len(own)] = own + self._padded_length
-        request = all_heads_request(self._num_heads, absolute.to(self._device))
+        request = all_heads_request(self._num_heads, to_device(absolute, self._device))
         return dict.fromkeys(range(self._num_layers), request)
 
     def reduce(self, layer: int, rows: Tensor) -> Tensor:
@@ -186,13 +183,13 @@ class _Reading:
         return download(visible.to(self._dtype))
 
     def moved(self) -> Tensor | None:
-        """Changes since `before`, `[batch, layers, heads]` on the CPU."""
+        """Changes since `before`, `[batch, layers, heads]`, on their way to the CPU."""
         if self._before is None:
             return None
-        return torch.stack([self._moved[layer] for layer in range(self._num_layers)], dim=1).cpu()
+        return download(torch.stack([self._moved[layer] for layer in range(self._num_layers)], dim=1))
 
-    def collector(self, tap: AttentionTap) -> Collect:
-        """What waits for the rows, and gives them by sample."""
+    def collector(self, tap: AttentionTap) -> Arriving[list[Tensor]]:
+        """What waits for every download so far, and gives the rows by sample."""
         layers, arrived = tap.rows, arrival_of_downloads(self._device)
 
         def collect(into: Sequence[Tensor] | None = None) -> list[Tensor]:
@@ -225,12 +222,6 @@ def _energy(
     value = torch.cat([tap.values[layer] for layer in layers])
     energy = semantics.gradient_energy(gradient, value, tokens.attention_mask.repeat(len(layers), 1))
     return energy.view(len(layers), -1, energy.shape[1]).transpose(0, 1)
-
-
-def _split_logits(logits: Tensor, tokens: Tokens, semantics: Semantics) -> list[Tensor]:
-    rows = label_rows(logits, tokens.labels, semantics.logit_shift).cpu()
-    counts = (tokens.labels[:, semantics.logit_shift :] != IGNORED).sum(dim=1).tolist()
-    return list(torch.split(rows, counts))
 
 
 def _output_gradients(loss: Tensor, tap: AttentionTap, semantics: Semantics) -> dict[int, Tensor]:

@@ -70,6 +70,11 @@ class Uploads:
             self._maker.shutdown(wait=kind is None, cancel_futures=True)
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of main memory on a device, behind what the device has to do already; nobody waits for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if pinned(device) else tensor.to(device)
+
+
 def download(tensor: Tensor) -> Tensor:
     """A copy in main memory, complete only after `arrival_of_downloads`; a CPU's tensor is returned as it is."""
     if not pinned(tensor.device):

@@ -16,13 +16,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from seekr_tune.config import Config
-from seekr_tune.method.losses import IGNORED, answer_cross_entropy
+from seekr_tune.method.losses import answer_cross_entropy
 from seekr_tune.method.memory import ReplayMemory
 from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
 from seekr_tune.method.semantics import Semantics
 from seekr_tune.method.targets import TeacherBatch
 from seekr_tune.method.transfer import Uploads
-from seekr_tune.sequence.ahead import one_ahead
+from seekr_tune.sequence.ahead import Ahead
 from seekr_tune.sequence.draws import Draws
 from seekr_tune.sequence.finite import require_finite
 from seekr_tune.sequence.model import LoadedModel
@@ -30,8 +30,9 @@ from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps
 from seekr_tune.sequence.sharing import Batches, StepBatch
 from seekr_tune.sequence.state import LearnerState, Progress, StepRecord
 from seekr_tune.sequence.throughput import FlopRates, Stopwatch, step_flops
+from seekr_tune.sequence.tokens import tokens_of
 from seekr_tune.sequence.workers import Workers
-from seekr_tune.stream.collate import EncodedExample, collate
+from seekr_tune.stream.collate import EncodedExample
 
 DISTILLATION = "distillation"
 """Part of a replay step that is timed apart."""
@@ -113,10 +114,10 @@ class Learner:
         self._loaded.model.train()
         done = len(progress.steps) if progress else 0
         with Uploads(self._workers.device) as uploads:
-            batches = self._batches(examples, memory, uploads)
-            for number, (step, batch) in enumerate(one_ahead(steps[done:], batches.begin), start=done):
+            ahead = Ahead(steps[done:], self._batches(examples, memory, uploads).begin)
+            for number, (step, batch) in enumerate(ahead, start=done):
                 torch.manual_seed(self._draws.torch_seed(stage.name, number, self._workers.rank))
-                record = self._step(stage, number, step, batch, schedule)
+                record = self._step(stage, number, step, batch, schedule, ahead.begin_next)
                 require_finite(record, stage, memory, self._config.stream.tasks)
                 yield record
 
@@ -160,14 +161,28 @@ class Learner:
             uploads=uploads,
         )
 
-    def _step(self, stage: Stage, number: int, step: Step, batch: StepBatch, schedule: LambdaLR) -> StepRecord:
+    def _step(
+        self,
+        stage: Stage,
+        number: int,
+        step: Step,
+        batch: StepBatch,
+        schedule: LambdaLR,
+        launched: Callable[[], None],
+    ) -> StepRecord:
+        """One step.
+
+        Args:
+            launched: called when a GPU has all passes of the step before it, and this process has time.
+        """
         started = time.perf_counter()
         self._distillation.reset()
         distils_logits, distils_attention = self._distils(batch)
         terms = self._backward(batch)
+        launched()
         learning_rate = float(self._optimizer.param_groups[0]["lr"])
         grad_norm = self._update(schedule)
-        shared = self._shared(terms, started)
+        shared = self._shared(terms.cpu(), started)
         return StepRecord(
             task_index=stage.last,
             step=number,
@@ -208,8 +223,8 @@ class Learner:
         return [float(value) for value in shared]
 
     def _backward(self, batch: StepBatch) -> Tensor:
-        """Forward and backward passes of one step; returns this rank's part of the loss terms, `[4]`."""
-        parts = batch.parts
+        """Forward and backward passes of one step; returns this rank's part of the loss terms, `[4]` on the device."""
+        parts, multiple = batch.parts, self._config.recipe.pad_to_multiple_of
         within_step = self._semantics.accumulation == "within_step"
         global_labels = sum(map(_predictable_labels, batch.examples))
         step_rows = count_rows(batch.samples or [])
@@ -219,7 +234,8 @@ class Learner:
         # On the device: a number that Python sees has to be waited for, and the next pass would start late.
         logged = torch.zeros(4, dtype=torch.float64, device=self._workers.device)
         for number, (micro, teacher) in enumerate(zip(parts, batch.teachers, strict=True), start=1):
-            tokens = self._tokens([batch.examples[i] for i in micro.items])
+            examples = [batch.examples[i] for i in micro.items]
+            tokens = tokens_of(examples, self._loaded.pad_token_id, multiple, self._workers.device)
             # Terms are parts of a sum over the global batch, or (across steps) means over this micro-batch.
             weight = micro.weight if within_step else micro.weight * len(micro.items) / own_samples
             is_last = number == len(parts)
@@ -230,7 +246,7 @@ class Learner:
                 loss = terms.total * (scale * weight)
                 loss.backward()  # type: ignore[no-untyped-call]
             logged += weight * _logged(terms)
-        return logged.cpu()
+        return logged
 
     def _terms(
         self, tokens: Tokens, teacher: Callable[[], TeacherBatch] | None, global_labels: int | None, step_rows: int
@@ -259,7 +275,7 @@ class Learner:
         total = (1 - method.logit_weight) * cross_entropy
         logit_term = None
         if sums.logits is not None:
-            rows = int((tokens.labels != IGNORED).sum()) if global_labels is None else global_labels
+            rows = sum(tokens.answers) if global_labels is None else global_labels
             logit_term = sums.logits / rows
             total = total + method.logit_weight * logit_term
         if sums.attention is not None:
@@ -291,11 +307,6 @@ class Learner:
         ):
             group["lr"] = base * factor(self._updates)
         return schedule
-
-    def _tokens(self, batch: Sequence[EncodedExample]) -> Tokens:
-        padded = collate(batch, self._loaded.pad_token_id, self._config.recipe.pad_to_multiple_of)
-        device, longest = self._workers.device, max(example.num_labels for example in batch)
-        return Tokens(padded.input_ids.to(device), padded.attention_mask.to(device), padded.labels.to(device), longest)
 
     def _new_optimizer(self) -> torch.optim.AdamW:
         recipe = self._config.recipe

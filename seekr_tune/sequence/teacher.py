@@ -15,17 +15,18 @@ from seekr_tune.config import Config
 from seekr_tune.method.importance import HeadScores, normalise_layers
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
 from seekr_tune.method.passes import Tokens
-from seekr_tune.method.reading import Before, Observation, observe, observe_logits, observe_rows
+from seekr_tune.method.reading import Arriving, Before, Observation, observe, observe_logits, observe_rows
 from seekr_tune.method.selection import HeadSelection, all_heads, resolve_budgets, select_heads
 from seekr_tune.method.semantics import Semantics
 from seekr_tune.method.storage import Kept, keep_logits, keep_rows
 from seekr_tune.method.transfer import Uploads
-from seekr_tune.sequence.ahead import one_ahead
+from seekr_tune.sequence.ahead import Ahead
 from seekr_tune.sequence.draws import Draws
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import accumulation_steps, batches, reading_batch
+from seekr_tune.sequence.tokens import tokens_of
 from seekr_tune.sequence.workers import Workers
-from seekr_tune.stream.collate import EncodedExample, collate, padded_length
+from seekr_tune.stream.collate import EncodedExample, padded_length
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,11 @@ class _Chunk:
     Attributes:
         positions: places among the candidates; none for a pass that only keeps step with the other ranks.
         tokens: the padded batch.
-        lengths, queries: tokens and query rows of each sample.
+        queries: query rows of each sample.
     """
 
     positions: tuple[int, ...]
     tokens: Tokens
-    lengths: list[int]
     queries: list[Tensor]
 
 
@@ -138,15 +138,15 @@ class Teacher:
         """
         rows: dict[int, Tensor] = {}
 
-        def keep(chunk: _Chunk, collect: Callable[[], list[Tensor]]) -> None:
-            rows.update(zip(chunk.positions, collect(), strict=False))  # a pass that keeps step has no positions
+        def keep(chunk: _Chunk, arriving: Arriving[list[Tensor]]) -> None:
+            rows.update(zip(chunk.positions, arriving(), strict=False))  # a pass that keeps step has no positions
 
         if self._method.attention_weight > 0:
             self._loaded.model.eval()
             with _OneBehind() as behind:
                 for chunk in self._chunks(candidates):
                     with self._workers.precision():
-                        collect = observe_rows(
+                        arriving = observe_rows(
                             self._loaded.model,
                             chunk.tokens,
                             chunk.queries,
@@ -154,7 +154,7 @@ class Teacher:
                             self._loaded.shape,
                             self._dtype,
                         )
-                    behind.run(partial(keep, chunk, collect))
+                    behind.run(partial(keep, chunk, arriving))
         return rows
 
     def remember(
@@ -197,19 +197,22 @@ class Teacher:
         logits: dict[int, Kept] = {}
         measured: dict[int, tuple[Tensor, Tensor]] = {}
 
-        def keep(chunk: _Chunk, seen: Observation) -> None:
+        def keep(chunk: _Chunk, arriving: Arriving[Observation]) -> None:
             if not chunk.positions:
                 return
             # Into the memory of what they were compared with: fresh pages would take longer than the copy.
-            rows.update(zip(chunk.positions, seen.collect([before[i] for i in chunk.positions]), strict=True))
+            seen = arriving([before[position] for position in chunk.positions])
+            assert seen.moved is not None
+            rows.update(zip(chunk.positions, seen.rows, strict=True))
             for i, position in enumerate(chunk.positions):
-                assert seen.moved is not None
                 measured[position] = (seen.energy[i], seen.moved[i])
                 if self._method.logit_weight > 0:
                     logits[position] = keep_logits(seen.logits[i], self._form)
 
         with _OneBehind() as behind, Uploads(self._workers.device) as uploads:
-            for chunk, old in one_ahead(self._chunks(candidates), partial(self._start_before, before, uploads)):
+            ahead = Ahead(self._chunks(candidates), partial(self._start_before, before, uploads))
+            for chunk, old in ahead:
+                ahead.begin_next()
                 behind.run(partial(keep, chunk, self._observe(chunk, old())))
         everywhere = {position: own for part in self._workers.gather(measured) for position, own in part.items()}
         energies, moves = zip(*(everywhere[position] for position in range(len(candidates))), strict=True)
@@ -245,10 +248,10 @@ class Teacher:
         width, budget = chunk.tokens.input_ids.shape[1], self._method.query_budget
         return [
             self._semantics.change_weights(queries, length, width, budget)
-            for queries, length in zip(chunk.queries, chunk.lengths, strict=True)
+            for queries, length in zip(chunk.queries, chunk.tokens.lengths, strict=True)
         ]
 
-    def _observe(self, chunk: _Chunk, before: Before | None) -> Observation:
+    def _observe(self, chunk: _Chunk, before: Before | None) -> Arriving[Observation]:
         # Gradients that the official reading leaves behind are averaged over ranks by the next update.
         weight = self._workers.world_size if chunk.positions else 0
         scale = weight / accumulation_steps(self._config, self._semantics)
@@ -289,17 +292,13 @@ class Teacher:
         for number in range(-(-len(parts) // world_size)):
             positions = own[number] if number < len(own) else ()
             read = [candidates[i] for i in positions or parts[0]]
-            lengths = [len(candidate.example.input_ids) for candidate in read]
-            yield _Chunk(positions, self._tokens(read, width), lengths, [one.queries for one in read])
+            examples = [candidate.example for candidate in read]
+            tokens = tokens_of(examples, self._loaded.pad_token_id, width, self._workers.device)
+            yield _Chunk(positions, tokens, [candidate.queries for candidate in read])
 
     def _shard(self, task: int, part: int) -> int:
         """Which rank (modulo their number) reads and keeps a part; tasks start at different ranks, to even out."""
         return task + part
-
-    def _tokens(self, read: Sequence[Candidate], padded_length: int) -> Tokens:
-        batch = collate([candidate.example for candidate in read], self._loaded.pad_token_id, padded_length)
-        device = self._workers.device
-        return Tokens(batch.input_ids.to(device), batch.attention_mask.to(device), batch.labels.to(device))
 
     def _padded_length(self, candidates: Sequence[Candidate]) -> int:
         lengths = (len(candidate.example.input_ids) for candidate in candidates)

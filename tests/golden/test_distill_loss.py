@@ -120,7 +120,7 @@ def test_the_teacher_pass_stores_what_the_release_stored(golden: Path) -> None:
             prefix = f"buffer_task{sample.task}_"
             tokens: Tokens = arrays.tokens(prefix, slice(sample.index, sample.index + 1))
             assert sample.teacher is not None and sample.teacher.logits is not None
-            seen = observe(teacher, tokens, [sample.queries], OFFICIAL, shape)
+            seen = observe(teacher, tokens, [sample.queries], OFFICIAL, shape)()
             assert_close(seen.logits[0], sample.teacher.logits.values, **CLOSE)
             for layer, heads in sample.heads.items():
                 assert_close(

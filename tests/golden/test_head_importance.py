@@ -90,7 +90,7 @@ def test_sensitivity_forgettability_and_importance_equal_the_release(golden: Pat
                     OFFICIAL.change_weights(query, length, padded, budget)
                     for query, length in zip(real_queries[rows], own.lengths, strict=True)
                 ]
-                seen = observe(model, own, real_queries[rows], OFFICIAL, shape, before=Before(before, weights))
+                seen = observe(model, own, real_queries[rows], OFFICIAL, shape, before=Before(before, weights))()
                 assert seen.moved is not None
                 model.zero_grad()
                 energy += seen.energy.sum(dim=0)
@@ -115,7 +115,7 @@ def test_teacher_logits_equal_the_release_at_label_positions(golden: Path) -> No
             model = load_model(path.parent, f"weights_state{task + 1}.safetensors")
             shape = (model.config.num_hidden_layers, model.config.num_attention_heads)
             last = [torch.tensor([-1])] * len(tokens.lengths)
-            seen = observe(model, tokens, last, OFFICIAL, shape)
+            seen = observe(model, tokens, last, OFFICIAL, shape)()
             expected = arrays[f"{prefix}logits_after"][tokens.labels != -100]
             assert_close(torch.cat(seen.logits), expected, **CLOSE)
 
@@ -131,7 +131,7 @@ def test_the_corrected_energy_counts_exactly_the_reachable_entries(golden: Path)
             total = torch.zeros(shape)
             for row in range(n):
                 own = arrays.tokens(prefix, slice(row, row + 1))
-                seen = observe(model, own, [torch.tensor([-1])], CORRECTED, shape)
+                seen = observe(model, own, [torch.tensor([-1])], CORRECTED, shape)()
                 reachable = tokens.lengths[row] * (tokens.lengths[row] + 1) / 2
                 # the vectors divide by all entries, we by the reachable
                 total += seen.energy[0] * reachable / length**2

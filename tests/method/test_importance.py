@@ -46,7 +46,7 @@ def test_corrected_energy_equals_autograd_at_the_attention_map(family: str, toke
     if "sliding" in family:
         pytest.skip("the map's gradient outside the window is not defined by the corrected reading")
     tapped, eager = build_model(family, "seekr_tap"), build_model(family, "eager")
-    seen = observe(tapped, tokens, [torch.tensor([-1])] * 3, CORRECTED, (NUM_LAYERS, NUM_HEADS))
+    seen = observe(tapped, tokens, [torch.tensor([-1])] * 3, CORRECTED, (NUM_LAYERS, NUM_HEADS))()
     lengths = torch.tensor(tokens.lengths)
     for layer, gradient in enumerate(_map_gradients(eager, tokens, CORRECTED)):
         squares = (gradient.square() * _reachable(tokens)[:, None]).sum(dim=(2, 3))
@@ -56,7 +56,7 @@ def test_corrected_energy_equals_autograd_at_the_attention_map(family: str, toke
 
 def test_official_energy_counts_masked_entries_too(tokens: Tokens) -> None:
     tapped, eager = build_model("llama", "seekr_tap"), build_model("llama", "eager")
-    seen = observe(tapped, tokens, [torch.tensor([-1])] * 3, OFFICIAL, (NUM_LAYERS, NUM_HEADS))
+    seen = observe(tapped, tokens, [torch.tensor([-1])] * 3, OFFICIAL, (NUM_LAYERS, NUM_HEADS))()
     for layer, gradient in enumerate(_map_gradients(eager, tokens, OFFICIAL)):
         assert_close(seen.energy[:, layer], gradient.square().mean(dim=(2, 3)), rtol=1e-3, atol=1e-7)
 
@@ -68,7 +68,7 @@ def test_corrected_energy_does_not_depend_on_padding() -> None:
     ids[0, -7:], labels[0, -7:] = alone.input_ids[0], alone.labels[0]
     longer = Tokens(ids[:1], padded.attention_mask[:1], labels[:1])
     shape = (NUM_LAYERS, NUM_HEADS)
-    energies = [observe(model, t, [torch.tensor([-1])], CORRECTED, shape).energy for t in (alone, longer)]
+    energies = [observe(model, t, [torch.tensor([-1])], CORRECTED, shape)().energy for t in (alone, longer)]
     assert_close(energies[0], energies[1], rtol=1e-4, atol=1e-8)
 
 
@@ -97,7 +97,7 @@ def test_a_batch_gives_what_its_samples_give_one_by_one(semantics: Semantics, to
     model = build_model("llama", "seekr_tap")
     shape = (NUM_LAYERS, NUM_HEADS)
     queries = [torch.tensor([-4, -1]), torch.tensor([-7, -2]), torch.tensor([-3])]
-    together = observe(model, tokens, queries, semantics, shape)
+    together = observe(model, tokens, queries, semantics, shape)()
     single = [
         observe(
             model,
@@ -105,7 +105,7 @@ def test_a_batch_gives_what_its_samples_give_one_by_one(semantics: Semantics, to
             [queries[i]],
             semantics,
             shape,
-        )
+        )()
         for i in range(3)
     ]
     assert_close(together.energy, torch.cat([s.energy for s in single]), rtol=1e-4, atol=1e-8)
@@ -119,15 +119,15 @@ def test_a_batch_gives_what_its_samples_give_one_by_one(semantics: Semantics, to
 def test_only_the_official_pass_leaves_gradients_behind(tokens: Tokens) -> None:
     for semantics, leaves in ((CORRECTED, False), (OFFICIAL, True)):
         model = build_model("llama", "seekr_tap")
-        observe(model, tokens, [torch.tensor([-1])] * 3, semantics, (NUM_LAYERS, NUM_HEADS))
+        observe(model, tokens, [torch.tensor([-1])] * 3, semantics, (NUM_LAYERS, NUM_HEADS))()
         assert any(parameter.grad is not None for parameter in model.parameters()) == leaves
 
 
 def test_a_frozen_model_still_has_a_sensitivity(tokens: Tokens) -> None:
     model, frozen = build_model("llama", "seekr_tap"), build_model("llama", "seekr_tap").requires_grad_(False)
     queries, shape = [torch.tensor([-1])] * 3, (NUM_LAYERS, NUM_HEADS)
-    expected = observe(model, tokens, queries, CORRECTED, shape).energy
-    assert_close(observe(frozen, tokens, queries, CORRECTED, shape).energy, expected, rtol=1e-5, atol=0)
+    expected = observe(model, tokens, queries, CORRECTED, shape)().energy
+    assert_close(observe(frozen, tokens, queries, CORRECTED, shape)().energy, expected, rtol=1e-5, atol=0)
 
 
 def test_layers_are_normalised_to_one_and_a_layer_without_gradient_stays_zero() -> None:

@@ -21,7 +21,7 @@ def _stored(semantics_name: str = "corrected") -> tuple[list[ReplaySample], Toke
     """Three samples of different tasks: own heads, own number of queries, signals of the tiny model itself."""
     semantics = CORRECTED if semantics_name == "corrected" else OFFICIAL
     model, tokens = build_model("llama", "seekr_tap"), make_tokens(LENGTHS, NUM_LABELS)
-    seen = observe(model, tokens, QUERIES, semantics, (NUM_LAYERS, NUM_HEADS))
+    seen = observe(model, tokens, QUERIES, semantics, (NUM_LAYERS, NUM_HEADS))()
     samples = []
     for i, heads in enumerate(HEADS):
         rows = Kept(torch.cat([seen.rows[i][layer, list(own)] for layer, own in heads.items()]))
