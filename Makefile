@@ -15,6 +15,7 @@ TO ?= models/$(notdir $(OUT))
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCHMARKS := whole_stream evaluation growth study_growth data_parallel trainer_start study_overhead shared_stage pruning report
 SETS := $(foreach assignment,$(SET),--set '$(assignment)')
 TOTAL := $(if $(TRIALS),--trials $(TRIALS))
 
@@ -94,13 +95,10 @@ docs: $(READY)  ## write the field reference in docs/experiment-file.md again
 	@sed -i.bak -e '/^<!-- below/q' docs/experiment-file.md && rm docs/experiment-file.md.bak
 	@cat $(VENV)/fields.md >>docs/experiment-file.md
 
-bench: $(READY)  ## what distillation, a study, sharing and pruning cost or spare, and how long a large report takes
+bench: $(READY)  ## run every benchmark (under 20 minutes on two cores), and write what they found into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.quick --full
-	@$(BIN)/python -m benchmarks.evaluation
-	@$(BIN)/python -m benchmarks.study_overhead
-	@$(BIN)/python -m benchmarks.shared_stage
-	@$(BIN)/python -m benchmarks.pruning
-	@$(BIN)/python -m benchmarks.report
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit; done
+	@$(BIN)/python -m benchmarks.page
 
 bench-quick: $(READY)  ## ratios of single steps against their goals, in two to three minutes
 	@$(BIN)/python -m benchmarks.quick

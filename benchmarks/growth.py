@@ -1,11 +1,12 @@
 """How the cost of distillation grows: a replay step with and without it, for sizes of model and samples.
 
-    python -m benchmarks.growth                 # about a minute and a half on a CPU
+    python -m benchmarks.growth                 # about a minute on a CPU
 
 One size grows at a time: tokens of a sample, distilled heads, layers (one head of each is distilled), entries of the
 vocabulary. The step is that of the `replay` case of `benchmarks/gpu`: forward and backward pass of four samples of a
-random Llama in float32, with one thread, sides in turn; the ratio is the median over the turns. Its memory is what the
-step needs beyond what is held all the time, and what one stored sample takes is counted.
+random Llama in float32, with one thread, sides in turn; the ratio is the median over the turns. Its memory is counted,
+for at these sizes the system's figures say little: what autograd holds for the backward pass, weights left out. So is
+what is stored of one sample.
 """
 
 from __future__ import annotations
@@ -14,17 +15,23 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from benchmarks.gpu.batches import build_batch
 from benchmarks.gpu.compare import ratios
 from benchmarks.gpu.models import Shape, free, random_llama
-from benchmarks.gpu.replay import sides_in_turn
+from benchmarks.gpu.replay import Replay, sides_in_turn
 from benchmarks.results import Curve, Figure, keep
+from seekr_tune.method.memory import ReplaySample
+from seekr_tune.method.passes import Tokens
+from seekr_tune.method.transfer import Uploads
 
 CPU = torch.device("cpu")
-REPEATS, BATCH, QUERIES, HIDDEN, HEADS = 5, 4, 32, 128, 8
+REPEATS, BATCH, QUERIES, HIDDEN, HEADS = 9, 4, 32, 128, 8
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Cost:
 
     Attributes:
         time: of the distilled step over the plain one.
-        memory: the same of peak memory beyond what is held all the time.
+        memory: the same of what is held for the backward pass.
         kilobytes: of the teacher's signals of one stored sample.
     """
 
@@ -92,11 +99,29 @@ def cost_at(size: Size, repeats: int = REPEATS) -> Cost:
     sides = sides_in_turn(model, batches, ("plain", "distilled"), CPU, repeats)
     time_ratio = ratios(sides, "distilled", "plain")["distilled/plain time"]
     assert time_ratio is not None
-    extra = {name: side.peak_bytes - side.resting_bytes for name, side in sides.items()}
+    held = {name: held_bytes(model, batches, name) for name in sides}
     sample = batches[0][1][0]
     assert sample.teacher is not None
     kept = sum(tensor.nbytes for tensor in sample.teacher.tensors().values())
-    return Cost(time_ratio, extra["distilled"] / max(1, extra["plain"]), kept / 1000)
+    return Cost(time_ratio, held["distilled"] / held["plain"], kept / 1000)
+
+
+def held_bytes(model: Any, batches: Sequence[tuple[Tokens, list[ReplaySample]]], side: str) -> int:
+    """Bytes of all tensors that a step keeps for its backward pass; each counts once, weights do not."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    held: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with Uploads(CPU) as uploads:
+        replay = Replay(model, batches, uploads)
+        replay.prepare(side)
+        with saved_tensors_hooks(note, lambda tensor: tensor):
+            replay.run(side, 0)
+    return sum(size for place, size in held.items() if place not in weights)
 
 
 def curves_of(sizes: Sequence[Size], x: str, costs: Sequence[Cost]) -> Iterator[Curve]:
@@ -104,7 +129,7 @@ def curves_of(sizes: Sequence[Size], x: str, costs: Sequence[Cost]) -> Iterator[
     xs = [float(getattr(size, AXES[x])) for size in sizes]
     shown = {
         ("distillation-time", "time, distilled / plain"): [cost.time for cost in costs],
-        ("distillation-memory", "memory of the step, distilled / plain"): [cost.memory for cost in costs],
+        ("distillation-memory", "held for the backward pass, distilled / plain"): [cost.memory for cost in costs],
         ("distillation-stored", "KB stored of a sample"): [cost.kilobytes for cost in costs],
     }
     for (chart, y), values in shown.items():

@@ -1,6 +1,6 @@
 """What pruning spares, and what it costs: the same trials with and without it.
 
-    python -m benchmarks.pruning [rule]         # median (the default) or halving; about 5 minutes on two cores
+    python -m benchmarks.pruning [rule]         # median (the default) or halving; about two minutes on two cores
 
 Both studies try the same configurations, from one quasi-random sequence that does not look at results. So the best
 score can only fall, namely if the trial that would have become best was stopped. Nothing is shared, so that steps and
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from benchmarks.results import Figure, keep
 from seekr_tune.analysis.record import read_steps
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
@@ -32,8 +34,8 @@ from seekr_tune.study.search.space import load_space
 
 REPOSITORY = Path(__file__).parent.parent
 SETTINGS: dict[str, Any] = {
-    "stream.limits.train": 200,
-    "stream.limits.eval": 50,
+    "stream.limits.train": 100,
+    "stream.limits.eval": 30,
     "study.trials": 16,
     "study.bounds": [],
     "study.sampler": "qmc",
@@ -73,25 +75,24 @@ def measure(config: Config, directory: Path) -> Spent:
 
 def main() -> None:
     rule = sys.argv[1] if len(sys.argv) > 1 else "median"
+    started = time.perf_counter()
     config = with_values(load_experiment(REPOSITORY / "experiments" / "demo.yaml"), SETTINGS)
     with tempfile.TemporaryDirectory() as scratch:
         found = {
             name: measure(with_values(config, {"study.pruning.rule": name}), Path(scratch) / name / "study")
             for name in ("none", rule)
         }
-    print(f"{'':26}{'none':>12}{rule:>12}{'ratio':>8}")
-    rows: dict[str, list[float]] = {
-        "best op": [one.best for one in found.values()],
-        "tasks learned": [one.tasks for one in found.values()],
-        "steps": [one.steps for one in found.values()],
-        "seconds of all trials": [one.seconds for one in found.values()],
-    }
-    for label, values in rows.items():
-        print(f"{label:26}{values[0]:>12.1f}{values[1]:>12.1f}{values[1] / values[0]:>8.3f}")
-    print(
-        f"runs: {dict(found[rule].states)}; exactly the pruned ones are PRUNED in the journal: "
-        f"{found[rule].pruned_in_journal}"
-    )
+    without, pruned = found["none"], found[rule]
+    if not pruned.pruned_in_journal:
+        raise SystemExit(f"error: other trials are PRUNED in the journal than those that were: {dict(pruned.states)}")
+    of, against = f"{rule} pruning of {config.study.trials} trials ({pruned.states['pruned']} pruned)", "without"
+    figures = [
+        Figure(name=f"{of}: best op", against=against, value=pruned.best / without.best),
+        Figure(name=f"{of}: tasks learned", against=against, value=pruned.tasks / without.tasks),
+        Figure(name=f"{of}: steps", against=against, value=pruned.steps / without.steps),
+        Figure(name=f"{of}: seconds of all trials", against=against, value=pruned.seconds / without.seconds),
+    ]
+    keep("pruning", time.perf_counter() - started, figures)
 
 
 if __name__ == "__main__":

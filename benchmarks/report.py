@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.results import Figure, keep
 from seekr_tune.analysis.ledger import read_table, table_path, write_ledger
 from seekr_tune.analysis.record import ReplayRow, StepRow, TimingRow, TrialRecord, score_cells
 from seekr_tune.config import Config
@@ -208,22 +209,27 @@ def seconds_of_loading(page: Path, times: int = 5) -> tuple[float, float] | None
 
 def main() -> None:
     configurations, replicates = ([int(text) for text in sys.argv[1:]] + [500, 1][len(sys.argv) - 1 :])[:2]
+    started, figures = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "large"
         make_study(directory, configurations, replicates)
-        print(f"{configurations} configurations x {replicates}, {len(TASKS)} tasks, {LAYERS * HEADS} heads")
+        of = f"{configurations} configurations x {replicates}, {len(TASKS)} tasks, {LAYERS * HEADS} heads"
         for command in ("rank", "report"):
             seconds, of_processors, memory = measured(command, str(directory))
-            print(f"{command:<6}  {seconds:.1f} s ({of_processors:.1f} s of processors), {memory / 2**20:.0f} MiB")
+            figures += [
+                Figure(name=f"{command} of {of}", value=seconds, unit="s", goal=GOAL_SECONDS),
+                Figure(name=f"{command}: time of processors", value=of_processors, unit="s"),
+                Figure(name=f"{command}: memory", value=memory / 2**20, unit="MiB", goal=GOAL_BYTES / 2**20),
+            ]
         page = directory / "report" / "index.html"
-        print(f"page    {page.stat().st_size / 2**20:.1f} MiB")
+        figures.append(Figure(name="the page", value=page.stat().st_size / 2**20, unit="MiB"))
         loading = seconds_of_loading(page)
-        print(
-            "loading not measured: no chromium or no playwright"
-            if loading is None
-            else f"loaded  {loading[0]:.2f} s; first figure drawn after {loading[1]:.2f} s"
-        )
-        print(f"goals: report under {GOAL_SECONDS:.0f} s and {GOAL_BYTES / 2**20:.0f} MiB, loaded in {GOAL_LOAD:.0f} s")
+        if loading is None:
+            print("loading not measured: no chromium or no playwright")
+        else:
+            figures.append(Figure(name="loading the page", value=loading[0], unit="s", goal=GOAL_LOAD))
+            figures.append(Figure(name="the page: its first figure, after a scroll", value=loading[1], unit="s"))
+    keep("report", time.perf_counter() - started, figures)
 
 
 if __name__ == "__main__":

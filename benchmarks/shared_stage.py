@@ -1,6 +1,6 @@
 """What sharing the first stage spares: CPU time of a whole study with and without it, against the arithmetic.
 
-    python -m benchmarks.shared_stage           # about 2 minutes on two cores
+    python -m benchmarks.shared_stage           # about a minute and a half on two cores
 
 Both studies have the same runs: N trials and the bound without replay, which learn T tasks each and share the first,
 and joint training, which shares nothing but the scores of the base model. Without sharing there are
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import Figure, keep
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
@@ -35,7 +36,7 @@ from seekr_tune.study.search.space import load_space
 
 REPOSITORY = Path(__file__).parent.parent
 SPACE = load_space(REPOSITORY / "search_spaces" / "seekr_weights.yaml")
-TRIALS = 6
+TRIALS = 4
 _LOOK_SECONDS = 0.1
 SETTINGS: dict[str, Any] = {
     "stream.limits.train": 200,
@@ -82,38 +83,36 @@ def ray_processes() -> dict[tuple[int, int], float]:
     return seconds
 
 
-def measure(config: Config, directory: Path) -> tuple[float, float, list[TrialRecord]]:
-    """CPU seconds, wall seconds and records of a study."""
+@dataclass(frozen=True)
+class Spent:
+    """What a study took, and gave."""
+
+    cpu_seconds: float
+    wall_seconds: float
+    records: list[TrialRecord]
+
+
+def measure(config: Config, directory: Path) -> Spent:
     meter, started = CpuMeter(), time.perf_counter()
     with polled(meter.look, _LOOK_SECONDS):
         start_study(config, SPACE, directory)
-    return meter.total, time.perf_counter() - started, read_records(directory)
+    return Spent(meter.total, time.perf_counter() - started, read_records(directory))
 
 
-def report(plan: Plan, off: tuple[float, float, list[TrialRecord]], on: tuple[float, float, list[TrialRecord]]) -> None:
-    equal = all(
-        one.scores == other.scores for one, other in zip(off[2], on[2], strict=True) if one.trial == other.trial
-    )
+def figures_of(plan: Plan, off: Spent, on: Spent) -> list[Figure]:
+    """Ratios on / off, measured and by arithmetic."""
     tasks, runs = plan.num_tasks, TRIALS + 1
-    stages_off, stages_on = runs * tasks + 1, runs * tasks + 1 - (runs - 1)
-    of_training = 1 - (runs - 1) / ((runs + 1) * tasks)
-    shared = sum(row.shared_seconds for record in on[2] for row in record.timing)
-    print(f"{len(on[2])} runs of {tasks} tasks; scores equal: {equal}")
-    print(f"{'':34}{'off':>10}{'on':>10}{'on / off':>10}")
-    rows = {
-        "CPU seconds, measured": (off[0], on[0]),
-        "wall seconds, measured": (off[1], on[1]),
-        "seconds of work, by the plan": (plan.total.seconds, plan.to_do.seconds),
-        "stages of training, by the plan": (plan.total.stages, plan.to_do.stages),
-        "stages of training, by the formula": (stages_off, stages_on),
-    }
-    for name, (without, with_sharing) in rows.items():
-        print(f"{name:34}{without:>10.1f}{with_sharing:>10.1f}{with_sharing / without:>10.3f}")
-    print(f"{'training of tasks, by the formula':34}{'':20}{of_training:>10.3f}")
-    print(f"spared by the records: {shared:.1f} s; by CPU time: {off[0] - on[0]:.1f} s")
+    of, against = f"shared first task, {len(on.records)} runs of {tasks} tasks, same scores", "not shared"
+    return [
+        Figure(name=f"{of}: CPU time", against=against, value=on.cpu_seconds / off.cpu_seconds),
+        Figure(name=f"{of}: wall time", against=against, value=on.wall_seconds / off.wall_seconds),
+        Figure(name=f"{of}: work by the plan", against=against, value=plan.to_do.seconds / plan.total.seconds),
+        Figure(name=f"{of}: training by arithmetic", against=against, value=1 - (runs - 1) / ((runs + 1) * tasks)),
+    ]
 
 
 def main() -> None:
+    started = time.perf_counter()
     config = with_values(load_experiment(REPOSITORY / "experiments" / "demo.yaml"), SETTINGS)
     plan = plan_study(config, SPACE)
     with tempfile.TemporaryDirectory() as scratch:
@@ -121,7 +120,10 @@ def main() -> None:
             measure(with_values(config, {"study.share_first_stage": shares}), Path(scratch) / str(shares) / "study")
             for shares in (False, True)
         )
-    report(plan, off, on)
+    for one, other in zip(off.records, on.records, strict=True):
+        if (one.trial, one.scores) != (other.trial, other.scores):
+            raise SystemExit(f"error: {one.trial} has other scores where the first task is shared")
+    keep("shared_stage", time.perf_counter() - started, figures_of(plan, off, on))
 
 
 if __name__ == "__main__":

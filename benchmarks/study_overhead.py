@@ -1,9 +1,10 @@
 """What a study adds to trials that run in their own processes, beyond the same runs in plain Python.
 
-    python -m benchmarks.study_overhead [repeats]       # about 6 minutes each on two cores
+    python -m benchmarks.study_overhead       # four to five minutes on two cores
 
 Three figures. First, a study of many trials on all slots of this machine, from its call to its end (so with the start
-of Ray and of its processes), against the same runs one after the other in one plain process, divided by the slots.
+of Ray and of its processes), against the same runs one after the other in one plain process, divided by the slots;
+every second one is run there, and counts twice.
 Second, what part of that is the machine's: some of the runs in as many plain processes at once as there are slots, each
 already warm, against the same runs alone; two hardware threads of one core are not two cores. Third, one trial more: a
 study is run with few and with more small trials, one at a time; the difference, divided by the additional trials, is
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 import tempfile
 import time
 from multiprocessing import get_context
@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.results import Figure, keep
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, parse_config, with_values
@@ -92,36 +93,50 @@ def _warm_loop(first: TrialRecord, records: list[TrialRecord], into: Path, warm:
     plain_seconds(records, into)
 
 
-def whole_study(config: Config, root: Path) -> float:
-    """Wall time of a study over that of a plain loop divided by the slots."""
+def whole_study(config: Config, root: Path) -> list[Figure]:
+    """A study on all slots, and what of its cost is the machine's."""
     in_study = study_seconds(with_values(config, ALONE), TRIALS, root / "study")
-    records = read_records(root / "study")
+    records = read_records(root / "study")[::2]
     plain = plain_seconds(records, root / "plain")
-    ratio = in_study / (sum(plain) / SLOTS)
-    print(f"{TRIALS} trials on {SLOTS} slots: {in_study:.1f} s; plain loop {sum(plain):.1f} s / {SLOTS}: {ratio:.3f}")
     few = 2 * SLOTS
-    machine = seconds_at_once(records[1 : few + 1], root / "at-once") / (sum(plain[1 : few + 1]) / SLOTS)
-    print(f"of this the machine: {few} runs in {SLOTS} plain processes at once against alone: {machine:.3f}")
-    return ratio
+    at_once = seconds_at_once(records[:few], root / "at-once")
+    of = f"a study of {TRIALS} trials on {SLOTS} slots"
+    return [
+        Figure(name=f"{of}: wall time", value=in_study, unit="s"),
+        Figure(
+            name=f"{of}: wall time",
+            against=f"the same runs in one plain loop / {SLOTS}",
+            value=in_study / (2 * sum(plain) / SLOTS),
+            goal=GOAL,
+        ),
+        Figure(
+            name=f"of this the machine: {few} runs in {SLOTS} plain processes at once",
+            against=f"the same runs alone / {SLOTS}",
+            value=at_once / (sum(plain[:few]) / SLOTS),
+        ),
+    ]
 
 
-def one_trial_more(config: Config, root: Path) -> None:
+def one_trial_more(config: Config, root: Path) -> list[Figure]:
+    """What a trial costs in a study, and what a study costs once."""
     small = with_values(config, SMALL)
     few = study_seconds(small, FEW, root / "few")
     more = study_seconds(small, MORE, root / "more")
     plain = statistics.median(plain_seconds(read_records(root / "more"), root / "again")[1:])  # the first one warms up
     in_study = (more - few) / (MORE - FEW)
-    print(f"one trial in a study: {in_study:.2f} s; in plain Python: {plain:.2f} s; overhead: {in_study - plain:.2f} s")
-    print(f"start and end of a study, once: {few - FEW * in_study:.1f} s")
+    return [
+        Figure(name="one trial more in a study", value=in_study, unit="s"),
+        Figure(name="one trial more in a study: beyond", against="a plain loop", value=in_study - plain, unit="s"),
+        Figure(name="start and end of a study, once", value=few - FEW * in_study, unit="s"),
+    ]
 
 
 def main() -> None:
+    started = time.perf_counter()
     config = load_experiment(REPOSITORY / "experiments" / "demo.yaml")
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     with tempfile.TemporaryDirectory() as scratch:
-        ratios = [whole_study(config, Path(scratch) / str(repeat)) for repeat in range(repeats)]
-        print(f"median ratio {statistics.median(ratios):.3f} of {repeats} (goal: at most {GOAL})")
-        one_trial_more(config, Path(scratch))
+        figures = [*whole_study(config, Path(scratch)), *one_trial_more(config, Path(scratch))]
+    keep("study_overhead", time.perf_counter() - started, figures)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ def test_what_is_stored_grows_with_the_heads() -> None:
     costs = [cost_at(size, repeats=1) for size in sizes]
     one, two, three = (cost.kilobytes for cost in costs)
     assert two - one == pytest.approx(three - two) and one < two
-    assert all(cost.time > 0 for cost in costs)
+    assert all(cost.time > 0 and cost.memory > 1 for cost in costs)
+    assert costs[2].memory > costs[0].memory
     stored = list(curves_of(sizes, "distilled heads", costs))[-1]
     assert stored.points == ((1.0, one), (2.0, two), (3.0, three))
