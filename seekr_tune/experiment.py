@@ -38,13 +38,17 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
-def read_yaml_mapping(path: Path) -> dict[str, Any]:
+def read_yaml_mapping(path: Path, missing: str = "`seekr-tune ls` lists the experiments at hand") -> dict[str, Any]:
     """The mapping that a YAML file holds.
+
+    Args:
+        path: the file.
+        missing: what to do where there is none, for the message.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or is not a mapping.
     """
-    values = read_yaml(path, missing="`seekr-tune ls` lists the experiments at hand")
+    values = read_yaml(path, missing)
     if values is None:
         raise ConfigError(f"{path}: is empty, but must hold a mapping of fields; {_LIKE}")
     if not isinstance(values, dict):

@@ -11,6 +11,7 @@ from typing import Any
 Content = str | bytes | None | Callable[[Path], None]
 """What a file holds; None: it is not there; a function makes it (a link, a Parquet file, a model) at its path."""
 
+_JOURNAL = "journal.log"
 VALIDATE, RUN, SWEEP = ("validate", "mine.yaml"), ("run", "mine.yaml"), ("sweep", "mine.yaml")
 
 EXPERIMENT = """\
@@ -76,8 +77,8 @@ def lay_out(folder: Path, case: Case) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder, and what its file holds (None: no file)."""
+    """Every path below a folder, and what its file holds; None: no file, or the journal, which notes who opens it."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() and path.name != _JOURNAL else None
         for path in sorted(folder.rglob("*"))
     }

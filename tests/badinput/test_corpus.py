@@ -8,7 +8,7 @@ import pytest
 
 from seekr_tune.cli import main
 
-from . import data_files, experiments, models, overrides, spaces
+from . import data_files, experiments, models, overrides, saved, spaces
 from .case import Case, lay_out, snapshot
 from .report import Outcome
 
@@ -18,6 +18,7 @@ KINDS: dict[str, tuple[Case, ...]] = {
     "search space": spaces.CASES,
     "data file": data_files.CASES,
     "model or tokenizer": models.CASES,
+    "saved run or study": saved.CASES,
 }
 CASES = [pytest.param(kind, case, id=f"{kind}: {case.name}") for kind, cases in KINDS.items() for case in cases]
 

@@ -70,6 +70,7 @@ def start_study(
     if enqueue is not None:
         read_configurations(space, config, enqueue)  # before anything is written
     require_comparable_studies(space, config, warm_start)
+    _require_no_run(directory)  # asked before the lock is taken, too: it would leave files in the run
     config = with_values(config, {"study.space": space_path(directory).name})
     with cluster_session(address), StudyLock(directory) as lock:
         _require_free(directory, config, space)
@@ -163,10 +164,14 @@ def _drive(directory: Path, config: Config, space: Space, console: Console | Non
     push_study_plots(search, directory)
 
 
-def _require_free(directory: Path, config: Config, space: Space) -> None:
-    """Refuse a directory that holds something, and say how the study there differs from the one that was asked for."""
+def _require_no_run(directory: Path) -> None:
     if is_run(directory):
         raise StudyError(f"{directory}: holds a single run; choose another directory for the study")
+
+
+def _require_free(directory: Path, config: Config, space: Space) -> None:
+    """Refuse a directory that holds something, and say how the study there differs from the one that was asked for."""
+    _require_no_run(directory)
     if not is_study(directory):
         return
     differing = _differing(load_experiment(experiment_path(directory)), config)

@@ -169,17 +169,26 @@ def _needed_no_more(directory: Path) -> Iterator[Path]:
     yield from directory.glob("steps.partial.jsonl")
 
 
+def begun_settings(directory: Path) -> Config:
+    """The settings that a run was begun with.
+
+    Raises:
+        StudyError: their file is damaged.
+    """
+    try:
+        return load_experiment(directory / "config.yaml")
+    except ConfigError as error:
+        raise StudyError(
+            f"{error}; it is damaged: restore it, or delete it if nothing was changed since the run was begun"
+        ) from None
+
+
 def _require_same_settings(directory: Path, config: Config) -> None:
     path = directory / "config.yaml"
     if not path.is_file():
         write_atomically(path, dump_config(config).encode())
         return
-    try:
-        begun, now = flatten(load_experiment(path)), flatten(config)
-    except ConfigError as error:
-        raise StudyError(
-            f"{error}; it is damaged: restore it, or delete it if nothing was changed since the run was begun"
-        ) from None
+    begun, now = flatten(begun_settings(directory)), flatten(config)
     changed = [key for key in sorted({*begun, *now}) if begun.get(key) != now.get(key)]
     changed = [key for key in changed if not key.startswith(_MAY_CHANGE)]
     if changed:

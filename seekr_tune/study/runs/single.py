@@ -13,10 +13,10 @@ from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError, UserError
-from seekr_tune.experiment import load_experiment, with_values
+from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.layout import is_run, is_study, ray_path, storage_path
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
-from seekr_tune.study.runs.files import TrialFiles
+from seekr_tune.study.runs.files import TrialFiles, begun_settings
 from seekr_tune.study.runs.group import run_in_group
 from seekr_tune.study.runs.outcome import run_failed
 from seekr_tune.study.runs.request import TrialRequest
@@ -76,8 +76,9 @@ def run_experiment(
             raise
         if record.status == "running":
             return record
+        steps = read_steps(directory / "steps.jsonl")
         progress.run_finished(record)
-    write_ledger(directory, [record], {record.trial: read_steps(directory / "steps.jsonl")})
+    write_ledger(directory, [record], {record.trial: steps})
     return record
 
 
@@ -111,7 +112,7 @@ def _without_erased(directory: Path, config: Config) -> Config:
     """What was erased from a run stays out of it, also where the experiment file does not know."""
     if not is_run(directory):
         return config
-    erased = load_experiment(directory / "config.yaml").stream.erased
+    erased = begun_settings(directory).stream.erased
     return with_values(config, {"stream.erased": {task: rows.model_dump() for task, rows in erased.items()}})
 
 

@@ -168,7 +168,7 @@ def load_space(path: Path) -> Space:
     Raises:
         ConfigError: with one line that names the file, the key and the mend.
     """
-    values = read_yaml_mapping(path)
+    values = read_yaml_mapping(path, missing="restore it, or name another one")
     lines = values.pop(_CONSTRAINTS, [])
     if not isinstance(lines, list):
         raise ConfigError(f"{path}: constraints must be a list such as [heads >= layers], but is {lines!r}")
