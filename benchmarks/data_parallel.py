@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing import start_processes
+from torch.multiprocessing.spawn import start_processes
 
 from benchmarks.gpu import table
 from benchmarks.gpu.batches import random_examples, sizes
@@ -45,7 +45,7 @@ def seconds_of_turns(setting: Setting = SETTING, options: str = OPTIONS, repeats
     """The turns, after those that warm up."""
     with tempfile.TemporaryDirectory() as scratch:
         arguments = (setting, options, repeats, Path(scratch))
-        start_processes(_rank_main, args=arguments, nprocs=WORKERS, start_method="spawn")
+        start_processes(_rank_main, args=arguments, nprocs=WORKERS)  # type: ignore[no-untyped-call]
         turns: Turns = json.loads((Path(scratch) / "turns.json").read_text())
     return turns
 

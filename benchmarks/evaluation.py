@@ -24,7 +24,6 @@ from benchmarks.results import Figure, keep, median_of_ratios
 from seekr_tune.config import EvaluationConfig
 from seekr_tune.sequence.evaluate import generate, score_task
 from seekr_tune.sequence.model import LoadedModel
-from seekr_tune.sequence.schedule import batches
 from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.task import Example, Task
 
@@ -60,7 +59,8 @@ class Sides:
     def plain(self) -> list[str]:
         """Batches in the order of arrival."""
         prompts = self.loaded.tokenizer.encode_prompts([example.prompt for example in self.task.splits["eval"]])
-        return [text for chunk in batches(prompts, BATCH) for text in generate(self.loaded, chunk, NEW_TOKENS)]
+        chunks = (prompts[start : start + BATCH] for start in range(0, len(prompts), BATCH))
+        return [text for chunk in chunks for text in generate(self.loaded, chunk, NEW_TOKENS)]
 
     def ours(self) -> float:
         """What a stream does after each task; the score."""

@@ -25,7 +25,7 @@ from benchmarks.gpu.batches import build_batch
 from benchmarks.gpu.compare import ratios
 from benchmarks.gpu.models import Shape, free, random_llama
 from benchmarks.gpu.replay import Replay, sides_in_turn
-from benchmarks.results import Curve, Figure, keep
+from benchmarks.results import Curve, keep
 from seekr_tune.method.memory import ReplaySample
 from seekr_tune.method.passes import Tokens
 from seekr_tune.method.transfer import Uploads
@@ -139,19 +139,10 @@ def curves_of(sizes: Sequence[Size], x: str, costs: Sequence[Cost]) -> Iterator[
 def main() -> None:
     torch.set_num_threads(1)
     started = time.perf_counter()
-    curves, figures = [], []
+    curves: list[Curve] = []
     for x, sizes in GROWING.items():
-        costs = [cost_at(size) for size in sizes]
-        curves += list(curves_of(sizes, x, costs))
-        figures += [
-            Figure(
-                name=f"replay step with distillation, {x}: {getattr(sizes[i], AXES[x])}",
-                against="without",
-                value=costs[i].time,
-            )
-            for i in (0, -1)
-        ]
-    keep("growth", time.perf_counter() - started, figures, curves)
+        curves += curves_of(sizes, x, [cost_at(size) for size in sizes])
+    keep("growth", time.perf_counter() - started, curves=curves)
 
 
 if __name__ == "__main__":

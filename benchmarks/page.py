@@ -88,10 +88,13 @@ def charts_of(every: Sequence[Results]) -> dict[str, list[Curve]]:
 def table_of_curves(curves: Sequence[Curve]) -> str:
     """A row for each curve; its points, for no two curves need have the same."""
     rows = [
-        (curve.name, curve.x, ", ".join(f"{x:g}: {number(y, '') if y >= 0.1 else f'{y:.4f}'}" for x, y in curve.points))
+        (
+            curve.x if curve.name == curve.x else f"{curve.x}: {curve.name}",
+            ", ".join(f"{x:g}: {number(y, '') if y >= 0.1 else f'{y:.4f}'}" for x, y in curve.points),
+        )
         for curve in curves
     ]
-    return _table(("curve", "by", curves[0].y), rows)
+    return _table(("by", curves[0].y), rows)
 
 
 def with_part(page: str, part: str) -> str:

@@ -63,8 +63,8 @@ def picture_of_chart(curves: Sequence[Curve]) -> go.Figure:
     for column, x in enumerate(axes, start=1):
         ticks = sorted({point[0] for curve in curves if curve.x == x for point in curve.points})
         picture.update_xaxes(title_text=x, type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks], col=column)
-    ys = [y for curve in curves for _, y in curve.points]
-    scale = "log" if min(ys) > 0 and max(ys) > 20 * min(ys) else "linear"
+    every = [y for curve in curves for _, y in curve.points]
+    scale = "log" if min(every) > 0 and max(every) > 20 * min(every) else "linear"
     picture.update_yaxes(type=scale).update_yaxes(title_text=curves[0].y, col=1)
     is_named = len(axes) < len(curves)
     return picture.update_layout(width=_WIDTH, height=_PANEL, margin=_MARGIN, showlegend=is_named, **_STYLE)

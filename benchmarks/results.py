@@ -89,7 +89,7 @@ def median_of_ratios(numerators: Sequence[float], denominators: Sequence[float])
 def keep(
     benchmark: str,
     seconds: float,
-    figures: Sequence[Figure],
+    figures: Sequence[Figure] = (),
     curves: Sequence[Curve] = (),
     directory: Path = DIRECTORY,
 ) -> Results:
@@ -110,7 +110,7 @@ def keep(
         against = f" / {figure.against}" if figure.against else ""
         print(f"{figure.name}{against}: {figure.value:.4g} {figure.unit}{goal}{'  MISSED' if figure.misses else ''}")
     for curve in curves:
-        print(f"{curve.name}, {curve.y} by {curve.x}: " + ", ".join(f"{x:g}: {y:.4g}" for x, y in curve.points))
+        print(f"{curve.y}, {curve.name}, by {curve.x}: " + ", ".join(f"{x:g}: {y:.4g}" for x, y in curve.points))
     return results
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from benchmarks.results import Curve, Figure, keep
+from benchmarks.results import Curve, keep
 from seekr_tune.analysis.record import TrialRecord, score_cells, write_record
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment
@@ -136,11 +136,7 @@ def main() -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         curves = curves_of(drive(Path(scratch)))
-    figures = [
-        Figure(name=f"one more trial with an empty objective, after {count:g}", value=seconds, unit="s")
-        for count, seconds in curves[0].points
-    ]
-    keep("study_growth", time.perf_counter() - started, figures, curves)
+    keep("study_growth", time.perf_counter() - started, curves=curves)
 
 
 if __name__ == "__main__":

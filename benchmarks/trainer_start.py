@@ -97,7 +97,6 @@ def run_of_ray(config: dict[str, Any]) -> None:
             stamp(config["stamp"])
 
 
-@ray.remote(num_cpus=0)  # type: ignore[untyped-decorator]
 class Trial:
     """The process of a trial, which only waits for its workers."""
 
@@ -135,7 +134,8 @@ def measured(pairs: int, root: Path) -> tuple[list[float], list[float]]:
     texts = [example.prompt + example.answer for example in load_stream(config, ("train",))[0].train]
     ours, rays = [], []
     with ray_session():
-        trial = Trial.remote()
+        as_actor: Any = ray.remote(num_cpus=0)
+        trial = as_actor(Trial).remote()
         for pair in range(1 + pairs):
             ours.append(ray.get(trial.by_study.remote(config, root / f"study-{pair}")))
             rays.append(ray.get(trial.by_ray.remote(config, texts, root / f"ray-{pair}")))

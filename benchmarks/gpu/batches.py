@@ -66,8 +66,8 @@ def build_batch(
     positions = torch.arange(options.length)
     mask = (positions >= options.length - torch.tensor(lengths)[:, None]).long()
     labels = ids.masked_fill(positions < options.length - LABELS, -100)
-    on_device = [tensor.to(options.device) for tensor in (ids * mask, mask, labels)]
-    return Tokens(*on_device, lengths, [LABELS] * len(samples)), samples
+    ids, mask, labels = (tensor.to(options.device) for tensor in (ids * mask, mask, labels))
+    return Tokens(ids, mask, labels, lengths, [LABELS] * len(samples)), samples
 
 
 def random_examples(size: argparse.Namespace, count: int) -> list[EncodedExample]:

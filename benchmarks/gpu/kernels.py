@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.batches import build_batch, sizes
@@ -39,9 +40,11 @@ def measure_profile(setting: Setting, options: argparse.Namespace) -> Iterator[d
             run()
             if device.type == "cuda":
                 torch.cuda.synchronize()
+        events: Any = seen.events()
+        on_gpu = [event for event in events if event.device_type == DeviceType.CUDA]
         kinds: dict[str, float] = {}
-        for event in seen.events():
-            if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation:
+        for event in on_gpu:
+            if not event.is_user_annotation:
                 kind = kind_of_kernel(event.name)
                 kinds[kind] = kinds.get(kind, 0.0) + event.self_device_time_total / 1000
         flops = 0.0 if name == "update" else step_flops(FlopRates.of(model), tokens.lengths, tokens.num_labels)
@@ -50,7 +53,7 @@ def measure_profile(setting: Setting, options: argparse.Namespace) -> Iterator[d
             "setting": setting.name,
             "length": length,
             "run": name,
-            "kernels": sum(1 for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA),
+            "kernels": len(on_gpu),
             "flops": flops,
             "kinds_ms": kinds,
         }

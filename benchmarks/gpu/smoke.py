@@ -24,11 +24,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.gpu.batches import build_batch
+from benchmarks.gpu.models import Shape, random_llama
 from benchmarks.gpu.replay import distilled_step, plain_step
-from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
+from seekr_tune.method.attention import AttentionTap, all_heads_request
 from seekr_tune.method.losses import sample_cross_entropy
 from seekr_tune.method.passes import Tokens
 from seekr_tune.method.reading import observe
@@ -76,23 +76,14 @@ class Cost:
 
 
 def build_model(options: argparse.Namespace, dtype: torch.dtype) -> Any:
-    """A random Llama with uneven attention, its layers checkpointed."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=options.vocabulary,
-        hidden_size=options.hidden,
-        intermediate_size=options.intermediate,
-        num_hidden_layers=options.layers,
-        num_attention_heads=options.heads,
-        num_key_value_heads=options.kv_heads,
-        max_position_embeddings=options.length,
-        initializer_range=options.hidden**-0.5,  # scores of variance 1, whatever the size
-        attn_implementation=TAP_ATTENTION,
+    """A random Llama, its layers checkpointed."""
+    shape = Shape(
+        options.layers, options.hidden, options.intermediate, options.heads, options.kv_heads, options.vocabulary
     )
     with torch.device(options.device):
-        model = LlamaForCausalLM(config)
+        model = random_llama(shape, options.length)
     model.activation_checkpointing_enable()
-    return model.to(dtype).train()
+    return model.to(dtype)
 
 
 def check(options: argparse.Namespace, dtype: torch.dtype) -> list[Check]:
@@ -126,7 +117,7 @@ def check(options: argparse.Namespace, dtype: torch.dtype) -> list[Check]:
     return [Check(name, dtype, difference) for name, difference in zip(BOUNDS, differences, strict=True)]
 
 
-def _key_gradients(model: Any, loss: Tensor, **options: bool) -> Tensor:
+def _key_gradients(model: Any, loss: Tensor, **options: Any) -> Tensor:
     keys = [layer.self_attn.k_proj.weight for layer in model.model.layers]
     return torch.cat([gradient.float().flatten() for gradient in torch.autograd.grad(loss, keys, **options)])
 

@@ -19,7 +19,7 @@ FIGURES = (
 )
 CURVES = (
     Curve(chart="growth", name="heads", x="heads", y="time", points=((1, 1.0), (4, 1.25))),
-    Curve(chart="growth", name="layers", x="layers", y="time", points=((2, 0.004), (16, 1.5))),
+    Curve(chart="growth", name="layers", x="tokens", y="time", points=((2, 0.004), (16, 1.5))),
 )
 
 
@@ -54,7 +54,7 @@ def test_the_page_has_every_figure_with_its_goal(tmp_path: Path) -> None:
     assert "| speed | by hand | 0.980 | at least 0.970 |" in lines
     assert "| rate | - | 5394 tokens/s |  |" in lines
     assert "| start | - | 0.0123 s | at most 1.00 s |" in lines
-    assert "| layers | layers | 2: 0.0040, 16: 1.500 |" in lines
+    assert "| tokens: layers | 2: 0.0040, 16: 1.500 |" in lines
 
 
 def test_the_page_shows_the_pictures_that_there_are(tmp_path: Path) -> None:
