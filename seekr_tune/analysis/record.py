@@ -6,6 +6,8 @@ replaced as a whole, so a reader sees the old file or the new one, never half of
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -234,11 +236,12 @@ class TrialRecord(Row):
 
     @classmethod
     def from_json(cls, text: str | bytes, origin: str = "result") -> TrialRecord:
-        """Read what `to_json` wrote; `origin` names the text in errors.
+        """Read what `to_json` or `write_record` wrote; `origin` names the text in errors.
 
         Raises:
-            StudyError: not a record, or one of another schema version.
+            StudyError: not a record, not as it was written, or one of another schema version.
         """
+        text = _unsealed(text, origin)
         try:
             version = _Versioned.model_validate_json(text).schema_version
             if version != SCHEMA_VERSION:
@@ -318,8 +321,8 @@ def _row_cells(tasks: Sequence[str], split: str, trained: int, row: Scores) -> I
 
 
 def write_record(path: Path, record: TrialRecord) -> None:
-    """Replace `path` by the record as JSON, atomically."""
-    write_atomically(path, record.to_json().encode())
+    """Replace `path` by the record as JSON with its checksum, atomically."""
+    write_atomically(path, _sealed(record.to_json().encode()))
 
 
 def read_record(path: Path) -> TrialRecord:
@@ -351,6 +354,23 @@ def read_steps(path: Path) -> tuple[StepRow, ...]:
                 f"{path}, line {number}: {_one_line(error)}; restore the file or run the trial again"
             ) from None
     return tuple(steps)
+
+
+def _sealed(document: bytes) -> bytes:
+    """A JSON object with the SHA-256 of the rest as its last entry."""
+    return document.removesuffix(b"}") + b',"sha256":"' + hashlib.sha256(document).hexdigest().encode() + b'"}'
+
+
+def _unsealed(text: str | bytes, origin: str) -> bytes:
+    """The inverse; a document without a checksum, as earlier versions wrote it, is taken as it is."""
+    content = text.encode() if isinstance(text, str) else text
+    found = re.fullmatch(rb'(.*),"sha256":"([0-9a-f]{64})"}', content, re.DOTALL)
+    if found is None:
+        return content
+    document = found[1] + b"}"
+    if hashlib.sha256(document).hexdigest().encode() != found[2]:
+        raise StudyError(f"{origin}: does not match its checksum; restore the file or run the trial again")
+    return document
 
 
 def _one_line(error: ValidationError) -> str:

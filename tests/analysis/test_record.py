@@ -114,3 +114,25 @@ def test_rows_are_frozen_and_refuse_unknown_fields(make_record: RecordFactory) -
         make_record().status = "failed"  # type: ignore[misc]
     with pytest.raises(ValidationError):
         StepRow.model_validate(make_record.steps(0, 1)[0].model_dump() | {"lr": 1.0})
+
+
+def test_a_bit_that_flips_in_a_record_is_noticed_wherever_it_is(make_record: RecordFactory, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    record = make_record()
+    write_record(path, record)
+    assert read_record(path) == record and json.loads(path.read_bytes())["trial"] == record.trial
+    content = path.read_bytes()
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(StudyError):
+            read_record(path)
+
+
+def test_a_record_without_a_checksum_is_read_as_earlier_versions_wrote_it(
+    make_record: RecordFactory, tmp_path: Path
+) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(make_record().to_json())
+    assert read_record(path) == make_record()

@@ -96,11 +96,8 @@ def _damage(bench: Bench, stopped: Sequence[Path], name: str, part: str, seed: i
     rng = random.Random(seed)
     study = bench.place(f"{name.replace(' ', '-')}-{seed}")
     shutil.rmtree(study.parent)
-    shutil.copytree(rng.choice(stopped), study.parent)
-    files = sorted(path for path in study.parent.rglob("*") if path.is_file() and part in f"{path}")
-    files = [path for path in files if path.stat().st_size]
-    if not files:
-        return [f"there is no {part} to damage"]
+    shutil.copytree(rng.choice([folder for folder in stopped if files_of(folder, part)]), study.parent)
+    files = files_of(study.parent, part)
     path = rng.choice(files)
     before = {file: file.read_bytes() for file in files}
     DAMAGES[name](path, rng)
@@ -110,6 +107,12 @@ def _damage(bench: Bench, stopped: Sequence[Path], name: str, part: str, seed: i
     names = ", ".join(str(file.relative_to(study.parent)) for file in touched)
     wrong = [*wrong, *changed(untouched)]
     return bench.done_with(study, [f"({names}) {line}" for line in wrong])
+
+
+def files_of(folder: Path, part: str) -> list[Path]:
+    """Files below a folder whose path holds a text, if something stands in them."""
+    found = (path for path in folder.rglob("*") if path.is_file() and part in f"/{path.relative_to(folder)}")
+    return sorted(path for path in found if path.stat().st_size)
 
 
 def _resumed(bench: Bench, study: Path, touched: Sequence[Path], before: dict[Path, bytes]) -> list[str]:
@@ -122,4 +125,4 @@ def _resumed(bench: Bench, study: Path, touched: Sequence[Path], before: dict[Pa
         ended = bench.launcher.run(study.parent, ["resume", study])
     if ended.code != 0:
         return [f"resume ended with code {ended.code}: {' | '.join(ended.said.splitlines()[-3:])}"]
-    return violations(study, bench.expected)
+    return violations(study, bench.expected, touched)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from seekr_tune.analysis.ledger import read_table, read_trials
 from seekr_tune.analysis.record import TrialRecord, read_steps
 from seekr_tune.config import Config
-from seekr_tune.errors import StudyError
+from seekr_tune.errors import CheckpointError, StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.sequence.checkpoint import Position, verify
 from seekr_tune.study.directory.layout import experiment_path, journal_path, trial_path, trials_path
@@ -60,16 +60,26 @@ class Results:
             weights={key: digest for key in records if (digest := _last_weights(trial_path(directory, key)))},
         )
 
+    def without(self, directory: Path, found: Results, damaged: Collection[Path]) -> Results:
+        """What can be expected when some files are lost."""
+        runs = {path.relative_to(trials_path(directory)).parts[0]: path for path in damaged if "trials" in path.parts}
+        steps = {key: found.steps.get(key) for key, path in runs.items() if path.name == "steps.jsonl"}
+        weights = {key: found.weights.get(key) for key, path in runs.items() if "checkpoints" in path.parts}
+        return replace(self, steps={**self.steps, **steps}, weights={**self.weights, **weights})
 
-def violations(directory: Path, expected: Results) -> list[str]:
+
+def violations(directory: Path, expected: Results, damaged: Collection[Path] = ()) -> list[str]:
     """What is wrong with a study that has ended, one line each; empty where nothing is.
 
     Args:
         directory: of the study; what it shares with others lies beside it.
         expected: the results of the same study, undisturbed.
+        damaged: files that were damaged behind its back. What only one of these held cannot come back: the log of
+            steps and the model of a run that was finished.
     """
     try:
         found = Results.of(directory)
+        expected = expected.without(directory, found, damaged)
         return [
             *_different("record", found.records, expected.records),
             *_different("steps", found.steps, expected.steps),
@@ -77,7 +87,7 @@ def violations(directory: Path, expected: Results) -> list[str]:
             *_different("weights", found.weights, {key: expected.weights.get(key) for key in found.weights}),
             *_states(directory),
             *_ledger(directory),
-            *_left_behind(directory.parent),
+            *_left_behind(directory.parent, damaged),
             *_over_quota(directory, load_experiment(experiment_path(directory))),
         ]
     except StudyError as error:
@@ -92,8 +102,8 @@ def finished_files(directory: Path) -> dict[Path, str]:
             finished = TrialRecord.from_json(path.read_bytes()).status == "finished"
         except StudyError:
             continue
-        for file in (path, path.with_name("steps.jsonl"), path.with_name("config.yaml")) if finished else ():
-            found[file] = _digest(file)
+        files = (path, path.with_name("steps.jsonl"), path.with_name("config.yaml"))
+        found.update({file: _digest(file) for file in files if finished and file.is_file()})
     return found
 
 
@@ -150,12 +160,17 @@ def _ledger(directory: Path) -> Iterator[str]:
             yield f"ledger: has {lines.count(key)} steps of {key}"
 
 
-def _left_behind(folder: Path) -> Iterator[str]:
+def _left_behind(folder: Path, damaged: Collection[Path]) -> Iterator[str]:
+    """Temporary files, and checkpoints that are not whole."""
     for path in sorted(folder.rglob("*")):
         if TEMPORARY.search(path.name):
             yield f"left behind: {path.relative_to(folder)}"
         elif path.is_dir() and path.parent.name == "checkpoints" and Position.of(path):
-            verify(path)
+            try:
+                verify(path)
+            except CheckpointError as error:
+                if not any(file.is_relative_to(path.parent) for file in damaged):
+                    yield f"{path.relative_to(folder)}: {error}"
 
 
 def _over_quota(directory: Path, config: Config) -> Iterator[str]:
@@ -172,7 +187,12 @@ def _journal(directory: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 def _steps(path: Path) -> list[dict[str, Any]]:
-    return [row.model_dump(exclude=_STEP_TIMES) for row in read_steps(path)]
+    """Empty where they cannot be read."""
+    try:
+        rows = read_steps(path)
+    except StudyError:
+        return []
+    return [row.model_dump(exclude=_STEP_TIMES) for row in rows]
 
 
 def _last_weights(run: Path) -> str | None:

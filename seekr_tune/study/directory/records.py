@@ -15,7 +15,7 @@ def read_records(directory: Path) -> list[TrialRecord]:
     Raises:
         StudyError: one of them is damaged.
     """
-    return [_record_at(path) for path in sorted(trials_path(directory).glob("*/result.json"))]
+    return [record_at(path) for path in sorted(trials_path(directory).glob("*/result.json"))]
 
 
 def read_all_records(directory: Path) -> tuple[list[TrialRecord], dict[str, str]]:
@@ -23,14 +23,18 @@ def read_all_records(directory: Path) -> tuple[list[TrialRecord], dict[str, str]
     records, damaged = [], {}
     for path in sorted(trials_path(directory).glob("*/result.json")):
         try:
-            records.append(_record_at(path))
+            records.append(record_at(path))
         except StudyError as error:
             damaged[path.parent.name] = str(error)
     return records, damaged
 
 
-def _record_at(path: Path) -> TrialRecord:
-    """A record, which must be of the run in whose directory it lies: its key leads to other files."""
+def record_at(path: Path) -> TrialRecord:
+    """A record, which must be of the run in whose directory it lies: its key leads to other files.
+
+    Raises:
+        StudyError: it is not, or it is damaged.
+    """
     record = read_record(path)
     if record.trial != path.parent.name:
         raise StudyError(f"{path}: is the record of {record.trial!r}; put back that of {path.parent.name}")

@@ -92,7 +92,8 @@ def _tidy(queue: RunQueue, directory: Path) -> None:
     for record in read_all_records(queue.directory)[0]:
         if record.status in ("finished", "pruned"):
             tidy_ended(trial_path(queue.directory, record.trial))
-    enforce_quota(directory, queue.config)
+    if queue.is_done:  # else the run that ends next sees to it, which takes less room then than it does now
+        enforce_quota(directory, queue.config)
 
 
 def _run_left(

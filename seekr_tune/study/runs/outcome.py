@@ -21,6 +21,7 @@ from seekr_tune.analysis.record import (
 )
 from seekr_tune.config import Config
 from seekr_tune.study.directory.layout import result_path
+from seekr_tune.study.directory.records import record_at
 from seekr_tune.study.runs.request import TrialRequest
 
 if TYPE_CHECKING:  # a driver that only records results needs no torch
@@ -71,7 +72,7 @@ def with_state(record: TrialRecord, state: StreamState, wall_seconds: float) -> 
 def read_record_of(directory: Path, key: str) -> TrialRecord | None:
     """What one run of a study wrote so far; None before it was begun."""
     path = result_path(directory, key)
-    return read_record(path) if path.is_file() else None
+    return record_at(path) if path.is_file() else None
 
 
 def run_failed(directory: Path, config: Config, request: TrialRequest, error: BaseException | str) -> TrialRecord:

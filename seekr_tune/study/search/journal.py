@@ -1,8 +1,8 @@
 """The Optuna journal of a study: opened, checked, and built anew from the runs' records where it is damaged.
 
 A journal that was cut in its last line lost what was being written: that is a kill, and nothing is said of it. A line
-that is no JSON, an empty file beside runs, or a journal that does not know a run is damage: it is kept beside, and the
-trials are read from their directories.
+that is not as it was written, an empty file beside runs, or a journal that does not know a run is damage: it is kept
+beside, and the trials are read from their directories.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from seekr_tune.experiment import flatten, load_experiment
 from seekr_tune.study.directory.layout import journal_path, result_path, trial_key, trials_path
 from seekr_tune.study.runs.outcome import read_record_of
 from seekr_tune.study.search.dimensions import holds
+from seekr_tune.study.search.journal_file import CheckedJournalFile, is_entry
 from seekr_tune.study.search.judge import require_comparable
 from seekr_tune.study.search.objectives import OBJECTIVES
 from seekr_tune.study.search.samplers import require_sampler
@@ -117,7 +118,7 @@ def note_given(directory: Path, study: optuna.Study) -> None:
 def _load(path: Path, config: Config) -> optuna.Study:
     study = optuna.create_study(
         study_name=_STUDY_NAME,
-        storage=JournalStorage(JournalFileBackend(str(path))),
+        storage=JournalStorage(CheckedJournalFile(str(path))),
         directions=list(config.study.objectives.values()),
         load_if_exists=True,
     )
@@ -136,7 +137,7 @@ def _damage(path: Path, has_runs: bool) -> str | None:
     whole = content.rfind(b"\n") + 1
     lines = content[:whole].splitlines()
     for number, line in enumerate(lines, start=1):
-        if not _is_entry(line):
+        if not is_entry(line):
             return f"line {number} is damaged"
     if content and not lines and not content.startswith(b"{"):
         return "holds no journal"
@@ -145,13 +146,6 @@ def _damage(path: Path, has_runs: bool) -> str | None:
     if whole < len(content):
         os.truncate(path, whole)
     return None
-
-
-def _is_entry(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
 
 
 def _unknown_trial(path: Path, known: Mapping[int, Mapping[str, Any]]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import TimingRow, write_record
+from seekr_tune.analysis.record import TimingRow, read_record, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, with_values
@@ -83,7 +83,7 @@ def test_the_best_and_the_front_are_of_trials_and_not_of_bounds(study: Path, con
 def test_the_time_left_is_that_of_the_runs_to_come(study: Path, config: Config) -> None:
     for key in ("bound-seqft", "trial-0000", "trial-0001"):
         path = result_path(study, key)
-        path.write_text(json.dumps({**json.loads(path.read_text()), "wall_seconds": 60.0}))
+        write_record(path, read_record(path).model_copy(update={"wall_seconds": 60.0}))
     assert study_status(study).seconds_left is None, "nobody runs it"
     drive(study, slots=2)
     status = study_status(study)
