@@ -28,3 +28,11 @@ def test_every_goal_is_of_a_ratio_that_is_measured(monkeypatch: pytest.MonkeyPat
         (row["case"], name) for row in quick.measured(dict.fromkeys(quick.MEASURES, "--lengths 64")) for name in row
     }
     assert {(goal.case, goal.ratio) for goal in quick.GOALS} <= names
+
+
+def test_what_is_kept_names_both_sides_and_the_goal() -> None:
+    row = {"case": "step", "length": 256, "learner tokens/s": 99.0, "learner/bare time": 1.2, "bare": {"ms": 1.0}}
+    speed, ratio = quick.figures_of(row)
+    assert (speed.name, speed.value, speed.unit) == ("new-task step, 256 tokens a sample, learner", 99.0, "tokens/s")
+    assert (ratio.name, ratio.against) == ("new-task step, 256 tokens a sample, learner: time", "bare")
+    assert ratio.goal == pytest.approx(1 / 0.97) and ratio.misses
