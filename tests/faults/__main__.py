@@ -10,20 +10,29 @@ from pathlib import Path
 
 from tests.faults.campaign import COUNTS, without_ray
 from tests.faults.fault import table, write_outcomes
+from tests.faults.on_ray import on_ray
+
+ON_RAY = "ray"
+"""Name of the faults of Ray's processes."""
 
 
 def main(names: list[str]) -> int:
     """Make the faults; 1 if a study did not survive one."""
-    unknown = sorted(set(names) - {*COUNTS})
+    known = [*COUNTS, ON_RAY]
+    unknown = sorted(set(names) - {*known})
     if unknown:
-        print(f"error: {unknown[0]!r} is not one of {', '.join(COUNTS)}", file=sys.stderr)
+        print(f"error: {unknown[0]!r} is not one of {', '.join(known)}", file=sys.stderr)
         return 2
+    names = names or known
     seed = int(os.environ.get("SEEKR_FAULT_SEED", "0"))
     reports = os.environ.get("SEEKR_RELIABILITY_DIR")
     folder = Path(tempfile.mkdtemp(prefix="seekr-faults-"))
     say = partial(print, flush=True)
     say(f"SEEKR_FAULT_SEED={seed}; studies are made in {folder}")
-    outcomes = without_ray(folder, seed, names or list(COUNTS), say)
+    plain = [name for name in names if name != ON_RAY]
+    outcomes = without_ray(folder / "plain", seed, plain, say) if plain else []
+    if ON_RAY in names:
+        outcomes += on_ray(folder / "ray", seed, say)
     say(table(outcomes))
     if reports:
         write_outcomes(Path(reports) / "faults.json", outcomes)

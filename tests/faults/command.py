@@ -113,6 +113,7 @@ class Launcher:
     """
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._library = folder, built_library(folder)
         self._context = multiprocessing.get_context("forkserver")
         self._number = 0
