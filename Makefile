@@ -11,6 +11,7 @@ FORMAT ?= table
 PORT ?= 6006
 DIRS ?= $(OUT)
 TO ?= models/$(notdir $(OUT))
+MINUTES ?= 40
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ BENCHMARKS := whole_stream evaluation growth study_growth data_parallel trainer_
 SETS := $(foreach assignment,$(SET),--set '$(assignment)')
 TOTAL := $(if $(TRIALS),--trials $(TRIALS))
 
-.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-golden lint base-model docs bench bench-quick clean
+.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-faults soak test-golden lint base-model docs bench bench-quick clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
@@ -79,6 +80,12 @@ test-browser: $(READY)  ## open reports, TensorBoard and optuna-dashboard in Chr
 	  { echo "error: chromium is missing and apt-get cannot install it; install it and try again" >&2; exit 2; }
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install -qq 'playwright==1.64.1'
 	@$(BIN)/python -m pytest -m browser
+
+test-faults: $(READY)  ## kill, stop and starve studies, damage their files, resume and check them (SEEKR_FAULT_SEED=number)
+	@$(BIN)/python -m tests.faults
+
+soak: $(READY)  ## studies back to back for MINUTES, each with a fault; what the driver takes in SEEKR_RELIABILITY_DIR
+	@$(BIN)/python -m tests.faults.soak $(MINUTES)
 
 test-golden: $(READY)  ## the golden vectors only (SEEKR_GOLDEN_DIR=directory takes them from there)
 	@$(BIN)/python -m pytest tests/golden
