@@ -102,7 +102,8 @@ def _damage(bench: Bench, stopped: Sequence[Path], name: str, part: str, seed: i
     before = {file: file.read_bytes() for file in files}
     DAMAGES[name](path, rng)
     touched = [file for file in files if not file.is_file() or file.read_bytes() != before[file]]
-    untouched = {file: digest for file, digest in finished_files(study).items() if file not in touched}
+    again = {file.parent for file in touched}  # a run whose record is lost may have to be done again
+    untouched = {file: digest for file, digest in finished_files(study).items() if file.parent not in again}
     wrong = _resumed(bench, study, touched, before)
     names = ", ".join(str(file.relative_to(study.parent)) for file in touched)
     wrong = [*wrong, *changed(untouched)]
