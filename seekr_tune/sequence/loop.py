@@ -15,6 +15,7 @@ from seekr_tune.sequence.first_stage import FirstStage, SharedDirectories
 from seekr_tune.sequence.keeper import CheckpointKeeper, Room
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions, require_learnable
+from seekr_tune.sequence.moved import require_moved, weight_sums
 from seekr_tune.sequence.schedule import Stage, Step, plan_steps, stages_of, stored_samples
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import Progress, Scores, StageTiming, StepRecord, StreamState, TaskHistory, TaskOutcome
@@ -221,6 +222,8 @@ class StreamRun:
     ) -> list[StepRecord]:
         """Take the steps of a stage; those that an earlier launch took come from its checkpoint."""
         records = list(progress.steps) if progress else []
+        taken, parameters = len(records), self._loaded.trainable()
+        before = weight_sums(parameters)
         cadence = Cadence(self._config.training)
         for record in self._learner.learn(stage, steps, self._examples_of(stage), state.memory, progress):
             records.append(record)
@@ -235,6 +238,7 @@ class StreamRun:
                         self._keeper.settle()
             if stop_now:
                 raise RunStopped
+        require_moved(before, parameters, records[taken:], stage, self._workers)
         return records
 
     def _candidates(self, stage: Stage) -> list[Candidate]:
