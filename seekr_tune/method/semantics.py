@@ -42,6 +42,7 @@ class Semantics:
         importance_mask: attention mask of the end-of-task pass, from the 2-D mask.
         position_ids: position ids from the 2-D mask, or None for the model's own.
         leaks_importance_gradients: gradients of the sensitivity pass stay in `.grad` and enter the next update.
+        padding_counts: head scores depend on the length to which samples are padded.
         change_weights: of the squared changes that make up the forgettability of one sample.
         logit_shift: 1 distils the rows that predict a label token, 0 the rows at the tokens.
         row_weights: weight of each attention row of a batch, given the batch size and the rows of the whole step.
@@ -58,6 +59,7 @@ class Semantics:
     importance_mask: Callable[[Tensor], Tensor]
     position_ids: Callable[[Tensor], Tensor | None]
     leaks_importance_gradients: bool
+    padding_counts: bool
     change_weights: ChangeWeights
     logit_shift: Literal[0, 1]
     row_weights: Callable[[Mapping[int, RowTargets], int, int], dict[int, Tensor]]
@@ -133,6 +135,7 @@ OFFICIAL = Semantics(
     importance_mask=release_mask,
     position_ids=lambda attention_mask: None,
     leaks_importance_gradients=True,
+    padding_counts=True,
     change_weights=_change_over_padding,
     logit_shift=0,
     row_weights=_weights_by_layer,
@@ -149,6 +152,7 @@ CORRECTED = Semantics(
     gradient_energy=_causal_mean_square,
     importance_mask=lambda attention_mask: attention_mask,
     position_ids=positions_of_tokens,
+    padding_counts=False,  # Differs from official: so batches need not be padded to the longest sample of the task.
     leaks_importance_gradients=False,  # Differs from official: nothing leaks into the next task's first update.
     change_weights=_change_over_keys,
     logit_shift=1,  # Differs from official: the first answer token is distilled, the row behind EOS is not.

@@ -155,6 +155,7 @@ class Learner:
             memory,
             recipe.micro_batch_size,
             recipe.pad_to_multiple_of,
+            sorts=self._semantics.accumulation == "within_step",  # elsewhere a loss depends on its micro-batch
             logits=method.logit_weight > 0,
             rows=method.attention_weight > 0,
             workers=self._workers,

@@ -54,6 +54,7 @@ class Batches:
         memory: samples of earlier tasks.
         micro_batch_size: most samples of a forward pass; None: this rank's whole share.
         pad_to_multiple_of: of the length of a padded batch.
+        sorts: samples of a step may change places, so that those of similar length are padded together.
         logits, rows: which teacher signals replay steps distil.
         workers: the processes that share the work.
         uploads: to this rank's device.
@@ -63,6 +64,7 @@ class Batches:
     memory: ReplayMemory
     micro_batch_size: int | None
     pad_to_multiple_of: int
+    sorts: bool
     logits: bool
     rows: bool
     workers: Workers
@@ -72,6 +74,10 @@ class Batches:
         """The batch of a step, its teacher signals on their way; all ranks must call this, step by step."""
         samples = tuple(self.memory[i] for i in step.samples) if step.kind == "replay" else None
         examples = tuple(map(_as_example, samples) if samples else (self.examples[i] for i in step.samples))
+        if self.sorts and (self.micro_batch_size or self.workers.world_size > 1):
+            order = by_length([len(example.input_ids) for example in examples], self.workers.world_size)
+            examples = tuple(examples[i] for i in order)
+            samples = tuple(samples[i] for i in order) if samples else None
         parts = tuple(micro_batches(len(examples), self.micro_batch_size, self.workers))
         teachers: tuple[Callable[[], TeacherBatch] | None, ...] = (None,) * len(parts)
         if samples and (self.logits or self.rows):
@@ -95,6 +101,22 @@ def share_of(size: int, rank: int, world_size: int) -> range:
     """Positions in a global batch of `size` that one rank learns."""
     share = -(-size // world_size)
     return range(min(size, rank * share), min(size, (rank + 1) * share))
+
+
+def by_length(lengths: Sequence[int], world_size: int) -> list[int]:
+    """An order of a global batch in which neighbours within each rank's share have similar lengths.
+
+    The ranks' shares (`share_of`) are dealt out like cards, longest first: so the ranks' passes are about equally long,
+    too, and the largest one comes first.
+    """
+    longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    sizes = [len(share_of(len(lengths), rank, world_size)) for rank in range(world_size)]
+    hands: list[list[int]] = [[] for _ in sizes]
+    for item in longest_first:
+        # To whoever has the smallest part of its share.
+        rank = min((r for r in range(world_size) if len(hands[r]) < sizes[r]), key=lambda r: (len(hands[r]), r))
+        hands[rank].append(item)
+    return [item for hand in hands for item in hand]
 
 
 def micro_batches(size: int, micro_batch_size: int | None, workers: Workers) -> Iterator[MicroBatch]:

@@ -279,13 +279,15 @@ class Teacher:
         return select_heads(ranked_by, budgets.num_layers, budgets.num_heads)
 
     def _chunks(self, candidates: Sequence[Candidate]) -> Iterator[_Chunk]:
-        """This rank's batches of candidates, all padded to one length (official scores depend on it).
+        """This rank's batches of candidates; all are padded to one length where scores depend on it.
 
         Every rank gets the same number of them, for a forward pass of a sharded model needs all ranks.
         """
         if not candidates:
             return
-        width = self._padded_length(candidates)
+        multiple = self._config.recipe.pad_to_multiple_of
+        if self._semantics.padding_counts:
+            multiple = padded_length((len(candidate.example.input_ids) for candidate in candidates), multiple)
         parts = batches(range(len(candidates)), reading_batch(self._config))
         rank, world_size = self._workers.rank, self._workers.world_size
         own = [part for i, part in enumerate(parts) if self._shard(candidates[0].task, i) % world_size == rank]
@@ -293,16 +295,12 @@ class Teacher:
             positions = own[number] if number < len(own) else ()
             read = [candidates[i] for i in positions or parts[0]]
             examples = [candidate.example for candidate in read]
-            tokens = tokens_of(examples, self._loaded.pad_token_id, width, self._workers.device)
+            tokens = tokens_of(examples, self._loaded.pad_token_id, multiple, self._workers.device)
             yield _Chunk(positions, tokens, [candidate.queries for candidate in read])
 
     def _shard(self, task: int, part: int) -> int:
         """Which rank (modulo their number) reads and keeps a part; tasks start at different ranks, to even out."""
         return task + part
-
-    def _padded_length(self, candidates: Sequence[Candidate]) -> int:
-        lengths = (len(candidate.example.input_ids) for candidate in candidates)
-        return padded_length(lengths, self._config.recipe.pad_to_multiple_of)
 
     def _stored(
         self, position: int, candidate: Candidate, selected: HeadSelection, teacher: TeacherSignals | None
