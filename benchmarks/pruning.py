@@ -34,8 +34,8 @@ from seekr_tune.study.search.space import load_space
 
 REPOSITORY = Path(__file__).parent.parent
 SETTINGS: dict[str, Any] = {
-    "stream.limits.train": 100,
-    "stream.limits.eval": 30,
+    "stream.limits.train": 200,
+    "stream.limits.eval": 50,
     "study.trials": 16,
     "study.bounds": [],
     "study.sampler": "qmc",
