@@ -217,7 +217,7 @@ def test_a_checkpoint_of_the_first_version_is_named_and_skipped(
     (path / "manifest.json").write_text(json.dumps({file.name: fingerprint(file) for file in path.iterdir()}))
     with caplog.at_level(logging.WARNING, logger="seekr_tune"):
         assert newest_intact(tmp_path) == (None, None)
-    assert "has schema version 1, this version reads 2" in caplog.text
+    assert f"has schema version 1, this version reads {SCHEMA_VERSION}" in caplog.text
 
 
 def test_nothing_is_found_where_nothing_was_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -535,7 +535,7 @@ def test_a_row_without_anything_to_predict_from_is_refused_by_task_and_row() -> 
     loaded.tokenizer.bos_token = None
     task = Task("first", "exact_match", {"train": (Example("", "w1"), Example("", ""))})
     config = tiny_config(**{"stream.tasks": ("first",)}, **NO_SCORES)
-    with pytest.raises(DataError, match="task 'first', train row 1"):
+    with pytest.raises(DataError, match="task 'first', train row 2"):
         list(run_stream(config, TaskStream((task,)), loaded))
 
 
@@ -547,7 +547,7 @@ def test_without_scores_only_sequences_longer_than_the_model_s_positions_are_ref
     long = Example(" ".join(["w1"] * 80), "w1")
     stream = TaskStream((Task("first", "exact_match", {"train": (long,)}),))
     config = tiny_config(**limits, **{"stream.tasks": ("first",)}, **NO_SCORES)
-    with pytest.raises(DataError, match="task 'first', train row 0: has .* tokens, the model 64 positions"):
+    with pytest.raises(DataError, match="task 'first', train row 1: has .* tokens, the model 64 positions"):
         list(run_stream(config, stream, tiny_loaded()))
 
 
