@@ -23,9 +23,7 @@ INJECTED = [
     ("SIGKILL in a write", "journal"),
     ("torn write", "checkpoint"),
     ("disk full", "record"),
-    ("disk read-only", "ledger"),
     ("write error", "steps"),
-    ("short writes", "checkpoint"),
     ("clock a day behind", "journal"),
 ]
 DAMAGED = [("bit flipped", "record"), ("truncated", "journal"), ("swapped", "record"), ("deleted", "settings")]

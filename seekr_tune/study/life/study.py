@@ -12,7 +12,14 @@ from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, flatten, load_experiment, with_values
 from seekr_tune.study.directory.disk import refusing_disk_faults
-from seekr_tune.study.directory.layout import experiment_path, is_run, is_study, journal_path, space_path
+from seekr_tune.study.directory.layout import (
+    experiment_path,
+    is_run,
+    is_study,
+    journal_path,
+    space_path,
+    trials_path,
+)
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.provenance import write_provenance
 from seekr_tune.study.life.dashboard import push_study_plots
@@ -131,6 +138,9 @@ def revive_trial(directory: Path | str, key: str) -> None:
 
 def _study_at(directory: Path | str) -> Path:
     directory = Path(directory).absolute()
+    path = experiment_path(directory)
+    if not is_study(directory) and any(trials_path(directory).glob("*")):
+        raise StudyError(f"{path}: is missing, but runs of a study are there; restore it from a copy")
     if not is_study(directory):
         raise StudyError(f"{directory}: holds no study; start one with `seekr-tune sweep EXPERIMENT --out {directory}`")
     return directory

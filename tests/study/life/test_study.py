@@ -127,3 +127,11 @@ def test_a_study_that_would_see_the_test_split_is_refused_before_anything_is_wri
     with pytest.raises(ConfigError, match="evaluation.splits lists test"):
         start_study(with_values(config, {"evaluation.splits": ("eval", "test")}), space, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_an_experiment_that_is_lost_beside_runs_is_named_and_no_new_start_advised(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="holds no study; start one with"):
+        resume_study(tmp_path / "study")
+    (tmp_path / "study" / "trials" / "trial-0000").mkdir(parents=True)
+    with pytest.raises(StudyError, match=r"experiment\.yaml: is missing, but runs of a study are there; restore it"):
+        resume_study(tmp_path / "study")
