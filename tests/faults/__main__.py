@@ -10,15 +10,15 @@ from pathlib import Path
 
 from tests.faults.campaign import COUNTS, without_ray
 from tests.faults.fault import table, write_outcomes
-from tests.faults.on_ray import on_ray
+from tests.faults.on_ray import groups_on_ray, trials_on_ray
 
-ON_RAY = "ray"
-"""Name of the faults of Ray's processes."""
+ON_RAY = {"trials on Ray": trials_on_ray, "groups on Ray": groups_on_ray}
+"""What makes the faults of Ray's processes, by name."""
 
 
 def main(names: list[str]) -> int:
     """Make the faults; 1 if a study did not survive one."""
-    known = [*COUNTS, ON_RAY]
+    known = [*COUNTS, *ON_RAY]
     unknown = sorted(set(names) - {*known})
     if unknown:
         print(f"error: {unknown[0]!r} is not one of {', '.join(known)}", file=sys.stderr)
@@ -29,10 +29,10 @@ def main(names: list[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="seekr-faults-"))
     say = partial(print, flush=True)
     say(f"SEEKR_FAULT_SEED={seed}; studies are made in {folder}")
-    plain = [name for name in names if name != ON_RAY]
+    plain = [name for name in names if name in COUNTS]
     outcomes = without_ray(folder / "plain", seed, plain, say) if plain else []
-    if ON_RAY in names:
-        outcomes += on_ray(folder / "ray", seed, say)
+    for name in ON_RAY:
+        outcomes += ON_RAY[name](folder / "ray", seed, say) if name in names else []
     say(table(outcomes))
     if reports:
         write_outcomes(Path(reports) / "faults.json", outcomes)

@@ -111,17 +111,21 @@ class Study:
         return [f"process {pid} is left" for pid in left]
 
 
-def on_ray(folder: Path, seed: int, say: Callable[[str], None]) -> list[Outcome]:
-    """Make all faults of Ray sessions: one study of trials, and one of worker groups."""
+def trials_on_ray(folder: Path, seed: int, say: Callable[[str], None]) -> list[Outcome]:
+    """Make the faults of a study whose trials are one process each."""
     with Launcher(folder) as launcher:  # what trials in one process come to on Ray, they come to without it
         bench = Bench.prepare(launcher, folder / "trials", **LONGER)
-    outcomes = _disturbed(folder / "trials-on-ray", bench.experiment, bench.expected, OF_TRIALS, seed, say)
+    return _disturbed(folder / "trials-on-ray", bench.experiment, bench.expected, OF_TRIALS, seed, say)
+
+
+def groups_on_ray(folder: Path, seed: int, say: Callable[[str], None]) -> list[Outcome]:
+    """Make the faults of a study whose trials are groups of two workers."""
     experiment = write_experiment(folder / "groups", **GROUPS)
     whole = _study(folder / "groups-whole", experiment)
     whole.launch()
     assert whole.end() == 0, whole.last_words
     expected = Results.of(whole.directory)
-    return outcomes + _disturbed(folder / "groups-on-ray", experiment, expected, OF_GROUPS, seed, say)
+    return _disturbed(folder / "groups-on-ray", experiment, expected, OF_GROUPS, seed, say)
 
 
 def _disturbed(
