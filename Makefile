@@ -16,7 +16,7 @@ MINUTES ?= 40
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHMARKS := whole_stream evaluation growth study_growth data_parallel trainer_start study_overhead shared_stage pruning report
+BENCHMARKS := whole_stream evaluation replay_memory growth study_growth data_parallel trainer_start study_overhead shared_stage pruning report
 SETS := $(foreach assignment,$(SET),--set '$(assignment)')
 TOTAL := $(if $(TRIALS),--trials $(TRIALS))
 
