@@ -29,6 +29,7 @@ _TYPE_RULES = {  # pydantic's names of Python's types, in words of YAML
     "float_parsing": "it must be a number",
     "float_type": "it must be a number",
 }
+_LONGEST = 120  # letters of a path or a value in a message
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
@@ -41,7 +42,7 @@ def one_line(error: ErrorDetails, paths: Sequence[str]) -> str:
         paths: of all fields that there are.
     """
     parts = [str(part) for part in error["loc"] if not _is_union_tag(part)]
-    path = ".".join(parts)
+    path = _cut(".".join(parts))
     if error["type"] == "extra_forbidden":
         return f"unknown field {shown(path)}{suggestion(parts, paths)}"
     if error["type"] == "invalid_key":
@@ -58,7 +59,7 @@ def one_line(error: ErrorDetails, paths: Sequence[str]) -> str:
 
 def shown(value: object) -> str:
     """A value as it may stand in a line, however large it is."""
-    return _SHORT.repr(value)
+    return _cut(_SHORT.repr(value))
 
 
 def suggestion(parts: Sequence[str], paths: Sequence[str]) -> str:
@@ -72,6 +73,10 @@ def suggestion(parts: Sequence[str], paths: Sequence[str]) -> str:
         leaf = path.rsplit(".", 1)[-1]
         close = [name for name in paths if name.rsplit(".", 1)[-1] == leaf][:1]
     return f"; did you mean {close[0]!r}?" if close else "; `seekr-tune validate --fields` lists the fields"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def rule(error: ErrorDetails) -> str:
