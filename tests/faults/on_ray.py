@@ -19,7 +19,7 @@ from tests.faults.fault import Fault, Outcome, seed_of
 from tests.faults.invariants import Results, changed, finished_files, violations
 from tests.processes import descendants, marked
 
-PATIENCE = 150.0
+PATIENCE = 300.0
 """Seconds to the next task, or to the end of a process."""
 _GONE_SECONDS = 30.0
 """Within these, what a driver started must be gone."""
