@@ -62,9 +62,10 @@ class Results:
 
     def without(self, directory: Path, found: Results, damaged: Collection[Path]) -> Results:
         """What can be expected when some files are lost."""
-        runs = {path.relative_to(trials_path(directory)).parts[0]: path for path in damaged if "trials" in path.parts}
-        steps = {key: found.steps.get(key) for key, path in runs.items() if path.name == "steps.jsonl"}
-        weights = {key: found.weights.get(key) for key, path in runs.items() if "checkpoints" in path.parts}
+        trials = trials_path(directory)
+        of_runs = [(path.relative_to(trials).parts[0], path) for path in damaged if path.is_relative_to(trials)]
+        steps = {key: found.steps.get(key) for key, path in of_runs if path.name == "steps.jsonl"}
+        weights = {key: found.weights.get(key) for key, path in of_runs if "checkpoints" in path.parts}
         return replace(self, steps={**self.steps, **steps}, weights={**self.weights, **weights})
 
 
@@ -84,7 +85,7 @@ def violations(directory: Path, expected: Results, damaged: Collection[Path] = (
             *_different("record", found.records, expected.records),
             *_different("steps", found.steps, expected.steps),
             *_different("journal", found.told, expected.told),
-            *_different("weights", found.weights, {key: expected.weights.get(key) for key in found.weights}),
+            *_different("weights", *_of_both(found.weights, expected.weights)),
             *_states(directory),
             *_ledger(directory),
             *_left_behind(directory.parent, damaged),
@@ -120,6 +121,12 @@ def _different(what: str, found: Mapping[Any, Any], expected: Mapping[Any, Any])
             yield f"{what} {key}: nobody asked for it"
         elif found[key] != expected[key]:
             yield f"{what} {key}: not that of the undisturbed study{_first_difference(found[key], expected[key])}"
+
+
+def _of_both(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Both without what only one of them has: when a quota is enforced, a killed study may have more to remove."""
+    keys = one.keys() & other.keys()
+    return {key: one[key] for key in keys}, {key: other[key] for key in keys}
 
 
 def _first_difference(found: Any, expected: Any) -> str:

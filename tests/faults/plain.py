@@ -36,8 +36,8 @@ Make = Callable[[], Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Kindly:
-    """How an injected fault may end.
+class Recipe:
+    """An injection without its moment, and how the process that makes it may end.
 
     Attributes:
         kind: of the injection.
@@ -66,17 +66,17 @@ def _done(ended: Ended) -> bool:
 
 
 INJECTED = {
-    "SIGKILL in a write": Kindly("kill", _killed),
-    "torn write": Kindly("torn", _killed),
-    "disk full": Kindly("lasting", _refused_or_done, errno.ENOSPC),
-    "quota used up": Kindly("lasting", _refused_or_done, errno.EDQUOT),
-    "disk read-only": Kindly("lasting", _refused_or_done, errno.EROFS),
-    "write error": Kindly("once", _refused_or_done, errno.EIO),
-    "full for a moment": Kindly("once", _refused_or_done, errno.ENOSPC),
-    "short writes": Kindly("short", _done),
-    "slow writes": Kindly("slow", _done, amount=_PAUSE_MICROSECONDS),
-    "clock a day ahead": Kindly("clock", _done, amount=DAY),
-    "clock a day behind": Kindly("clock", _done, amount=-DAY),
+    "SIGKILL in a write": Recipe("kill", _killed),
+    "torn write": Recipe("torn", _killed),
+    "disk full": Recipe("lasting", _refused_or_done, errno.ENOSPC),
+    "quota used up": Recipe("lasting", _refused_or_done, errno.EDQUOT),
+    "disk read-only": Recipe("lasting", _refused_or_done, errno.EROFS),
+    "write error": Recipe("once", _refused_or_done, errno.EIO),
+    "full for a moment": Recipe("once", _refused_or_done, errno.ENOSPC),
+    "short writes": Recipe("short", _done),
+    "slow writes": Recipe("slow", _done, amount=_PAUSE_MICROSECONDS),
+    "clock a day ahead": Recipe("clock", _done, amount=DAY),
+    "clock a day behind": Recipe("clock", _done, amount=-DAY),
 }
 
 
@@ -105,14 +105,14 @@ def resumed(bench: Bench, study: Path) -> list[str]:
     return [*left, *changed(before), *violations(study, bench.expected)]
 
 
-def _inject(bench: Bench, kindly: Kindly, part: str, seed: int, name: str) -> Sequence[str]:
+def _inject(bench: Bench, recipe: Recipe, part: str, seed: int, name: str) -> Sequence[str]:
     rng = random.Random(seed)
     study = bench.place(f"{name.replace(' ', '-')}-{seed}")
     count = sum(part in path for path in bench.operations)
     assert count, f"nothing is written to {part}"
     at = rng.randint(1, max(1, count - count // 20))  # their number is not quite the same in every run
-    ended = bench.sweep(study, Injection(kindly.kind, at, kindly.error, kindly.amount, part))
-    if not kindly.is_end(ended):
+    ended = bench.sweep(study, Injection(recipe.kind, at, recipe.error, recipe.amount, part))
+    if not recipe.is_end(ended):
         return [f"ended with code {ended.code} at operation {at} of {count}: {_last_words(ended)}"]
     if ended.left:
         return [f"left the processes {ended.left}"]
