@@ -22,6 +22,7 @@ from seekr_tune.analysis.record import TrialRecord, read_record, score_matrix, t
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
+from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.study.directory.erased import require_nothing_erasing
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, rejected_path, storage_path
@@ -108,9 +109,10 @@ def _held(directory: Path) -> Iterator[TrialRecord]:
         record = read_record(directory / "result.json")
         if record.status != "finished":
             raise StudyError(f"{directory}: is {record.status}, not finished; finish it with `seekr-tune run` first")
-        if not any((directory / "checkpoints").glob("task-*")):
+        if newest_intact(directory / "checkpoints")[0] is None:
             raise StudyError(
-                f"{directory}: has no checkpoint to go on from; run the experiment again in another directory"
+                f"{directory}: has no checkpoint that this version can go on from; use the version that saved it, or "
+                "run the experiment again in another directory"
             )
         yield record
     finally:

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.analysis.record import TrialRecord
-from seekr_tune.config import Config
+from seekr_tune.config import Config, StreamConfig
 from seekr_tune.errors import ConfigError, StudyError, UserError
 from seekr_tune.experiment import flatten, load_experiment
 from seekr_tune.study.directory.layout import journal_path, result_path, trial_key, trials_path
@@ -40,6 +40,8 @@ _MAY_CHANGE = (
     *("study.share_first_stage", "study.sample_range", "study.final.", "training.", "stream.erased"),
 )
 """What may differ between two launches of one study: how much and where it runs, never what a trial is."""
+
+_DEFAULTS = Config(stream=StreamConfig(tasks=("any",)))
 
 _STUDY_NAME = "seekr-tune"
 """One journal holds one study, whatever the experiment is called."""
@@ -71,7 +73,7 @@ def open_study(directory: Path, config: Config, space: Space) -> optuna.Study:
         study = _load(path, config)
     else:
         study = _rebuild(directory, config, space, known, damage)
-    _require_same(study, directory, "experiment", _fixed_values(config))
+    _require_same(study, directory, "experiment", _fixed_values(config), _fixed_values(_DEFAULTS))
     _require_same(study, directory, "space", json.loads(json.dumps(_space_values(space))))
     return study
 
@@ -265,8 +267,14 @@ def _space_values(space: Space) -> dict[str, Any]:
     return {**dimensions, "constraints": [str(constraint) for constraint in space.constraints]}
 
 
-def _require_same(study: optuna.Study, directory: Path, what: str, values: dict[str, Any]) -> None:
+def _require_same(
+    study: optuna.Study, directory: Path, what: str, values: dict[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse other values than those that the journal was begun with; what an earlier version did not know had its
+    default then."""
     begun = study.user_attrs.get(what)
+    if begun is not None:
+        begun = {key: value for key, value in (defaults or {}).items() if key in values} | begun
     if begun is None:
         study.set_user_attr(what, values)
     elif begun != values:

@@ -20,6 +20,7 @@ from seekr_tune.sequence.checkpoint import verify
 from seekr_tune.sequence.erasure import stage_checkpoints
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.study.directory import erased
+from seekr_tune.study.directory.provenance import write_provenance
 from seekr_tune.study.life import erasure
 from seekr_tune.study.life.erasure import erase_samples, runs_of, samples_with, stored_samples
 from seekr_tune.study.runs.erasure import samples_of
@@ -122,18 +123,40 @@ def test_the_run_goes_on_without_the_sample(run: Path, data: Path, taken_out_of_
     tokens = tokens_of(run, "colours:5")
     erase_samples(run, ["colours:5"])
     if taken_out_of_the_data:
-        path = data / "colours" / "train.json"
-        path.write_text(json.dumps([row for i, row in enumerate(json.loads(path.read_text())) if i != 5]))
+        take_out(data, "colours", 5)
     extended = extend_run(run, "more")
     assert extended.record.status == "finished" and extended.record.tasks == (*TASKS, "more")
     assert not files_with(run, tokens)
     assert "colours:5" not in stored_samples(run) and "more:5" in stored_samples(run)
 
 
+def take_out(data: Path, task: str, *gone: int) -> None:
+    path = data / task / "train.json"
+    path.write_text(json.dumps([row for i, row in enumerate(json.loads(path.read_text())) if i not in gone]))
+
+
+def test_a_row_that_the_data_have_lost_already_is_still_the_one_that_is_meant(run: Path, data: Path) -> None:
+    write_provenance(run, load_experiment(run / "config.yaml"))  # as a study has it
+    tokens = tokens_of(run, "colours:5")
+    take_out(data, "colours", 5)
+    done = erase_samples(run, ["colours:5"])
+    assert done.samples == {"colours:5": "asked for"} and not files_with(run, tokens)
+    left = load_stream(load_experiment(run / "config.yaml"), ("train",))[0]
+    assert [example.prompt for example in left.train][5:7] == [prompt("colours", 6), prompt("colours", 3)]
+    assert left.train_rows == (0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11)
+
+
+def test_data_that_changed_otherwise_are_refused(run: Path, data: Path) -> None:
+    write_provenance(run, load_experiment(run / "config.yaml"))
+    take_out(data, "colours", 2, 5)
+    with pytest.raises(StudyError, match="not what it was when the study began"):
+        erase_samples(run, ["colours:5"])
+    assert erase_samples(run, ["numbers:5"]).samples == {"numbers:5": "asked for"}, "another task is as it was"
+
+
 def test_other_rows_that_changed_are_refused(run: Path, data: Path) -> None:
     erase_samples(run, ["colours:5"])
-    path = data / "colours" / "train.json"
-    path.write_text(json.dumps(json.loads(path.read_text())[:-2]))
+    take_out(data, "colours", 10, 11)
     with pytest.raises(DataError, match="the others are not what they were"):
         load_stream(load_experiment(run / "config.yaml"), ("train",))
 

@@ -159,7 +159,7 @@ def test_what_cannot_be_extended_is_refused_in_one_line(finished: Path, tmp_path
     with pytest.raises(StudyError, match="holds no single run"):
         extend_run(tmp_path, "paren")
     (finished / "checkpoints").rename(tmp_path / "removed")
-    with pytest.raises(StudyError, match="has no checkpoint to go on from"):
+    with pytest.raises(StudyError, match="no checkpoint that this version can go on from"):
         extend_run(finished, "paren")
     run_experiment(config(**{"evaluation.splits": ()}), tmp_path / "unscored")
     with pytest.raises(ConfigError, match="evaluation.splits of this run is empty"):
