@@ -7,15 +7,15 @@ What stands between the two markers in the page is written anew, and so are docs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.markdown import table, with_part
 from benchmarks.pictures import picture_of_chart, picture_of_goals, write_pictures
 from benchmarks.results import DIRECTORY, Curve, Figure, Results, read_results
 
 PAGE = Path("docs/benchmarks.md")
 PICTURES = Path("docs/pictures/benchmarks")
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def measured_part(every: Sequence[Results], pictures: Sequence[str]) -> str:
@@ -52,7 +52,7 @@ def table_of_figures(every: Sequence[Results]) -> str:
         for results in every
         for figure in results.figures
     ]
-    return _table(("figure", "against", "measured", "goal"), rows)
+    return table(("figure", "against", "measured", "goal"), rows)
 
 
 def measured(figure: Figure) -> str:
@@ -94,37 +94,11 @@ def table_of_curves(curves: Sequence[Curve]) -> str:
         )
         for curve in curves
     ]
-    return _table(("by", curves[0].y), rows)
-
-
-def with_part(page: str, part: str) -> str:
-    """The page with a new part between its markers.
-
-    Raises:
-        SystemExit: a marker is missing, or they are the wrong way round.
-    """
-    begin, end = page.find(BEGIN), page.find(END)
-    if not 0 <= begin < end:
-        raise SystemExit(f"error: {PAGE} must have a line {BEGIN} and after it a line {END}; put them back")
-    return f"{page[: begin + len(BEGIN)]}\n\n{part}\n\n{page[end:]}"
+    return table(("by", curves[0].y), rows)
 
 
 def _shown(name: str, text: str) -> str:
     return f"![{text}]({PICTURES.relative_to(PAGE.parent)}/{name}.svg)"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def lines() -> Iterator[str]:
-        yield _row(head)
-        yield _row(["---"] * len(head))
-        for row in rows:
-            yield _row([cell.replace("|", "\\|") for cell in row])
-
-    return "\n".join(lines())
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

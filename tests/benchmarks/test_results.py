@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.page import BEGIN, END, charts_of, measured_part, with_part
+from benchmarks.markdown import BEGIN, END, with_part
+from benchmarks.page import charts_of, measured_part
 from benchmarks.pictures import picture_of_chart, picture_of_goals
 from benchmarks.results import Curve, Figure, Results, keep, median_of_ratios, read_results
 
