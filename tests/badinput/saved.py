@@ -149,7 +149,9 @@ CASES: tuple[Case, ...] = (
     _run("a record of bytes", _holding(_RESULT, b"\xff\xfe\x00"), (_RESULT, "restore the file"), _RUN),
     _run("a record of an older version", _json(_RESULT, schema_version=1), (_RESULT, "version 1", "package"), _RUN),
     _run("a record of a later version", _json(_RESULT, schema_version=99), (_RESULT, "version 99", "package"), _RUN),
-    _run("a record with a field too many", _json(_RESULT, later=1), (_RESULT, "not permitted", "restore the file"), _RUN),
+    _run(
+        "a record with a field too many", _json(_RESULT, later=1), (_RESULT, "not permitted", "restore the file"), _RUN
+    ),
     _run("a record of an unknown status", _json(_RESULT, status="lost"), (_RESULT, "status", "restore"), _RUN),
     _run("a record nested too deep", _holding(_RESULT, "[" * 100_000), (_RESULT, "restore the file"), _RUN),
     _run("steps that are no JSON", _holding("steps.jsonl", "{oops\n"), ("steps.jsonl, line 1", "restore"), _RUN),
