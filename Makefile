@@ -20,20 +20,22 @@ BENCHMARKS := whole_stream evaluation replay_memory growth study_growth data_par
 SETS := $(foreach assignment,$(SET),--set '$(assignment)')
 TOTAL := $(if $(TRIALS),--trials $(TRIALS))
 
-.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-faults soak test-golden lint base-model docs bench bench-quick clean
+.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-faults soak test-golden lint base-model docs sbom lock bench bench-quick clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
 
 setup: $(READY)  ## install the pinned packages into .venv (other targets do it by themselves)
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements.cpu.lock requirements.torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "error: '$(PYTHON)' is not Python 3.11 or newer; install one and name it: make PYTHON=python3.11" >&2; exit 1; }
 	@echo "Installing the pinned packages into $(VENV) (once; this takes minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --no-compile -r requirements.lock
-	@$(BIN)/python -m pip install -qq --no-compile --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --no-compile --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --no-compile --no-deps --require-hashes -r requirements.cpu.lock 2>/dev/null || \
+	  $(BIN)/python -m pip install -qq --no-compile --no-deps --require-hashes -r requirements.torch.lock
+	@$(BIN)/python -m pip install -qq --no-compile --no-build-isolation --editable .  # and what a CUDA build of torch needs
 	@$(BIN)/python scripts/write_bytecode.py
 	@touch $(READY)
 
@@ -101,6 +103,12 @@ docs: $(READY)  ## write the field reference in docs/experiment-file.md again
 	@$(BIN)/seekr-tune validate --fields >$(VENV)/fields.md
 	@sed -i.bak -e '/^<!-- below/q' docs/experiment-file.md && rm docs/experiment-file.md.bak
 	@cat $(VENV)/fields.md >>docs/experiment-file.md
+
+sbom: $(READY)  ## write a bill of materials (sbom.cdx.json, CycloneDX) and docs/licences.md
+	@$(BIN)/python scripts/inventory.py --sbom sbom.cdx.json --licences docs/licences.md
+
+lock: $(READY)  ## ask pip again for the hashes of the versions in requirements.lock; takes five minutes
+	@$(BIN)/python scripts/lock_hashes.py
 
 bench: $(READY)  ## run every benchmark (under 20 minutes on two cores), and write what they found into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.quick --full

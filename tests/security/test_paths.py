@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from seekr_tune.analysis.record import read_record, write_record
 from seekr_tune.cli import main
 from seekr_tune.errors import CheckpointError, ConfigError, DataError, StudyError
 from seekr_tune.sequence.checkpoint import MANIFEST, read_json
@@ -103,7 +104,7 @@ def test_a_folder_of_final_runs(study: Path) -> None:
 
 def test_a_record_that_names_another_trial(study: Path) -> None:
     path = study / "trials" / "trial-0000" / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"trial": "../../outside"}))
+    write_record(path, read_record(path).model_copy(update={"trial": "../../outside"}))
     records, damaged = read_all_records(study)
     assert not records and "is the record of '../../outside'" in damaged["trial-0000"]
 
