@@ -53,7 +53,7 @@ SIZES = {  # two samples in a pass
     "step": "--lengths 256 --repeats 7",
 }
 SIZES_IN_FULL = {
-    "replay": "--lengths 256 512 --repeats 3",
+    "replay": "--lengths 256 1024 2048 --repeats 3",
     "lesson": "--lengths 128 --repeats 3",
     "step": "--lengths 256 --repeats 7",
 }

@@ -91,7 +91,7 @@ def drive(directory: Path, counts: tuple[int, ...] = COUNTS) -> Clock:
             queue.finish(request)
         if is_measured:
             with clock.part("ledger and quota"):
-                ledger.write()
+                ledger.write_when_due()
                 enforce_quota(directory, config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from seekr_tune.analysis.record import TrialRecord, read_record
@@ -35,7 +36,15 @@ def record_at(path: Path) -> TrialRecord:
     Raises:
         StudyError: it is not, or it is damaged.
     """
-    record = read_record(path)
+    found = path.stat()
+    record = _record_as_of(path, (found.st_ino, found.st_mtime_ns, found.st_size))
     if record.trial != path.parent.name:
         raise StudyError(f"{path}: is the record of {record.trial!r}; put back that of {path.parent.name}")
     return record
+
+
+@lru_cache(maxsize=10_000)
+def _record_as_of(path: Path, stamp: tuple[int, ...]) -> TrialRecord:
+    """The record that a file held when it had this stamp: a study looks at all of its records after each task, and
+    few of them have changed."""
+    return read_record(path)

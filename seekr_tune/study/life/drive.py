@@ -1,12 +1,14 @@
 """Driving a queue of runs to its end: what a study and its final runs have in common.
 
-Each run that has ended goes into the ledger at once. Somebody who asks to stop, a full disk, a second Ctrl-C: whatever
+Each run that has ended goes into the ledger, at once where that is quickly done. Somebody who asks to stop, a full disk, a second Ctrl-C: whatever
 ends a launch, the ledger is written and the queue can be driven again.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +109,7 @@ def _run_left(
     from seekr_tune.study.life.tuner import Launch, run_queue
 
     def on_finished() -> None:
-        ledger.write()
+        ledger.write_when_due()
         enforce_quota(directory, queue.config)
 
     stop = StopFile(stop_path(directory), None if lock is None else lock.claim)
@@ -141,9 +143,16 @@ class LedgerWriter:
         self._directory, self._ledger_directory = directory, ledger_directory
         self._steps: dict[str, tuple[StepRow, ...]] = {}
         self._warned: set[str] = set()
+        self._ended, self._took = -math.inf, 0.0
+
+    def write_when_due(self) -> None:
+        """Write, unless that would take more than a tenth of the time: a ledger of many runs takes long."""
+        if time.monotonic() - self._ended >= 9 * self._took:
+            self.write()
 
     def write(self) -> None:
         """Replace the tables by what the runs' directories hold now."""
+        started = time.monotonic()
         records, damaged = read_all_records(self._directory)
         for message in damaged.values():
             self._warn(message)
@@ -162,6 +171,8 @@ class LedgerWriter:
             for record in records
             if record.status == "finished" and record.trial in self._steps
         }
+        self._ended = time.monotonic()
+        self._took = self._ended - started
 
     def _warn(self, message: str) -> None:
         if message not in self._warned:
