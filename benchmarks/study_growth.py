@@ -82,6 +82,7 @@ def drive(directory: Path, counts: tuple[int, ...] = COUNTS) -> Clock:
         with clock.part("search and journal"):
             request = queue.next()
             if request is None:
+                ledger.write()
                 return clock
             queue.link(request, f"ray-{number}")
         number += 1

@@ -72,8 +72,8 @@ def _soak_text(soak: Mapping[str, Any], soaked: Rows) -> str:
     grown, survived = soak["growth"], sum(one["survived"] for one in soaked)
     return (
         f"{soak['minutes']:g} minutes, {soak['studies']} studies back to back in one driver, each disturbed while it "
-        f"ran and damaged when it stood still; {survived} survived. From the first to the last quarter behind the warm-up, "
-        f"the driver's memory grew by a factor of {grown['rss_bytes']:.3f}, its open file handles by "
+        f"ran and damaged when it stood still; {survived} survived. From the first to the last quarter behind the "
+        f"warm-up, the driver's memory grew by a factor of {grown['rss_bytes']:.3f}, its open file handles by "
         f"{grown['file_handles']:.3f}."
     )
 
