@@ -1,7 +1,7 @@
 """Driving a queue of runs to its end: what a study and its final runs have in common.
 
-Each run that has ended goes into the ledger, at once where that is quickly done. Somebody who asks to stop, a full disk,
-a second Ctrl-C: whatever ends a launch, the ledger is written and the queue can be driven again.
+Each run that has ended goes into the ledger, at once where that is quickly done. Somebody who asks to stop, a full
+disk, a second Ctrl-C: whatever ends a launch, the ledger is written and the queue can be driven again.
 """
 
 from __future__ import annotations
