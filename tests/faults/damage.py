@@ -52,12 +52,10 @@ def delete(path: Path, rng: random.Random) -> None:
 
 
 def swap(path: Path, rng: random.Random) -> None:
-    """Exchange it with one that has the same name elsewhere, or any other beside it."""
+    """Exchange it with one that has the same name elsewhere, or lies in a directory of the same name."""
     root = next(parent for parent in path.parents if (parent / "study").is_dir() and (parent / ".cache").is_dir())
     others = sorted(p for p in root.rglob(path.name) if p.is_file() and p != path)
-    others = others or sorted(p for p in path.parent.iterdir() if p.is_file() and p != path)
-    if not others:
-        raise LookupError(f"nothing to swap {path} with")
+    others = others or sorted(p for p in root.rglob(f"{path.parent.name}/*") if p.is_file() and p != path)
     other = rng.choice(others)
     content = path.read_bytes()
     path.write_bytes(other.read_bytes())
