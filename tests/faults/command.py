@@ -116,9 +116,11 @@ class Launcher:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._library = folder, built_library(folder)
         self._context = multiprocessing.get_context("forkserver")
+        self._preloaded: list[str] = list(forkserver._forkserver._preload_modules)  # type: ignore[attr-defined]
         self._number = 0
 
     def __enter__(self) -> Self:
+        _stop_server()  # another test's has neither the library nor what commands import
         self._context.set_forkserver_preload([__name__, *PRELOADED])
         with _environment(LD_PRELOAD=str(self._library), PYTHONPATH=str(ROOT)):
             self.start(self._folder, ["--help"]).wait()
@@ -127,7 +129,8 @@ class Launcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # else it lives as long as this process
+        _stop_server()  # else it lives as long as this process
+        self._context.set_forkserver_preload(self._preloaded)
 
     def start(self, folder: Path, arguments: Sequence[object], injection: Injection | None = None) -> Running:
         """Start a command.
@@ -149,6 +152,10 @@ class Launcher:
     def run(self, folder: Path, arguments: Sequence[object], injection: Injection | None = None) -> Ended:
         """Start a command and wait for its end."""
         return self.start(folder, arguments, injection).wait()
+
+
+def _stop_server() -> None:
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def _run(words: list[str], log: Path, library: Path, folder: Path, injection: Injection) -> None:

@@ -206,8 +206,8 @@ def _last_weights(run: Path) -> str | None:
     stages = [path for path in (run / "checkpoints").glob("task-*") if (at := Position.of(path)) and not at.steps]
     if not stages:
         return None
-    (weights,) = max(stages).glob("weights-*")
-    return _digest(weights)
+    weights = next(max(stages).glob("weights-*"), None)  # damage may have taken it
+    return None if weights is None else _digest(weights)
 
 
 def _digest(path: Path) -> str:

@@ -43,7 +43,8 @@ resume_study(sys.argv[1])
 
 
 def fingerprints(directory: Path) -> dict[str, str]:
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    """Every file but that of steps in progress, which goes when the run's end is noted."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != "steps.partial.jsonl")
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
