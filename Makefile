@@ -110,7 +110,7 @@ sbom: $(READY)  ## write a bill of materials (sbom.cdx.json, CycloneDX) and docs
 lock: $(READY)  ## ask pip again for the hashes of the versions in requirements.lock; takes five minutes
 	@$(BIN)/python scripts/lock_hashes.py
 
-bench: $(READY)  ## run every benchmark (under 20 minutes on two cores), and write what they found into docs/benchmarks.md
+bench: $(READY)  ## run every benchmark (some 23 minutes on two cores), and write what they found into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.quick --full
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit; done
 	@$(BIN)/python -m benchmarks.page

@@ -53,7 +53,8 @@ SIZES = {  # two samples in a pass
     "step": "--lengths 256 --repeats 7",
 }
 SIZES_IN_FULL = {
-    "replay": "--lengths 256 1024 2048 --repeats 3",
+    "replay": "--lengths 256 1024 --repeats 3",
+    "replay, long": "--lengths 2048 --repeats 3 --no-maps",
     "lesson": "--lengths 128 --repeats 3",
     "step": "--lengths 256 --repeats 7",
 }
@@ -64,7 +65,7 @@ def measured(sizes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Rows of the table, case by case."""
     for case, own in sizes.items():
         arguments = f"--device cpu --dtype float32 --tokens 512 --block 1 {own}"
-        yield from MEASURES[case](SETTING, table.parse(arguments.split()))
+        yield from MEASURES[case.partition(",")[0]](SETTING, table.parse(arguments.split()))
 
 
 def judged(row: dict[str, Any]) -> Iterator[tuple[str, bool]]:

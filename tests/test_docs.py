@@ -58,6 +58,6 @@ def test_every_page_is_reached_from_the_index() -> None:
 
 def test_pictures_are_small_and_shown() -> None:
     shown = {target for page in PAGES for target, _ in links(page)}
-    for picture in (DOCS / "pictures").iterdir():
+    for picture in filter(Path.is_file, (DOCS / "pictures").rglob("*")):
         assert picture.stat().st_size < MOST_PICTURE_BYTES, picture.name
         assert picture in shown, picture.name
