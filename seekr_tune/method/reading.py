@@ -198,7 +198,7 @@ class _Reading:
             if into is None:
                 return [torch.stack(own).view(self._num_layers, self._num_heads, -1) for own in parts]
             for own, place in zip(parts, into, strict=True):
-                torch.stack(own, out=place.flatten(1))
+                torch.stack(own, out=place.view(self._num_layers, -1))  # a copy would be lost
             return list(into)
 
         return collect

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from seekr_tune.errors import CheckpointError
 from seekr_tune.sequence.checkpoint import MANIFEST, Position, fingerprint, part_names, read_document, read_json
 from seekr_tune.sequence.shards import Piece, save_pieces
+from seekr_tune.sequence.writing import flush
 
 SAMPLES = "samples.safetensors"
 _ROOM = ".erasing"
@@ -104,7 +105,7 @@ def erase(path: Path, gone: Collection[int]) -> None:
     old = room / f"old-{path.name}"
     path.rename(old)
     made.rename(path)
-    _flush(path.parent)
+    flush(path.parent)
     shutil.rmtree(room)
 
 
@@ -135,7 +136,7 @@ def make_without(path: Path, target: Path, gone: Collection[int]) -> None:
             _link(path / name, target / name)
     _write(target / MANIFEST, json.dumps({**manifest, "files": files}, indent=1))
     os.chmod(target / MANIFEST, 0o600)
-    _flush(target)
+    flush(target)
 
 
 def _copy_tensors(source: Path, target: Path, places: dict[str, str]) -> None:
@@ -149,7 +150,7 @@ def _copy_tensors(source: Path, target: Path, places: dict[str, str]) -> None:
                 piece = Piece(file.get_tensor(name), layout[name]["start"], tuple(layout[name]["shape"]))
                 pieces[f"{places[place]}/{rest}"] = piece
         save_pieces(target, pieces)
-    _flush(target)
+    flush(target)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -162,15 +163,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(path)
 
 
 def _visible(directory: Path) -> Iterator[Path]:

@@ -72,14 +72,14 @@ class WritingRoom:
         manifest = {"schema_version": SCHEMA_VERSION, "files": _collect_shares(place, world_size)}
         (place / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         (place / MANIFEST).chmod(0o600)
-        _flush(place / MANIFEST)
-        _flush(place)
+        flush(place / MANIFEST)
+        flush(place)
         directory = self.path.parent
         final = directory / place.name
         if final.exists():
             self._discard(final)
         place.rename(final)
-        _flush(directory)
+        flush(directory)
         self._prune(final, kept)
 
     def leave(self) -> None:
@@ -127,7 +127,7 @@ def write_share(place: Path, rank: int, files: Mapping[str, Callable[[Path], Non
         for name, write in files.items():
             write(place / name)
             (place / name).chmod(0o600)
-            _flush(place / name)
+            flush(place / name)
             fingerprints[name] = fingerprint(place / name)
         _leave_note(place, rank, {"files": fingerprints})
     except Exception as error:
@@ -175,7 +175,8 @@ def _leave_note(place: Path, rank: int, note: Mapping[str, Any]) -> None:
     hidden.rename(place / note_name(rank))
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file or a directory is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -27,6 +27,7 @@ from seekr_tune.experiment import load_experiment
 from seekr_tune.study.directory.layout import stop_path
 from seekr_tune.study.life.stopping import StopFile
 from seekr_tune.study.life.study import resume_study, start_study
+from seekr_tune.study.runs.watch import polled
 from seekr_tune.training.session import ray_session
 from tests.faults.bench import write_experiment
 from tests.faults.damage import DAMAGES, MAY_BE_REFUSED, files_of
@@ -73,19 +74,13 @@ class Meter:
     @contextmanager
     def running(self) -> Iterator[None]:
         """The block."""
-        started, ended = time.monotonic(), threading.Event()
+        started = time.monotonic()
 
         def look() -> None:
-            while not ended.wait(SAMPLE_SECONDS):
-                self.samples.append(self._sample(time.monotonic() - started))
+            self.samples.append(self._sample(time.monotonic() - started))
 
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        try:
+        with polled(look, SAMPLE_SECONDS):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def _sample(self, seconds: float) -> Sample:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -375,7 +375,7 @@ from tests.sequence.test_keeper import save_stage, save_steps
 directory, left = Path(sys.argv[1]), int(sys.argv[2])
 keeper = keeper_of(directory)
 save_stage(keeper, 1, Net(1))
-flush = writing._flush
+flush = writing.flush
 
 def dying(path):
     global left
@@ -384,7 +384,7 @@ def dying(path):
         os._exit(9)
     flush(path)
 
-writing._flush = dying
+writing.flush = dying
 save_steps(keeper, 1, 3, Net(2))
 keeper.close()
 """

@@ -172,7 +172,7 @@ def second_rank_cannot_write(directory: Path) -> list[Any]:
             def full(path: Path) -> None:
                 raise OSError(28, "No space left on device")
 
-            patch.setattr(writing, "_flush", full)
+            patch.setattr(writing, "flush", full)
         keeper.save_steps(1, progress_of(net, 3), parameters_of(net))
         message = message_of(lambda: keeper.save_steps(1, progress_of(net, 5), parameters_of(net)))
     return [message, checkpoints_in(directory)]

@@ -53,7 +53,7 @@ def test_everything_is_on_disk_before_the_checkpoint_appears(tmp_path: Path, mon
         if path.name != tmp_path.name:
             assert names(tmp_path) == []
 
-    monkeypatch.setattr(writing, "_flush", flush)
+    monkeypatch.setattr(writing, "flush", flush)
     save(WritingRoom.take_over(tmp_path), Position(3))
     assert flushed == ["state.json", "manifest.json", "task-0003", tmp_path.name]
 

@@ -13,7 +13,8 @@ import socket
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,3 +218,21 @@ def _is_fresh(path: Path) -> bool:
 def _refusal(directory: Path, holder: Holder | None) -> StudyError:
     who = "another process" if holder is None else str(holder)
     return StudyError(f"{directory}: is being run by {who}; wait for it, or end it with `seekr-tune stop {directory}`")
+
+
+@contextmanager
+def held_run(directory: Path) -> Iterator[None]:
+    """Hold the directory of a single run.
+
+    Raises:
+        StudyError: another process has it.
+    """
+    lock = FileLock(directory / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StudyError(f"{directory}: another process works on this run; wait for it, or end it") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.analysis.ledger import write_erased_table
 from seekr_tune.config import Config, ErasedRows
@@ -45,7 +43,7 @@ from seekr_tune.study.directory.erased import (
     write_erasing,
 )
 from seekr_tune.study.directory.layout import cache_path, experiment_path, is_run, is_study, ray_path
-from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.directory.lock import StudyLock, held_run
 from seekr_tune.study.directory.provenance import read_provenance, split_line, split_name
 from seekr_tune.study.life.erasure_proof import Search, patterns, search
 from seekr_tune.study.runs.erasure import Run, erase_from_run, held, samples_of
@@ -163,20 +161,7 @@ def _held(directory: Path) -> AbstractContextManager[object]:
     if is_study(directory):
         return StudyLock(directory, erasing=True)
     _config_path(directory)
-    return _held_run(directory)
-
-
-@contextmanager
-def _held_run(directory: Path) -> Iterator[None]:
-    lock = FileLock(directory / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise StudyError(f"{directory}: another process works on this run; wait for it, or end it") from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return held_run(directory)
 
 
 def _require_no_links(directory: Path) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from seekr_tune.analysis.files import write_atomically
@@ -26,6 +25,7 @@ from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.study.directory.erased import require_nothing_erasing
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, rejected_path, storage_path
+from seekr_tune.study.directory.lock import held_run
 from seekr_tune.study.runs.single import run_experiment
 
 _ACCEPTED = "accepted"
@@ -99,12 +99,7 @@ def _held(directory: Path) -> Iterator[TrialRecord]:
     """Hold the run's directory; the record of the run."""
     if is_study(directory) or not is_run(directory):
         raise StudyError(f"{directory}: holds no single run; name a directory that `seekr-tune run` wrote")
-    lock = FileLock(directory / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise StudyError(f"{directory}: another process works on this run; wait for it, or end it") from None
-    try:
+    with held_run(directory):
         require_nothing_erasing(directory)
         record = read_record(directory / "result.json")
         if record.status != "finished":
@@ -115,8 +110,6 @@ def _held(directory: Path) -> Iterator[TrialRecord]:
                 "run the experiment again in another directory"
             )
         yield record
-    finally:
-        lock.release()
 
 
 def _extended(config: Config, task: str, epochs: int | None, metric: str | None) -> Config:

@@ -87,6 +87,7 @@ def kill_and_resume(config: Config, directory: Path) -> dict[str, TrialRecord]:
     after = state_of(directory, "finished")
     for key, files in before.items():
         assert fingerprints(trial_path(directory, key)) == files, f"{key} was finished and must stay as it was"
+    assert not list(directory.rglob("steps.partial.jsonl")), "nothing is in progress any more"
     for key, lines in steps.items():  # the durations in it would differ if the tasks had been learned again
         assert (trial_path(directory, key) / "steps.jsonl").read_bytes().startswith(lines)
     keys = {*(f"bound-{name}" for name in config.study.bounds), *map(trial_key, range(config.study.trials))}
