@@ -74,7 +74,10 @@ def _soak_text(soak: Mapping[str, Any], soaked: Rows) -> str:
         f"{soak['minutes']:g} minutes, {soak['studies']} studies back to back in one driver, each disturbed while it "
         f"ran and damaged when it stood still; {survived} survived. From the first to the last quarter behind the "
         f"warm-up, the driver's memory grew by a factor of {grown['rss_bytes']:.3f}, its open file handles by "
-        f"{grown['file_handles']:.3f}."
+        f"{grown['file_handles']:.3f}. Ray alone leaves {soak['ray_alone']:.1f} sockets open for every session that a "
+        "process begins and ends (the connection to its GCS; measured on bare `ray.init()` and `ray.shutdown()` in the "
+        f"same run); without these, the handles grew by {grown['file_handles_without_ray']:.3f}. `seekr-tune` begins "
+        "one session a process."
     )
 
 
