@@ -31,9 +31,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.summary import custom_scalars, hparams, image, scalar
 
+from seekr_tune.analysis.event_file import EventFile, event_file_name
 from seekr_tune.analysis.flat import Kind, flat_config, known_kinds
 from seekr_tune.analysis.head_images import head_images
 from seekr_tune.analysis.measures import measure
@@ -79,17 +79,21 @@ class TrialWriter:
     task is purged (readers drop it), so that its steps appear once.
 
     Args:
-        directory: the trial's directory of event files.
+        directory: the trial's directory of event files; made if need be.
         steps_done: training steps of the finished tasks; 0 for a trial that starts from the beginning.
+
+    Raises:
+        OSError: by every method too: the disk is full, or fails.
     """
 
     def __init__(self, directory: Path, steps_done: int = 0) -> None:
         self._step = steps_done
         # Steps count from 1, so a finished task's point (x = tasks done <= steps done) is never purged with the steps.
         purge_step = steps_done + 1 if steps_done else 0
-        self._writer = SummaryWriter(str(directory), purge_step=purge_step)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = EventFile(directory / event_file_name(), purge_step)
         if not steps_done:
-            self._writer.add_custom_scalars(CHARTS)
+            self._file.add(custom_scalars(CHARTS))  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +115,7 @@ class TrialWriter:
         self._scalar("train/learning_rate", row.learning_rate, self._step)
         if row.seconds > 0:
             self._scalar("throughput/tokens_per_second", row.tokens / row.seconds, self._step)
+        self._file.flush()
 
     def log_task(self, record: TrialRecord) -> None:
         """Add the stage that was finished last; the first one brings the scores before any training with it."""
@@ -125,14 +130,14 @@ class TrialWriter:
         if record.timing:
             self._log_timing(record.timing[-1], done)
         for quantity, picture in head_images(record.heads, done - 1):
-            self._writer.add_image(f"heads/{quantity}", picture, done, dataformats="HW")
-        self._writer.flush()
+            self._file.add(image(f"heads/{quantity}", picture, dataformats="HW"), done)  # type: ignore[no-untyped-call]
+        self._file.flush()
 
     def close(self, record: TrialRecord | None = None) -> None:
         """Close the file; with the record of an ended trial, its settings and results are written first."""
         if record is not None:
             self._log_hparams(record)
-        self._writer.close()
+        self._file.close()
 
     def _log_scores(self, record: TrialRecord, row: np.ndarray[Any, np.dtype[np.float64]], step: int) -> None:
         for task, score in zip(record.tasks, row, strict=True):
@@ -158,14 +163,14 @@ class TrialWriter:
         experiment, _, _ = hparams({**values, **columns}, metrics)  # type: ignore[no-untyped-call]
         _, start, end = hparams(values, {})  # type: ignore[no-untyped-call]
         for summary in (experiment, start, end):
-            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+            self._file.add(summary)
         results = {**asdict(measure(record)), "wall_seconds": record.wall_seconds}
         for name in HPARAM_METRICS:
             self._scalar(f"hparam/{name}", results[name], record.tasks_done)
 
     def _scalar(self, tag: str, value: float | None, step: int) -> None:
         if value is not None:
-            self._writer.add_scalar(tag, value, step)
+            self._file.add(scalar(tag, value), step)  # type: ignore[no-untyped-call]
 
 
 def hparam_values(record: TrialRecord) -> dict[str, float | bool | str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.faults.campaign import COUNTS, without_ray
 from tests.faults.fault import table, write_outcomes
 from tests.faults.on_ray import groups_on_ray, trials_on_ray
+from tests.faults.small_disk import NAME, start_again_with_own_mounts
 
 ON_RAY = {"trials on Ray": trials_on_ray, "groups on Ray": groups_on_ray}
 """What makes the faults of Ray's processes, by name."""
@@ -23,6 +24,8 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"error: {unknown[0]!r} is not one of {', '.join(known)}", file=sys.stderr)
         return 2
+    if NAME in (names or known):
+        start_again_with_own_mounts("tests.faults", names)
     names = names or known
     seed = int(os.environ.get("SEEKR_FAULT_SEED", "0"))
     reports = os.environ.get("SEEKR_RELIABILITY_DIR")

@@ -11,6 +11,7 @@ from tests.faults.command import Launcher
 from tests.faults.damage import DAMAGES, damaged, stopped_studies
 from tests.faults.fault import Fault, Outcome, outcome_of, seed_of
 from tests.faults.plain import INJECTED, Make, injected, seeds, signalled, targets_of
+from tests.faults.small_disk import DISK_TARGETS, NAME, can_mount, on_small_disk
 
 Planned = tuple[Fault, Make]
 
@@ -35,6 +36,7 @@ COUNTS = {
     "garbage behind": 5,
     "deleted": 7,
     "swapped": 6,
+    NAME: 12,
 }
 """Faults of studies without Ray, by kind."""
 
@@ -43,10 +45,12 @@ def plain_faults(bench: Bench, seed: int, names: Sequence[str], counts: dict[str
     """Faults of studies without Ray."""
     stopped: list[Path] = []
     for name in names:
-        targets = rotated(targets_of(name), seed_of(seed, name))
+        targets = rotated(DISK_TARGETS if name == NAME else targets_of(name), seed_of(seed, name))
         for one, target in zip(seeds(seed, name, counts[name]), targets, strict=False):
             if name in INJECTED:
                 yield injected(bench, name, target, one)
+            elif name == NAME:
+                yield on_small_disk(bench, target, one)
             elif name in DAMAGES:
                 stopped = stopped or stopped_studies(bench, seed)
                 yield damaged(bench, stopped, name, target, one)
@@ -65,6 +69,9 @@ def without_ray(
 ) -> list[Outcome]:
     """Make the faults of studies without Ray."""
     outcomes = []
+    if NAME in names and not can_mount():
+        say(f"{NAME}: skipped, this process may not mount; give the command as root, or allow user namespaces")
+        names = [name for name in names if name != NAME]
     with Launcher(folder) as launcher:
         bench = Bench.prepare(launcher, folder)
         for fault, make in plain_faults(bench, seed, names, counts):

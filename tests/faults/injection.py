@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["count", "kill", "torn", "lasting", "once", "short", "slow", "clock"]
-KINDS: tuple[Kind, ...] = ("count", "kill", "torn", "lasting", "once", "short", "slow", "clock")
+Kind = Literal["count", "kill", "torn", "lasting", "once", "short", "slow", "clock", "fill"]
+KINDS: tuple[Kind, ...] = ("count", "kill", "torn", "lasting", "once", "short", "slow", "clock", "fill")
 """In the order of `shim.c`."""
 
 
@@ -24,7 +24,7 @@ class Injection:
         kind: `count` none; `kill` it is killed before the operation; `torn` it is killed when a write is half done;
             `lasting` from there on all operations fail; `once` this one fails; `short` from there on writes are cut
             short, which a caller must expect; `slow` from there on every operation takes longer; `clock` from there on
-            the clock is wrong.
+            the clock is wrong; `fill` all that is left of the disk is taken before it.
         at: number of the operation, from 1.
         error: `errno` of what fails.
         amount: of `slow` in microseconds, of `clock` in seconds.

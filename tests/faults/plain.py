@@ -100,7 +100,7 @@ def resumed(bench: Bench, study: Path) -> list[str]:
     before = finished_files(study)
     ended = bench.go_on(study)
     if ended.code != 0:
-        return [f"resume ended with code {ended.code}: {_last_words(ended)}"]
+        return [f"resume ended with code {ended.code}: {last_words(ended)}"]
     left = [f"process {pid} is left" for pid in ended.left]
     return [*left, *changed(before), *violations(study, bench.expected)]
 
@@ -113,7 +113,7 @@ def _inject(bench: Bench, recipe: Recipe, part: str, seed: int, name: str) -> Se
     at = rng.randint(1, max(1, count - count // 20))  # their number is not quite the same in every run
     ended = bench.sweep(study, Injection(recipe.kind, at, recipe.error, recipe.amount, part))
     if not recipe.is_end(ended):
-        return [f"ended with code {ended.code} at operation {at} of {count}: {_last_words(ended)}"]
+        return [f"ended with code {ended.code} at operation {at} of {count}: {last_words(ended)}"]
     if ended.left:
         return [f"left the processes {ended.left}"]
     return bench.done_with(study, resumed(bench, study))
@@ -126,7 +126,7 @@ def _signal(bench: Bench, name: str, seed: int) -> Sequence[str]:
     tasks = rng.randrange(bench.num_tasks)
     while running.said.count("  task ") < tasks:
         if running.has_ended:
-            return [f"ended before task {tasks}: {_last_words(running.wait())}"]
+            return [f"ended before task {tasks}: {last_words(running.wait())}"]
         time.sleep(0.01)
     time.sleep(rng.uniform(0.0, 0.2))
     if name == "SIGSTOP":
@@ -135,7 +135,7 @@ def _signal(bench: Bench, name: str, seed: int) -> Sequence[str]:
         refused = bench.go_on(study)
         running.signal(signal.SIGCONT)
         if not (refused.is_refusal and "is being run by" in refused.said):
-            return [f"another launch was not refused: {_last_words(refused)}", *_end_of(running.wait(), (0,))]
+            return [f"another launch was not refused: {last_words(refused)}", *_end_of(running.wait(), (0,))]
         wrong = _end_of(running.wait(), (0,))
     else:
         number = signal.Signals[name]
@@ -147,11 +147,12 @@ def _signal(bench: Bench, name: str, seed: int) -> Sequence[str]:
 
 def _end_of(ended: Ended, codes: tuple[int, ...]) -> list[str]:
     left = [f"process {pid} is left" for pid in ended.left]
-    wrong = [] if ended.code in codes else [f"ended with code {ended.code}: {_last_words(ended)}"]
+    wrong = [] if ended.code in codes else [f"ended with code {ended.code}: {last_words(ended)}"]
     return [*wrong, *left]
 
 
-def _last_words(ended: Ended) -> str:
+def last_words(ended: Ended) -> str:
+    """Its error, or the end of what it said."""
     words = ended.errors or [line for line in ended.said.splitlines() if line.strip()][-3:]
     return " | ".join(words)
 

@@ -13,12 +13,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-enum kind { COUNT, KILL, TORN, LASTING, ONCE, SHORT, SLOW, CLOCK };
+enum kind { COUNT, KILL, TORN, LASTING, ONCE, SHORT, SLOW, CLOCK, FILL };
 
 static char root[4096], text[256];
 static int kind, code, trace = -1;
@@ -60,6 +61,16 @@ static void die(void) {
   for (;;) pause();
 }
 
+/* Take all that is left of the disk: as another program does, so past the functions below. */
+static void fill(void) {
+  static const char zeros[4096];
+  char path[sizeof root + 16];
+  snprintf(path, sizeof path, "%sballast", root);
+  int file = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  while (syscall(SYS_write, file, zeros, sizeof zeros) > 0) continue;
+  syscall(SYS_close, file);
+}
+
 /* Count an operation; whether it fails, with `errno` set. */
 static int fails(const char *path) {
   long number = atomic_fetch_add(&counted, 1) + 1;
@@ -67,6 +78,7 @@ static int fails(const char *path) {
   if (number < at) return 0;
   if (kind == SLOW) usleep((useconds_t)amount);
   if (kind == KILL && number == at) die();
+  if (kind == FILL && number == at) fill();
   if (kind == LASTING || (kind == ONCE && number == at)) {
     errno = code;
     return 1;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.faults.command import Launcher
 from tests.faults.damage import damaged, stopped_studies
 from tests.faults.invariants import violations
 from tests.faults.plain import injected, signalled
+from tests.faults.small_disk import ANY_FILE, OWN_MOUNTS, can_mount, on_small_disk
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: faults are preloaded")
 
@@ -59,6 +62,17 @@ def test_a_study_survives_signals(bench: Bench, name: str) -> None:
 def test_a_stopped_study_survives_damage(bench: Bench, stopped: list[Path], name: str, target: str) -> None:
     fault, make = damaged(bench, stopped, name, target, seed=1)
     assert list(make()) == [], fault
+
+
+def test_a_study_survives_a_disk_that_is_too_small(request: pytest.FixtureRequest) -> None:
+    if can_mount():
+        fault, make = on_small_disk(request.getfixturevalue("bench"), ANY_FILE, seed=1)
+        assert list(make()) == [], fault
+        return
+    if shutil.which("unshare") is None or subprocess.run([*OWN_MOUNTS, "true"]).returncode != 0:
+        pytest.skip("needs root or user namespaces: it mounts a small disk")
+    command = [*OWN_MOUNTS, sys.executable, "-m", "pytest", request.node.nodeid]
+    assert subprocess.run(command, cwd=request.config.rootpath).returncode == 0
 
 
 def test_what_does_not_hold_is_noticed(bench: Bench) -> None:
