@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -77,6 +79,12 @@ def with_values(config: Config, values: Mapping[str, Any], origin: str = "overri
 def flatten(config: Config) -> dict[str, Any]:
     """Every leaf of the config by its path: `{"method.replay_percent": 1.0, ...}`."""
     return dict(_leaves("", config.model_dump(mode="json")))
+
+
+def fingerprint(config: Config) -> str:
+    """The same for the same settings of what is learned, wherever and however often that is: 8 hex digits."""
+    learned = {path: value for path, value in flatten(config).items() if not path.startswith(("study.", "training."))}
+    return hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def config_paths() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from seekr_tune.validation import require_ready
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "experiments" / "demo.yaml"
 COMMANDS = (
-    *("plan", "run", "sweep", "resume", "stop", "status", "show", "revive", "finalize"),
+    *("plan", "run", "sweep", "resume", "stop", "status", "show", "log", "revive", "finalize"),
     *("validate", "ls", "rank", "explain", "importance", "extend", "export", "compare", "dashboard", "tensorboard"),
 )
 SMALL = (
@@ -154,6 +154,24 @@ def test_a_finished_run_is_not_run_again(finished_run: Path, capsys: pytest.Capt
     assert (finished_run / "result.json").read_bytes() == before
 
 
+def test_the_log_of_a_run_is_shown_from_a_level_on(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["log", str(finished_run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "run started" in lines[0] and "task=last" in lines[-2] and "run finished" in lines[-1]
+    assert [line[:19] for line in lines] == sorted(line[:19] for line in lines)
+    assert main(["log", str(finished_run), "--level", "warning"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("trial", ["trial-0009", "../..", ""])
+def test_a_log_that_is_not_there_is_refused_in_one_line(
+    finished_run: Path, trial: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["log", str(finished_run), trial]) == 2
+    err = capsys.readouterr().err
+    assert f"has no trial {trial!r}; it has none yet" in err and len(err.splitlines()) == 1
+
+
 def test_a_run_directory_refuses_other_settings(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(DEMO), *SMALL, "--set", "seed=1", "--out", str(finished_run)]) == 2
     err = capsys.readouterr().err
@@ -232,6 +250,10 @@ def test_a_study_from_start_to_ranking(tmp_path: Path, capsys: pytest.CaptureFix
     assert out.startswith(f"demo ({study}): 4 finished of 4") and "test sealed" in out
     assert main(["show", str(study), "trial-0002"]) == 0
     assert "Optuna trial    2 (COMPLETE)" in capsys.readouterr().out
+    assert main(["log", str(study), "trial-0002"]) == 0
+    assert "run finished  attempt=1" in capsys.readouterr().out.splitlines()[-1]
+    assert main(["log", str(study)]) == 0
+    assert "trial=trial-0002" in capsys.readouterr().out
     assert main(["stop", str(study)]) == 0
     assert "nothing to stop" in capsys.readouterr().err
 

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,6 +33,7 @@ from optuna.trial import FrozenTrial, create_trial
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.errors import StudyError
+from seekr_tune.noise import hear_libraries
 
 EvaluatorName = Literal["fanova", "mdi", "pedanova"]
 
@@ -87,6 +86,7 @@ def importances(
     Raises:
         StudyError: there are too few finished configurations with searched settings.
     """
+    hear_libraries()
     trials = _trials(rows, objective)
     if len(trials) < MIN_TRIALS:
         raise StudyError(
@@ -165,25 +165,11 @@ def _optunas(
     """What Optuna says; 0 for all where the objective is always the same."""
     if len({trial.value for trial in trials}) < 2:
         return dict.fromkeys(paths, 0.0)
-    with _quietly():
-        study = optuna.create_study(direction="maximize" if maximise else "minimize")
-        study.add_trials(trials)
-        # Sorted: the MDI evaluator of Optuna 5.0.0 gives names in the order asked to values in alphabetic order.
-        found = get_param_importances(study, evaluator=evaluator, params=sorted(paths))
+    study = optuna.create_study(direction="maximize" if maximise else "minimize")
+    study.add_trials(trials)
+    # Sorted: the MDI evaluator of Optuna 5.0.0 gives names in the order asked to values in alphabetic order.
+    found = get_param_importances(study, evaluator=evaluator, params=sorted(paths))
     return {path: float(found[path]) for path in paths}
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """No line for each study that is made, and no warning of few trials, which the intervals tell."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 _EVALUATORS: Mapping[EvaluatorName, Callable[[int], BaseImportanceEvaluator]] = {

@@ -6,7 +6,6 @@ Exit codes: 0 done; 2 the user can mend it (one line on stderr that says how); 3
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,11 +13,12 @@ from typing import Any
 
 import typer
 
-from seekr_tune.cli import compare, dashboard, doctor, export, privacy, report, results, runs, studies
+from seekr_tune.cli import compare, dashboard, doctor, export, log, privacy, report, results, runs, studies
 from seekr_tune.cli.app import app
 from seekr_tune.cli.experiments import default_run_directory, default_study_directory
-from seekr_tune.cli.output import say
+from seekr_tune.cli.output import say, warnings_shown
 from seekr_tune.errors import Stopped, UserError
+from seekr_tune.study.directory.disk import disk_fault
 
 __all__ = [
     "app",
@@ -28,6 +28,7 @@ __all__ = [
     "default_study_directory",
     "doctor",
     "export",
+    "log",
     "main",
     "one_flag_per_assignment",
     "privacy",
@@ -43,13 +44,12 @@ ENDED_BY_USER = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (`sys.argv` by default); returns the exit code."""
-    # Read when the libraries are imported: no progress bars (of transformers too), and an error is said once, by us.
+    # Read when the libraries are imported: no progress bars, of transformers too.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     arguments = one_flag_per_assignment(sys.argv[1:] if argv is None else argv)
     try:
-        code: Any = app(args=arguments or ["--help"], prog_name="seekr-tune", standalone_mode=False)
+        with warnings_shown():
+            code: Any = app(args=arguments or ["--help"], prog_name="seekr-tune", standalone_mode=False)
     except UserError as error:
         return _refuse(str(error))
     except Stopped as stopped:
@@ -57,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ENDED_BY_USER
     except typer.TyperException as error:
         return _refuse(_usage(error))
+    except Exception as error:
+        fault = disk_fault(error)
+        if fault is None:
+            raise
+        return _refuse(f"{getattr(error, 'filename', None) or 'a file'}: {fault}, then give the same command again")
     if code == ENDED_BY_USER:  # Ctrl-C where nothing waits for a step to end
         say("ended by Ctrl-C; what was saved goes on with the same command, a study with `seekr-tune resume`")
     return code if isinstance(code, int) else 0

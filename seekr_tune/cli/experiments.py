@@ -30,11 +30,6 @@ def default_study_directory(config: Config) -> Path:
 
 def default_run_directory(config: Config) -> Path:
     """The same settings find the same directory, and go on there; other settings find another one."""
-    import hashlib
-    import json
+    from seekr_tune.experiment import fingerprint
 
-    from seekr_tune.experiment import flatten
-
-    learned = {path: value for path, value in flatten(config).items() if not path.startswith(("study.", "training."))}
-    fingerprint = hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()[:8]
-    return Path("runs") / f"{config.name}-{fingerprint}"
+    return Path("runs") / f"{config.name}-{fingerprint(config)}"

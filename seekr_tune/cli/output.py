@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import typer
 
 from seekr_tune.errors import StudyError
+from seekr_tune.noise import OURS, is_heard, message_of, python_warnings_logged
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_LONGEST_WARNING = 400
 _PLAIN_WIDTH = 120  # columns where the output is not a terminal
 
 
@@ -37,6 +42,35 @@ class Evaluator(StrEnum):
 def say(text: str) -> None:
     """One line beside the results."""
     typer.echo(text, err=True)
+
+
+class _Lines(logging.Handler):
+    """A line on stderr for each warning, once; what is an event in a log only has lines of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.addFilter(is_heard)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_ours = record.name.startswith(OURS)
+        who = getattr(record, "fields", {}).get("place", record.name)
+        text = " ".join(f"{'' if is_ours else f'{who}: '}{message_of(record)}".split())
+        if text not in self._said and not (is_ours and hasattr(record, "fields")):
+            self._said.add(text)
+            say(f"warning: {text}" if is_ours else f"warning: {shorten(text, _LONGEST_WARNING)}")
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Show warnings for the time of the block: ours, and what libraries say that `noise.NOISE` does not name."""
+    root, lines = logging.getLogger(), _Lines()
+    root.addHandler(lines)
+    try:
+        with python_warnings_logged():
+            yield
+    finally:
+        root.removeHandler(lines)
 
 
 def console(stderr: bool = False) -> Console:

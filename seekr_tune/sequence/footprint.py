@@ -7,7 +7,6 @@ caches of generation, temporaries of the optimizer's step and of collectives (a 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -81,8 +80,7 @@ class ModelSize:
     @classmethod
     def of(cls, config: ModelConfig, model: PretrainedConfig) -> ModelSize:
         """Build the model, adapters included, without memory for its weights."""
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of libraries about each other
+        with torch.device("meta"):
             factory: Any = AutoModelForCausalLM
             built = factory.from_config(model, dtype=getattr(torch, config.dtype))
             if config.lora is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -285,8 +286,11 @@ class _Writing:
         return self._error
 
     def _run(self, write: Callable[[], None]) -> None:
+        began = time.monotonic()
         try:
             write()
+            fields = {"checkpoint": self.name, "seconds": round(time.monotonic() - began, 3)}
+            _logger.info("checkpoint written", extra={"fields": fields})
         except BaseException as error:  # whatever ended the thread, nothing was saved
             self._error = error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from seekr_tune.stream.collate import EncodedExample, Encoder
 from seekr_tune.stream.task import TaskStream
 
 OnStep = Callable[[StepRecord], None]
+
+_logger = logging.getLogger(__name__)
 
 
 def run_stream(
@@ -161,6 +164,9 @@ class StreamRun:
 
     def _learn(self, stage: Stage, state: StreamState, on_step: OnStep | None) -> TaskOutcome:
         """One stage, from where its progress stands."""
+        task, samples = self._config.stream.tasks[stage.last], sum(len(self._encoded[index]) for index in stage.tasks)
+        fields = {"task": task, "stage": stage.last, "samples": samples, "memory": len(state.memory)}
+        _logger.info("task started", extra={"fields": fields})
         clock = StageClock(self._workers, self._loaded)
         candidates = self._candidates(stage)
         with clock.part("teacher"):

@@ -17,6 +17,7 @@ from seekr_tune.config import Config, LoraConfig, ModelConfig
 from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
 from seekr_tune.method.selection import resolve_budgets
+from seekr_tune.noise import hear_libraries
 from seekr_tune.sequence.model_files import LOOKS_AHEAD, first_line, load_tokenizer, require_served, unserved
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.collate import EncodedExample
@@ -93,6 +94,7 @@ def read_model_config(config: ModelConfig, *, fetch: bool = False) -> Pretrained
     Raises:
         ModelError: nothing is there, or no model.
     """
+    hear_libraries()
     path = model_location(config)
     if not fetch and not Path(path).exists():
         return None

@@ -18,6 +18,7 @@ from typing import Any
 from seekr_tune.config import Config, Split, StreamConfig
 from seekr_tune.config.messages import shown
 from seekr_tune.errors import DataError
+from seekr_tune.noise import hear_libraries
 from seekr_tune.stream.builtin import builtin_examples, check_builtin_names
 from seekr_tune.stream.erased import without_erased
 from seekr_tune.stream.task import Example, Task, TaskStream
@@ -374,7 +375,7 @@ def _dataset_errors(where: str, mend: str) -> Iterator[None]:
     import datasets.exceptions
     import pyarrow
 
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # an error is said once, by us
+    hear_libraries()
     try:
         yield
     except DataError:

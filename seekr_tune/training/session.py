@@ -15,6 +15,7 @@ from typing import Any
 
 from seekr_tune.config import TrainingConfig
 from seekr_tune.errors import StudyError
+from seekr_tune.noise import hear_libraries
 
 HEAD_NODE = "node:__internal_head__"
 """Resource that the head node of every cluster has one of. A trial that only waits for its worker group takes a little
@@ -77,8 +78,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     with _environment(_EVERYWHERE | _DRIVER | (_CLUSTER if address else _LOCAL)):
         import ray
 
-        for name in ("ray", "ray.tune", "ray.train", "ray.data"):  # errors of runs are in their own directories
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        hear_libraries()
         with _own_sigterm():
             if address is None:
                 _start_here()
@@ -99,7 +99,7 @@ def _start_here() -> None:
     import ray
 
     try:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # Ray has no kind of its own for it
         ray.shutdown()  # what has come up already
         reason = " ".join(str(error).split())
@@ -182,7 +182,7 @@ def _connect(address: str) -> None:
         ray.init(
             address=found,
             log_to_driver=False,
-            logging_level=logging.CRITICAL,
+            logging_level=logging.WARNING,
             runtime_env={"env_vars": _settings_of_trials()},
         )
     except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:

@@ -131,7 +131,7 @@ def _trainer(
                 max_failures=training.max_failures, controller_failure_limit=start_attempts
             ),
             callbacks=callbacks,
-            logging_config=_train.LoggingConfig(log_level="ERROR"),
+            logging_config=_train.LoggingConfig(log_level="WARNING"),
         ),
     )
 

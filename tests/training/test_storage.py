@@ -130,6 +130,7 @@ def test_a_run_over_a_store_that_loses_a_worker_within_a_task_equals_one_on_a_sh
         "checkpoints",
         "config.yaml",
         "events",
+        "log.jsonl",
         "owner",
         "result.json",
         "steps.jsonl",

@@ -17,6 +17,7 @@ import pytest
 from seekr_tune.analysis.record import read_record
 from seekr_tune.cli import main
 from seekr_tune.errors import StudyError
+from seekr_tune.study.directory.log import read_log
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.runs.extend import extend_run
 
@@ -47,7 +48,7 @@ def test_it_is_resumed_and_what_was_finished_stays(
     assert main(["resume", str(study)]) == 0
     assert [record.status for record in read_records(study)] == ["finished"] * 3
     assert (study / "trials" / "trial-0000" / "result.json").read_bytes() == before
-    log = (study / "trials" / "trial-0001" / "warnings.log").read_text()
+    log = "\n".join(map(str, read_log(study / "trials" / "trial-0001")))
     assert "task-0002: has schema version 2" in log and "the run begins anew" in log
 
 

@@ -45,6 +45,11 @@ def result_path(directory: Path, key: str) -> Path:
     return trial_path(directory, key) / "result.json"
 
 
+def log_path(directory: Path) -> Path:
+    """What happened to a run, or to a study's driver."""
+    return directory / "log.jsonl"
+
+
 def storage_path(directory: Path) -> Path:
     """Where a study or a run stands at the store of `training.storage_path`."""
     return directory / "storage.json"

@@ -34,6 +34,7 @@ from seekr_tune.study.directory.layout import (
     space_path,
 )
 from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.openings import Finalist, Opening, openings, protocol_line, write_openings
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.final.choice import candidates, choose, decides, rule_text
@@ -74,7 +75,7 @@ def finalize_study(
     directory = Path(directory).absolute()
     if not is_study(directory):
         raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
-    with cluster_session(address), StudyLock(directory) as lock:
+    with cluster_session(address), StudyLock(directory) as lock, logged_in(directory):
         config = load_experiment(experiment_path(directory))
         open_study(directory, config, load_space(space_path(directory)))  # refuses what was edited since its start
         opening = _unfinished(directory, config) or _new_opening(directory, config, again)

@@ -24,6 +24,7 @@ from seekr_tune.analysis.ranking import rank
 from seekr_tune.analysis.record import tuning_split
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.noise import hear_libraries
 from seekr_tune.study.directory.layout import experiment_path, is_study, journal_path
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.runs.outcome import read_record_of
@@ -134,7 +135,7 @@ def journal_storage(directory: Path) -> BaseStorage:
         StudyError: it is missing or damaged.
     """
     path = journal_path(directory)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    hear_libraries()
     try:
         if not path.is_file():
             raise FileNotFoundError(path.name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.erased import read_erased
 from seekr_tune.study.directory.layout import cache_path, stop_path, trial_path
 from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.directory.log import LAUNCH_FAILED, LAUNCH_STARTED
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.life.quota import enforce_quota
 from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
@@ -69,21 +72,40 @@ def drive(
         UserError: the data, the model or a directory cannot be used; the rest can be run later.
     """
     ledger = LedgerWriter(queue.directory, ledger_directory)
-    with refusing_disk_faults(directory, again):
-        _tidy(queue, directory)
-        try:
-            if not queue.is_done:
-                ended = sum(record.status != "running" for record in read_all_records(queue.directory)[0])
-                total = ended + queue.num_left
-                with ProgressConsole(console, total, ended) as progress, cluster_session(address):
-                    _run_left(queue, directory, progress, ledger, lock, judge)
-        finally:
-            ledger.write()
-    replacement = None if lock is None else lock.claim.replaced_by()
-    if replacement is not None:
-        raise StudyError(f"{directory}: {replacement} has taken over this study; this process has left it to that one")
-    if not queue.is_done:
-        raise Stopped(f"{directory}: stopped; go on with `{again} {directory}`")
+    with _launch(queue):
+        with refusing_disk_faults(directory, again):
+            _tidy(queue, directory)
+            try:
+                if not queue.is_done:
+                    ended = sum(record.status != "running" for record in read_all_records(queue.directory)[0])
+                    total = ended + queue.num_left
+                    with ProgressConsole(console, total, ended) as progress, cluster_session(address):
+                        _run_left(queue, directory, progress, ledger, lock, judge)
+            finally:
+                ledger.write()
+        replacement = None if lock is None else lock.claim.replaced_by()
+        if replacement is not None:
+            raise StudyError(
+                f"{directory}: {replacement} has taken over this study; this process has left it to that one"
+            )
+        if not queue.is_done:
+            raise Stopped(f"{directory}: stopped; go on with `{again} {directory}`")
+
+
+@contextmanager
+def _launch(queue: RunQueue) -> Iterator[None]:
+    """Say in the study's log when a launch begins, and why it ends."""
+    fields = {"runs_left": queue.num_left, "host": socket.gethostname(), "process": os.getpid()}
+    _logger.info(LAUNCH_STARTED, extra={"fields": fields})
+    try:
+        yield
+    except Stopped:
+        _logger.info("launch stopped", extra={"fields": {"runs_left": queue.num_left}})
+        raise
+    except BaseException as error:
+        _logger.error(LAUNCH_FAILED, extra={"fields": {"error": f"{type(error).__name__}: {error}"}})
+        raise
+    _logger.info("launch finished")
 
 
 def _tidy(queue: RunQueue, directory: Path) -> None:

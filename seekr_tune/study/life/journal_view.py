@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seekr_tune.noise import hear_libraries
 from seekr_tune.study.directory.layout import journal_path, trial_key
 
 _NOTES = ("same_as", "enqueued", "intermediate")
@@ -48,7 +49,7 @@ def told_trials(directory: Path) -> dict[str, ToldTrial]:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    hear_libraries()
     try:
         study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path))))
         trials = study.get_trials(deepcopy=False)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,7 +126,7 @@ def enforce_quota(directory: Path, config: Config) -> list[Path]:
     if chosen:
         freed = sum(entry.num_bytes for entry in chosen)
         names = ", ".join(str(entry.path.relative_to(directory)) for entry in chosen)
-        _warn(directory, f"study.disk_gigabytes: removed {bytes_text(freed)} of checkpoints: {names}")
+        _logger.warning("%s: study.disk_gigabytes: removed %s of checkpoints: %s", directory, bytes_text(freed), names)
     stays = sum(entry.num_bytes for entry in entries) - sum(entry.num_bytes for entry in chosen)
     if stays > quota:
         raise StudyError(
@@ -209,9 +208,3 @@ def _bytes_in(directory: Path) -> int:
         except FileNotFoundError:
             continue
     return total
-
-
-def _warn(directory: Path, text: str) -> None:
-    _logger.warning("%s: %s", directory, text)
-    with (directory / "warnings.log").open("a", encoding="utf-8") as file:
-        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")

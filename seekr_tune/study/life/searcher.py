@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from seekr_tune.study.directory.layout import trial_path
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.outcome import run_failed
 from seekr_tune.study.runs.request import TrialRequest
+
+_logger = logging.getLogger(__name__)
 
 REFUSALS: dict[str, type[UserError]] = {kind.__name__: kind for kind in (DataError, ModelError, StudyError)}
 """Errors that no setting of a trial can be blamed for: they end the study, and its trials stay unfinished."""
@@ -127,6 +130,9 @@ class QueueSearcher(Searcher):
             self._is_stopped = True
             return
         self._queue.finish(request)
+        fields = {"trial": record.trial, "status": record.status, "seconds": round(record.wall_seconds, 3)}
+        fields |= {} if record.error is None else {"error": record.error}
+        _logger.info("run ended", extra={"fields": fields})
         self._progress.run_finished(record)
         self._on_finished()
 

@@ -10,7 +10,7 @@ from typing import Any
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
-from seekr_tune.study.directory.layout import experiment_path, is_study, trial_path, trials_path
+from seekr_tune.study.directory.layout import experiment_path, is_study, log_path, trial_path, trials_path
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.life.journal_view import ToldTrial, told_trials
 from seekr_tune.study.runs.console import TaskProgress
@@ -64,6 +64,7 @@ class TrialLinks:
         yield f"    Ray trial     {run.ray_trial_id or '-'}"
         yield f"    directory     {path}"
         yield f"    config        {path / 'config.yaml'}"
+        yield f"    log           {log_path(path)}, shown by `seekr-tune log {self.directory} {run.trial}`"
         yield f"    TensorBoard   tensorboard --logdir {path / 'events'}"
         kept = ", ".join(checkpoint.name for checkpoint in sorted((path / "checkpoints").glob("task-*")))
         yield f"    checkpoints   {path / 'checkpoints'} ({kept or 'none kept'})"
@@ -103,9 +104,7 @@ def show_trial(directory: Path | str, key: str) -> TrialLinks:
     broken = {run: error for run, error in damaged.items() if run == wanted or run.startswith(f"{wanted}-r")}
     told = told_trials(directory).get(wanted)
     if not runs and not broken and told is None:
-        known = sorted(path.name for path in trials_path(directory).glob("*") if path.is_dir())
-        shown = f"it has {known[0]} to {known[-1]}" if known else "it has none yet"
-        raise StudyError(f"{directory}: has no trial {key!r}; {shown}")
+        raise _no_trial(directory, key)
     return TrialLinks(
         directory=directory,
         key=wanted,
@@ -116,3 +115,24 @@ def show_trial(directory: Path | str, key: str) -> TrialLinks:
         values=dict(zip(config.study.objectives, configuration_values(runs, config).get(wanted, ()), strict=False)),
         rule=config.study.pruning.rule,
     )
+
+
+def run_directory(directory: Path, key: str) -> Path:
+    """Where a run of a study lies.
+
+    Raises:
+        StudyError: the study has no such run.
+    """
+    if key not in _begun(directory):
+        raise _no_trial(directory, key)
+    return trial_path(directory, key)
+
+
+def _no_trial(directory: Path, key: str) -> StudyError:
+    known = _begun(directory)
+    shown = f"it has {known[0]} to {known[-1]}" if known else "it has none yet"
+    return StudyError(f"{directory}: has no trial {key!r}; {shown}")
+
+
+def _begun(directory: Path) -> list[str]:
+    return sorted(path.name for path in trials_path(directory).glob("*") if path.is_dir())

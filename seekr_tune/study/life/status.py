@@ -16,6 +16,7 @@ from seekr_tune.experiment import load_experiment
 from seekr_tune.study.directory.erased import read_erased
 from seekr_tune.study.directory.layout import experiment_path, is_study, stop_path
 from seekr_tune.study.directory.lock import living_driver
+from seekr_tune.study.directory.log import last_failure
 from seekr_tune.study.directory.openings import protocol_line
 from seekr_tune.study.directory.records import read_all_records, read_records
 from seekr_tune.study.directory.units import bytes_text, duration
@@ -78,6 +79,7 @@ class StudyStatus:
         protocol: what is tuned on, and whether the test split was opened.
         erased: by training sample that was taken out, the day of it.
         driver: process that runs the study now; None if there is none.
+        failure: what ended the last launch before its time; None with a driver, or where nothing did.
         is_stopping: whether it was asked to stop.
     """
 
@@ -98,6 +100,7 @@ class StudyStatus:
     protocol: str
     erased: Mapping[str, str]
     driver: str | None
+    failure: str | None
     is_stopping: bool
 
     def summary(self) -> str:
@@ -120,7 +123,8 @@ class StudyStatus:
         if self.driver is not None:
             yield f"  run by {self.driver}{', stopping' if self.is_stopping else ''}"
         elif self.counts["interrupted"] or self.counts["waiting"]:
-            yield f"  nobody runs it; go on with `seekr-tune resume {self.directory}`"
+            why = "" if self.failure is None else f" ({self.failure})"
+            yield f"  nobody runs it{why}; go on with `seekr-tune resume {self.directory}`"
 
     def twin_lines(self) -> Iterator[str]:
         """One line for each trial that needed no run."""
@@ -182,6 +186,7 @@ def study_status(directory: Path | str) -> StudyStatus:
         protocol=_protocol(directory),
         erased={entry.sample: entry.when.partition("T")[0] for entry in read_erased(directory)},
         driver=None if driver is None else str(driver),
+        failure=None if driver else last_failure(directory),
         is_stopping=stop_path(directory).exists(),
     )
 

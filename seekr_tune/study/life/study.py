@@ -21,6 +21,7 @@ from seekr_tune.study.directory.layout import (
     trials_path,
 )
 from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.provenance import write_provenance
 from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
@@ -81,7 +82,7 @@ def start_study(
     config = with_values(config, {"study.space": space_path(directory).name})
     with cluster_session(address), StudyLock(directory) as lock:
         _require_free(directory, config, space)
-        with refusing_disk_faults(directory, _RESUME), room_in_ray(config):
+        with refusing_disk_faults(directory, _RESUME), room_in_ray(config), logged_in(directory):
             _begin(directory, config, space, enqueue, warm_start)
             _drive(directory, config, space, console, lock)
     return study_status(directory)
@@ -111,7 +112,12 @@ def resume_study(
         Stopped: somebody asked to stop.
     """
     directory = _study_at(directory)
-    with cluster_session(address), StudyLock(directory) as lock, refusing_disk_faults(directory, _RESUME):
+    with (
+        cluster_session(address),
+        StudyLock(directory) as lock,
+        refusing_disk_faults(directory, _RESUME),
+        logged_in(directory),
+    ):
         config, space = load_experiment(experiment_path(directory)), load_space(space_path(directory))
         if trials is not None and trials != config.study.trials:
             _require_total(directory, config, space, trials)

@@ -23,6 +23,7 @@ from rich.console import Console
 from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import with_values
+from seekr_tune.noise import hear_libraries
 from seekr_tune.study.directory.layout import bound_key, run_key, trial_key
 from seekr_tune.study.directory.units import bytes_text, duration
 from seekr_tune.study.plan.calibration import Calibration, calibrate
@@ -211,7 +212,7 @@ def _drawn(config: Config, space: Space) -> Iterator[dict[str, Any]]:
     """Endless random configurations that keep the constraints; the published one, if there is one, comes first."""
     first = with_values(config, replicates(config)[0], origin="study.replicates")
     resolver, space = Resolver(first), space.within(first)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    hear_libraries()
     study = optuna.create_study(sampler=RandomSampler(seed=_SEED))
     if space.published():
         study.enqueue_trial(space.published())

@@ -146,7 +146,9 @@ def _prepare(working: Path, directory: Path, record: TrialRecord, config: Config
         return
     making = working.with_name(f"{working.name}.{os.getpid()}")
     shutil.copytree(directory / "checkpoints", making / "checkpoints", copy_function=_link)
-    shutil.copy2(directory / "steps.jsonl", making)
+    for name in ("steps.jsonl", "log.jsonl"):
+        if (directory / name).is_file():
+            shutil.copy2(directory / name, making)
     begun_record = record.model_copy(
         update={"status": "running", "tasks": config.stream.tasks, "config": config.model_dump(mode="json")}
     )
@@ -192,7 +194,7 @@ def _publish(working: Path, directory: Path) -> TrialRecord:
     for folder in ("events", "ledger"):
         for path in sorted((working / folder).glob("*")):
             os.replace(path, directory / folder / path.name)
-    for name in ("steps.jsonl", "config.yaml", "result.json"):
+    for name in ("steps.jsonl", "log.jsonl", "config.yaml", "result.json"):
         if (working / name).exists():
             os.replace(working / name, directory / name)
     _remove(working)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,6 +18,7 @@ from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.writing import remove_rooms
 from seekr_tune.study.directory.erased import require_nothing_erasing
+from seekr_tune.study.directory.log import attempts, logged_in
 from seekr_tune.study.runs.outcome import step_rows
 from seekr_tune.study.runs.steplog import StepLog
 
@@ -42,9 +42,7 @@ class TrialFiles:
         self._lock = FileLock(directory / ".lock", timeout=LOCK_SECONDS)
         self._steps: StepLog | None = None
         self._board: TrialWriter | None = None
-        # The output of Ray's workers is seen by nobody: what they warn of (a damaged checkpoint) stands here, too.
-        self._warnings = logging.FileHandler(directory / "warnings.log", delay=True)
-        self._warnings.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._log = ExitStack()
 
     def open(self) -> TrialRecord | None:
         """Take the directory; returns what was recorded there.
@@ -62,7 +60,7 @@ class TrialFiles:
             ) from None
         require_nothing_erasing(self._directory)
         _require_same_settings(self._directory, self._config)
-        logging.getLogger("seekr_tune").addHandler(self._warnings)
+        self._log.enter_context(logged_in(self._directory, attempt=attempts(self._directory) + 1))
         remove_remains(self._directory)
         path = self._directory / "result.json"
         record = read_record(path) if path.is_file() else None
@@ -127,8 +125,7 @@ class TrialFiles:
             self._steps.close()
         if self._board is not None:
             self._board.close()
-        logging.getLogger("seekr_tune").removeHandler(self._warnings)
-        self._warnings.close()
+        self._log.close()
         self._lock.release()
 
     def _finish(self, record: TrialRecord) -> None:

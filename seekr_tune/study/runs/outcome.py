@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
@@ -21,11 +22,14 @@ from seekr_tune.analysis.record import (
 )
 from seekr_tune.config import Config
 from seekr_tune.study.directory.layout import result_path
+from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.records import record_at
 from seekr_tune.study.runs.request import TrialRequest
 
 if TYPE_CHECKING:  # a driver that only records results needs no torch
     from seekr_tune.sequence.state import StepRecord, StreamState, TaskHistory
+
+_logger = logging.getLogger(__name__)
 
 
 def new_record(config: Config, request: TrialRequest, ray_trial_id: str | None = None) -> TrialRecord:
@@ -89,6 +93,8 @@ def run_failed(directory: Path, config: Config, request: TrialRequest, error: Ba
     if isinstance(error, BaseException):
         write_atomically(directory / "error.txt", "".join(traceback.format_exception(error)).encode())
     write_record(path, record)
+    with logged_in(directory):
+        _logger.error("run failed", extra={"fields": {"trial": record.trial, "error": record.error}})
     return record
 
 

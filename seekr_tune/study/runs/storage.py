@@ -4,7 +4,7 @@
         <key>/                              the place of one run
             owner  checkpoints/             see `seekr_tune.sequence.remote`
             stop                            while the run shall stop
-            config.yaml  result.json  steps.jsonl  steps.partial.jsonl  events/
+            config.yaml  result.json  log.jsonl  steps.jsonl  steps.partial.jsonl  events/
             ray/                            Ray's own files; disposable
 
 The run's directory, which only the driver sees, follows the place while the workers train.
@@ -25,15 +25,19 @@ from pyarrow import ArrowException
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
+from seekr_tune.remains import unfinished
 from seekr_tune.sequence.checkpoint import choose_intact, newest_intact
 from seekr_tune.sequence.remote import saved_at, send
 from seekr_tune.store import Stamp, Store
 from seekr_tune.study.directory.layout import storage_path
+from seekr_tune.study.directory.log import merge_log
 from seekr_tune.study.runs.watch import polled
 
 PARTIAL = "steps.partial.jsonl"
 """The one result that also goes away."""
-RESULTS = ("config.yaml", PARTIAL, "steps.jsonl")
+LOG = "log.jsonl"
+"""Here it has lines of its own, too: those of the workers are added to them."""
+RESULTS = ("config.yaml", LOG, PARTIAL, "steps.jsonl")
 EVENTS = "events"
 RECORD = "result.json"
 """Copied last, for it vouches for the others."""
@@ -189,8 +193,19 @@ class Mirror:
     def _pull(self, name: str, stamp: Stamp) -> None:
         if self._seen.get(name) != stamp:
             with suppress(FileNotFoundError):  # it was taken away meanwhile
-                self._place.download(name, self._directory / name)
+                if name == LOG:
+                    self._pull_log()
+                else:
+                    self._place.download(name, self._directory / name)
                 self._seen[name] = stamp
+
+    def _pull_log(self) -> None:
+        fetched = unfinished(self._directory / LOG)
+        try:
+            self._place.download(LOG, fetched)
+            merge_log(self._directory / LOG, fetched)
+        finally:
+            fetched.unlink(missing_ok=True)
 
     def _try_to_pull(self) -> None:
         try:

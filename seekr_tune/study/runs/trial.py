@@ -25,6 +25,7 @@ from seekr_tune.sequence.model import LoadedModel, load_model
 from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
+from seekr_tune.study.runs import events
 from seekr_tune.study.runs.bounds import find_bound, keep_bound, taken_over
 from seekr_tune.study.runs.files import TrialFiles
 from seekr_tune.study.runs.outcome import new_record, step_rows, with_state
@@ -80,11 +81,13 @@ def run_trial(
         clock = _Clock(earlier.wall_seconds if earlier else 0.0)
         record = new_record(config, request, ray_trial_id)
         record = record.model_copy(update={"revived": earlier is not None and earlier.revived})
+        events.run_started(record, config, workers)
         stream = _on_every_rank(workers, lambda: _load_stream(config))
         bound = _place_of_bound(cache, config, request, stream, workers)
         if bound is not None and (earlier is None or earlier.tasks_done == 0):
             known = workers.broadcast(lambda: _take_over(bound, files, config, request, ray_trial_id))
             if known is not None:
+                events.results_taken_over(known, bound)
                 if on_task:
                     on_task(known)
                 return known
@@ -101,6 +104,7 @@ def run_trial(
             stop_asked=stop_asked,
         )
         record = _learn(run, record, files, workers, clock, on_task, None if record.revived else stops)
+        events.run_ended(record, run.stopped)
         if bound is not None and record.status == "finished" and workers.rank == 0:
             keep_bound(bound, record, files.steps())
         return record
@@ -123,6 +127,7 @@ def _learn(
 
     if run.state is not None:
         record = with_state(record, run.state, clock.seconds())
+        events.run_resumed(record, len(run.unfinished))
     on_step = files.start(record, run.unfinished) if workers.rank == 0 else None
     # One that was killed just after a task has not been judged there; one with steps behind it has.
     pruned = not run.unfinished and is_hopeless(record)
@@ -131,6 +136,7 @@ def _learn(
             record = with_state(record, outcome.state, clock.seconds())
             if workers.rank == 0:
                 files.finish_task(record, list(step_rows(outcome.steps)))
+            events.task_finished(outcome, record)
             if on_task:
                 on_task(record)
             pruned = is_hopeless(record)
@@ -188,7 +194,12 @@ def opened(files: TrialFiles) -> Iterator[TrialRecord | None]:
 def _opened_for_all(files: TrialFiles, workers: Workers) -> Iterator[TrialRecord | None]:
     """Hold the run's directory on rank 0; every rank gets what was recorded there."""
     try:
-        yield workers.broadcast(files.open)
+        earlier = workers.broadcast(files.open)
+        try:
+            yield earlier
+        except Exception as error:
+            events.attempt_failed(error)
+            raise
     finally:
         files.close()
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -26,6 +24,7 @@ from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, StreamConfig
 from seekr_tune.errors import ConfigError, StudyError, UserError
 from seekr_tune.experiment import flatten, load_experiment
+from seekr_tune.noise import hear_libraries
 from seekr_tune.study.directory.layout import journal_path, result_path, trial_key, trials_path
 from seekr_tune.study.runs.outcome import read_record_of
 from seekr_tune.study.search.dimensions import holds
@@ -66,7 +65,7 @@ def open_study(directory: Path, config: Config, space: Space) -> optuna.Study:
     path.parent.mkdir(parents=True, exist_ok=True)
     for remains in path.parent.glob(f"{path.name}.lock*"):  # of a killed driver
         remains.unlink()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    hear_libraries()
     known = _params_on_disk(directory, space)
     damage = _damage(path, bool(known)) or _unknown_trial(path, known)
     if damage is None:
@@ -125,9 +124,7 @@ def _load(path: Path, config: Config) -> optuna.Study:
         load_if_exists=True,
     )
     if study.metric_names is None:  # else optuna-dashboard calls them "Objective 0" and so on
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(list(config.study.objectives))
+        study.set_metric_names(list(config.study.objectives))
     return study
 
 

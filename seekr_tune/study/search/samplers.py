@@ -6,14 +6,12 @@ import difflib
 import hashlib
 import inspect
 import random
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
@@ -99,9 +97,7 @@ def make_sampler(study: StudyConfig, seed: int, number: int, space: Space) -> Ba
     if "warn_independent_sampling" in known and study.sampler != "tpe":  # a conditional space cannot do without
         options.setdefault("warn_independent_sampling", False)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return kind(**options)
+        return kind(**options)
     except (ValueError, TypeError) as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"study.sampler_options: {study.sampler} refuses {study.sampler_options}: {line}") from None

@@ -14,6 +14,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.study.directory.layout import result_path, trial_path
+from seekr_tune.study.directory.log import logged_in, read_log
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.life.quota import Entry, disk_usage, enforce_quota, removal_plan
 from seekr_tune.study.runs.outcome import new_record
@@ -113,9 +114,10 @@ def test_a_quota_that_cannot_be_met_stops_the_study(config: Config, study: Path)
 
 def test_what_was_removed_is_written_down(config: Config, study: Path) -> None:
     write_run(study, config, "trial-0000")
-    left_with(study, config, 1)
-    (line,) = (study / "warnings.log").read_text().splitlines()
-    assert "removed 20 kB of checkpoints: trials/trial-0000/checkpoints/task-0001" in line
+    with logged_in(study):
+        left_with(study, config, 1)
+    (entry,) = read_log(study)
+    assert "removed 20 kB of checkpoints: trials/trial-0000/checkpoints/task-0001" in entry.message
 
 
 def test_what_a_killed_removal_left_is_swept(config: Config, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, with_values
 from seekr_tune.study.directory.layout import driver_path, experiment_path, openings_path, result_path, stop_path
+from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.life.status import study_status, watch_study
 from seekr_tune.study.runs.outcome import new_record, run_failed
 from seekr_tune.study.runs.request import TrialRequest
@@ -70,6 +72,20 @@ def test_runs_are_counted_by_state(study: Path, config: Config) -> None:
     assert f"run by process {os.getpid()} on {socket.gethostname()} since 2026-01-02 03:04:05 UTC" in status.summary()
     stop_path(study).touch()
     assert study_status(study).is_stopping and ", stopping" in study_status(study).summary()
+
+
+def test_what_ended_the_last_launch_is_told_while_nobody_runs_it(study: Path) -> None:
+    log = logging.getLogger("seekr_tune.study")
+    with logged_in(study):
+        log.info("launch started")
+        log.error("launch failed", extra={"fields": {"error": "DataError: row 7 is wrong"}})
+    told = f"nobody runs it (DataError: row 7 is wrong); go on with `seekr-tune resume {study}`"
+    assert told in study_status(study).summary()
+    with logged_in(study):
+        log.info("launch started")
+    assert "nobody runs it (its process was killed)" in study_status(study).summary()
+    drive(study, slots=2)
+    assert study_status(study).failure is None
 
 
 def test_the_best_and_the_front_are_of_trials_and_not_of_bounds(study: Path, config: Config, finish: Finish) -> None:

@@ -20,7 +20,10 @@ from seekr_tune.study.directory.records import read_records
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 300.0
-PARTS_OF_A_RUN = {"config.yaml", "result.json", "steps.jsonl", "steps.partial.jsonl", ".lock", "checkpoints", "events"}
+PARTS_OF_A_RUN = {
+    *("config.yaml", "result.json", "steps.jsonl", "steps.partial.jsonl", "log.jsonl"),
+    *(".lock", "checkpoints", "events"),
+}
 
 pytestmark = pytest.mark.ray
 

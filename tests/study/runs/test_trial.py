@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.state import TaskOutcome
+from seekr_tune.study.directory.log import read_log
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.single import run_experiment
 from seekr_tune.study.runs.trial import run_trial
@@ -156,9 +158,9 @@ def test_a_damaged_checkpoint_is_named_with_what_is_used_instead(config: Config,
     damaged.write_bytes(damaged.read_bytes()[:-1])
     resumed = run_experiment(config, tmp_path / "run")
     assert comparable(resumed) == comparable(run_experiment(config, tmp_path / "whole"))
-    (line,) = (tmp_path / "run" / "warnings.log").read_text().splitlines()
-    assert "task-0003: damaged (state.json not as the manifest says); task-0002 is used instead" in line
-    assert not (tmp_path / "whole" / "warnings.log").exists()
+    (entry,) = read_log(tmp_path / "run", logging.WARNING)
+    assert "task-0003: damaged (state.json not as the manifest says); task-0002 is used instead" in entry.message
+    assert not list(read_log(tmp_path / "whole", logging.WARNING))
 
 
 def test_a_disk_that_is_full_ends_the_run_in_one_line_and_the_run_goes_on_later(
