@@ -6,8 +6,6 @@ replaced as a whole, so a reader sees the old file or the new one, never half of
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, ValidationError, model_validator
 
 from seekr_tune.analysis.files import read_bytes, write_atomically
+from seekr_tune.analysis.seal import sealed, sealed_line, unsealed, unsealed_line
 from seekr_tune.config import Section
 from seekr_tune.errors import StudyError
 
@@ -241,7 +240,7 @@ class TrialRecord(Row):
         Raises:
             StudyError: not a record, not as it was written, or one of another schema version.
         """
-        text = _unsealed(text, origin)
+        text = unsealed(text.encode() if isinstance(text, str) else text, origin)
         try:
             version = _Versioned.model_validate_json(text).schema_version
             if version != SCHEMA_VERSION:
@@ -322,7 +321,7 @@ def _row_cells(tasks: Sequence[str], split: str, trained: int, row: Scores) -> I
 
 def write_record(path: Path, record: TrialRecord) -> None:
     """Replace `path` by the record as JSON with its checksum, atomically."""
-    write_atomically(path, _sealed(record.to_json().encode()))
+    write_atomically(path, sealed(record.to_json().encode()))
 
 
 def read_record(path: Path) -> TrialRecord:
@@ -336,7 +335,24 @@ def read_record(path: Path) -> TrialRecord:
 
 def write_steps(path: Path, steps: Sequence[StepRow]) -> None:
     """Replace `path` by the steps of all finished tasks, one JSON object a line, atomically."""
-    write_atomically(path, "".join(f"{step.model_dump_json()}\n" for step in steps).encode())
+    write_atomically(path, b"".join(map(step_line, steps)))
+
+
+def step_line(step: StepRow) -> bytes:
+    """A step as a line of its file, with a checksum."""
+    return sealed_line(step.model_dump_json().encode()) + b"\n"
+
+
+def step_of(line: bytes) -> StepRow:
+    """The step of a line, without its end.
+
+    Raises:
+        ValueError: in one line, why it is none.
+    """
+    try:
+        return StepRow.model_validate_json(unsealed_line(line))
+    except ValidationError as error:
+        raise ValueError(_one_line(error)) from None
 
 
 def read_steps(path: Path) -> tuple[StepRow, ...]:
@@ -348,29 +364,10 @@ def read_steps(path: Path) -> tuple[StepRow, ...]:
     steps = []
     for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         try:
-            steps.append(StepRow.model_validate_json(line))
-        except ValidationError as error:
-            raise StudyError(
-                f"{path}, line {number}: {_one_line(error)}; restore the file or run the trial again"
-            ) from None
+            steps.append(step_of(line))
+        except ValueError as error:
+            raise StudyError(f"{path}, line {number}: {error}; restore the file or run the trial again") from None
     return tuple(steps)
-
-
-def _sealed(document: bytes) -> bytes:
-    """A JSON object with the SHA-256 of the rest as its last entry."""
-    return document.removesuffix(b"}") + b',"sha256":"' + hashlib.sha256(document).hexdigest().encode() + b'"}'
-
-
-def _unsealed(text: str | bytes, origin: str) -> bytes:
-    """The inverse; a document without a checksum, as earlier versions wrote it, is taken as it is."""
-    content = text.encode() if isinstance(text, str) else text
-    found = re.fullmatch(rb'(.*),"sha256":"([0-9a-f]{64})"}', content, re.DOTALL)
-    if found is None:
-        return content
-    document = found[1] + b"}"
-    if hashlib.sha256(document).hexdigest().encode() != found[2]:
-        raise StudyError(f"{origin}: does not match its checksum; restore the file or run the trial again")
-    return document
 
 
 def _one_line(error: ValidationError) -> str:

@@ -18,6 +18,8 @@ from seekr_tune.analysis.record import (
     read_steps,
     score_cells,
     score_matrix,
+    step_line,
+    step_of,
     tuning_split,
     write_record,
     write_steps,
@@ -136,3 +138,14 @@ def test_a_record_without_a_checksum_is_read_as_earlier_versions_wrote_it(
     path = tmp_path / "result.json"
     path.write_text(make_record().to_json())
     assert read_record(path) == make_record()
+
+
+def test_a_bit_that_flips_in_a_step_is_noticed_wherever_it_is(make_record: RecordFactory) -> None:
+    (step,) = make_record.steps(0, 1)
+    line = step_line(step).removesuffix(b"\n")
+    assert step_of(line) == step_of(step.model_dump_json().encode()) == step  # earlier versions wrote no checksum
+    for place in range(len(line)):
+        damaged = bytearray(line)
+        damaged[place] ^= 1 << place % 8
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            step_of(bytes(damaged))

@@ -16,6 +16,7 @@ from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, sco
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config, with_values
 from seekr_tune.sequence.workers import Workers
+from seekr_tune.study.directory.log import read_log
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.single import run_experiment
 from seekr_tune.study.runs.trial import run_trial
@@ -62,6 +63,8 @@ def test_two_workers_one_of_them_killed_equal_one_process(config: Config, tmp_pa
     with ray_session():
         run_in_workers(work, config, tmp_path / "ray", "test")
     assert (tmp_path / "two" / "killed").exists()
+    starts = [entry.fields for entry in read_log(tmp_path / "two") if entry.message == "run started"]
+    assert [(fields["attempt"], fields["workers"]) for fields in starts] == [(1, 2), (2, 2)]
 
     run_trial(with_values(config, {"training.workers": 0}), tmp_path / "one", REQUEST)
     two, one = (read_record(tmp_path / name / "result.json") for name in ("two", "one"))

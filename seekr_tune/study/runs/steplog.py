@@ -6,9 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from seekr_tune.analysis.record import StepRow, read_steps, write_steps
+from seekr_tune.analysis.record import StepRow, read_steps, step_line, step_of, write_steps
 
 _logger = logging.getLogger(__name__)
 
@@ -37,11 +35,11 @@ class StepLog:
         self.num_steps = len(self._finished) + len(unfinished)
         """Steps that were logged before this launch and still hold."""
         write_steps(self._partial_path, unfinished)
-        self._partial = self._partial_path.open("a", encoding="utf-8")
+        self._partial = self._partial_path.open("ab")
 
     def append(self, row: StepRow) -> None:
         """Log a step of the task that is being learned."""
-        self._partial.write(f"{row.model_dump_json()}\n")
+        self._partial.write(step_line(row))
         self._partial.flush()
 
     def finish_task(self, rows: list[StepRow]) -> None:
@@ -64,8 +62,8 @@ class StepLog:
         steps: list[StepRow] = []
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                steps.append(StepRow.model_validate_json(line))
-            except ValidationError:
+                steps.append(step_of(line))
+            except ValueError:
                 _logger.warning("%s: is damaged from line %d on; its steps are lost", self._partial_path, number)
                 break
         return steps
