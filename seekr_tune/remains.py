@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import socket
+from collections.abc import Iterable
+from glob import escape
 from pathlib import Path
 
 
@@ -16,8 +18,17 @@ def unfinished(path: Path) -> Path:
 
 def remove_remains(folder: Path) -> None:
     """Remove, anywhere below a folder, what processes of this machine were writing when they were killed."""
+    _remove(folder.rglob(".*.partial"))
+
+
+def remove_remains_of(path: Path) -> None:
+    """Remove what processes of this machine were writing, when they were killed, to be at `path`."""
+    _remove(path.parent.glob(f".{escape(path.name)}.*.partial"))
+
+
+def _remove(paths: Iterable[Path]) -> None:
     ours = re.compile(rf"\..*\.{re.escape(socket.gethostname())}-(\d+)\.partial")
-    for path in list(folder.rglob(".*.partial")):
+    for path in list(paths):
         found = ours.fullmatch(path.name)
         if found is None or is_alive(int(found[1])):
             continue

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from seekr_tune.remains import remove_remains, unfinished
+from seekr_tune.remains import remove_remains, remove_remains_of, unfinished
 
 
 def left_by_a_process(folder: Path, name: str) -> Path:
@@ -34,3 +34,11 @@ def test_what_is_being_written_here_or_elsewhere_stays(tmp_path: Path) -> None:
         path.touch()
     remove_remains(tmp_path)
     assert set(tmp_path.iterdir()) == kept
+
+
+def test_what_was_to_be_at_one_place_goes_and_what_lies_beside_it_stays(tmp_path: Path) -> None:
+    gone, beside = (left_by_a_process(tmp_path, name) for name in ("m[1]", "m1"))
+    gone.mkdir()
+    beside.touch()
+    remove_remains_of(tmp_path / "m[1]")
+    assert list(tmp_path.iterdir()) == [beside]

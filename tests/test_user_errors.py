@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -320,3 +321,18 @@ def test_a_study_without_results(refused: Refused, begun: Path) -> None:
 def test_a_study_whose_experiment_is_damaged(refused: Refused, begun: Path) -> None:
     (begun / "experiment.yaml").write_bytes(b"stream: [")
     assert "experiment.yaml: not valid YAML" in refused("resume", begun)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.ENOSPC, "no space left"), (errno.EROFS, "is read-only"), (errno.EACCES, "lets this user")],
+)
+def test_a_disk_that_refuses_what_a_command_writes(
+    refused: Refused, begun: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    def fail(directory: Path) -> None:
+        raise OSError(number, os.strerror(number), str(directory / "page.html"))
+
+    monkeypatch.setattr("seekr_tune.study.directory.report_source.report_source", fail)
+    line = refused("report", begun)
+    assert says in line and f"{begun / 'page.html'}: " in line and "give the same command again" in line

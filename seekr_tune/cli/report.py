@@ -22,9 +22,11 @@ def report(
     """
     from seekr_tune.analysis.files import write_atomically
     from seekr_tune.analysis.report.page import report_page
+    from seekr_tune.remains import remove_remains_of
     from seekr_tune.study.directory.report_source import report_source
 
     path = out or directory / "report" / "index.html"
+    remove_remains_of(path)
     write_atomically(path, report_page(report_source(directory)).encode())
     typer.echo(path)
     if open:

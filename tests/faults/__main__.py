@@ -36,9 +36,9 @@ def main(names: list[str]) -> int:
     outcomes = without_ray(folder / "plain", seed, plain, say) if plain else []
     for name in ON_RAY:
         outcomes += ON_RAY[name](folder / "ray", seed, say) if name in names else []
+        if reports:
+            write_outcomes(Path(reports) / "faults.json", outcomes)
     say(table(outcomes))
-    if reports:
-        write_outcomes(Path(reports) / "faults.json", outcomes)
     return int(not all(outcome.survived for outcome in outcomes))
 
 

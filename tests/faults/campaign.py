@@ -10,8 +10,11 @@ from tests.faults.bench import Bench
 from tests.faults.command import Launcher
 from tests.faults.damage import DAMAGES, damaged, stopped_studies
 from tests.faults.fault import Fault, Outcome, outcome_of, seed_of
+from tests.faults.other_commands import COMMANDS, OtherCommands
+from tests.faults.other_commands import NAME as OTHER_COMMANDS
 from tests.faults.plain import INJECTED, Make, injected, seeds, signalled, targets_of
-from tests.faults.small_disk import DISK_TARGETS, NAME, can_mount, on_small_disk
+from tests.faults.small_disk import DISK_TARGETS, can_mount, on_small_disk
+from tests.faults.small_disk import NAME as SMALL_DISK
 
 Planned = tuple[Fault, Make]
 
@@ -36,7 +39,8 @@ COUNTS = {
     "garbage behind": 5,
     "deleted": 7,
     "swapped": 6,
-    NAME: 12,
+    OTHER_COMMANDS: 15,
+    SMALL_DISK: 12,
 }
 """Faults of studies without Ray, by kind."""
 
@@ -44,12 +48,16 @@ COUNTS = {
 def plain_faults(bench: Bench, seed: int, names: Sequence[str], counts: dict[str, int]) -> Iterator[Planned]:
     """Faults of studies without Ray."""
     stopped: list[Path] = []
+    others = OtherCommands(bench)
+    places = {SMALL_DISK: DISK_TARGETS, OTHER_COMMANDS: tuple(COMMANDS)}
     for name in names:
-        targets = rotated(DISK_TARGETS if name == NAME else targets_of(name), seed_of(seed, name))
+        targets = rotated(places.get(name) or targets_of(name), seed_of(seed, name))
         for one, target in zip(seeds(seed, name, counts[name]), targets, strict=False):
             if name in INJECTED:
                 yield injected(bench, name, target, one)
-            elif name == NAME:
+            elif name == OTHER_COMMANDS:
+                yield others.fault(target, one)
+            elif name == SMALL_DISK:
                 yield on_small_disk(bench, target, one)
             elif name in DAMAGES:
                 stopped = stopped or stopped_studies(bench, seed)
@@ -69,9 +77,9 @@ def without_ray(
 ) -> list[Outcome]:
     """Make the faults of studies without Ray."""
     outcomes = []
-    if NAME in names and not can_mount():
-        say(f"{NAME}: skipped, this process may not mount; give the command as root, or allow user namespaces")
-        names = [name for name in names if name != NAME]
+    if SMALL_DISK in names and not can_mount():
+        say(f"{SMALL_DISK}: skipped, this process may not mount; give the command as root, or allow user namespaces")
+        names = [name for name in names if name != SMALL_DISK]
     with Launcher(folder) as launcher:
         bench = Bench.prepare(launcher, folder)
         for fault, make in plain_faults(bench, seed, names, counts):

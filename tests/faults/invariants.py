@@ -29,7 +29,7 @@ TEMPORARY = re.compile(
 )
 """Names of files that must not outlive the process that makes them."""
 
-_TIMES = {"wall_seconds", "timing", "ray_trial_id"}
+TIMES = {"wall_seconds", "timing", "ray_trial_id"}
 _STEP_TIMES = {"seconds", "distillation_seconds"}
 
 
@@ -54,8 +54,8 @@ class Results:
         """The results of a study."""
         records = {record.trial: record for record in read_records(directory)}
         return cls(
-            records={key: record.model_dump(exclude=_TIMES) for key, record in records.items()},
-            steps={key: _steps(trial_path(directory, key) / "steps.jsonl") for key in records},
+            records={key: record.model_dump(exclude=TIMES) for key, record in records.items()},
+            steps={key: step_rows(trial_path(directory, key) / "steps.jsonl") for key in records},
             told={trial.number: (trial.state.name, trial.params, trial.values) for trial in _journal(directory)},
             weights={key: digest for key in records if (digest := _last_weights(trial_path(directory, key)))},
         )
@@ -163,7 +163,7 @@ def _ledger(directory: Path) -> Iterator[str]:
             yield f"ledger: {row['trial']} has not the values of the journal ({trial.values})"
     lines = read_table(directory, "steps")["trial"].to_pylist()
     for key in records:
-        if lines.count(key) != len(_steps(trial_path(directory, key) / "steps.jsonl")):
+        if lines.count(key) != len(step_rows(trial_path(directory, key) / "steps.jsonl")):
             yield f"ledger: has {lines.count(key)} steps of {key}"
 
 
@@ -193,7 +193,7 @@ def _journal(directory: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=None, storage=storage).get_trials(deepcopy=False)
 
 
-def _steps(path: Path) -> list[dict[str, Any]]:
+def step_rows(path: Path) -> list[dict[str, Any]]:
     """Empty where they cannot be read."""
     try:
         rows = read_steps(path)

@@ -16,6 +16,7 @@ from tests.faults.bench import Bench
 from tests.faults.command import Launcher
 from tests.faults.damage import damaged, stopped_studies
 from tests.faults.invariants import violations
+from tests.faults.other_commands import OtherCommands
 from tests.faults.plain import injected, signalled
 from tests.faults.small_disk import ANY_FILE, OWN_MOUNTS, can_mount, on_small_disk
 
@@ -61,6 +62,12 @@ def test_a_study_survives_signals(bench: Bench, name: str) -> None:
 @pytest.mark.parametrize(("name", "target"), DAMAGED)
 def test_a_stopped_study_survives_damage(bench: Bench, stopped: list[Path], name: str, target: str) -> None:
     fault, make = damaged(bench, stopped, name, target, seed=1)
+    assert list(make()) == [], fault
+
+
+@pytest.mark.parametrize("name", ["run", "forget"])
+def test_a_command_is_finished_when_it_is_given_again(bench: Bench, name: str) -> None:
+    fault, make = OtherCommands(bench).fault(name, seed=2)
     assert list(make()) == [], fault
 
 

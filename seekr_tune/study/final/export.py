@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from seekr_tune.analysis.record import TrialRecord, read_record
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment
+from seekr_tune.remains import remove_remains_of, unfinished
 from seekr_tune.sequence.finished import FinishedModel, load_finished
 from seekr_tune.study.directory.disk import disk_fault
 from seekr_tune.study.directory.layout import is_run, is_study, result_path, trial_path, trials_path
@@ -178,11 +178,13 @@ def _require_free(target: Path) -> None:
 def _appearing(target: Path) -> Iterator[Path]:
     """A directory to be filled, beside `target` and hidden; it becomes `target` when the block ends without an error.
 
-    After a kill only the hidden one is left.
+    After a kill only the hidden one is left, until the next call.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        remove_remains_of(target)
+        place = unfinished(target)
+        place.mkdir(mode=0o700)
         try:
             yield place
             mask = _umask()

@@ -33,6 +33,7 @@ from seekr_tune.sequence.erasure import Held
 from seekr_tune.store import Store
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, digest_of_examples
+from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.erased import (
     ErasedSample,
     Erasing,
@@ -51,6 +52,7 @@ from seekr_tune.study.runs.outcome import code_version
 from seekr_tune.study.runs.storage import known_home
 
 ASKED, SAME = "asked for", "has the same text as one asked for"
+_AGAIN = "seekr-tune forget"
 _SHARED = ("base", "stages", "bounds")
 """What studies share, in their cache."""
 
@@ -80,11 +82,12 @@ def erase_samples(directory: Path | str, samples: Sequence[str]) -> Erasure:
         samples: ids, `TASK:INDEX`. None finishes what a killed call began.
 
     Raises:
-        StudyError: nothing is there, somebody runs it, an id is wrong, or something of a sample was found afterwards.
+        StudyError: nothing is there, somebody runs it, an id is wrong, a disk is full or fails, or something of a
+            sample was found afterwards.
         DataError: the data cannot be read, or are not those of the study.
     """
     directory = Path(directory).absolute()
-    with _held(directory):
+    with _held(directory), refusing_disk_faults(directory, _AGAIN):
         _require_no_links(directory)
         remove_remains(directory)
         begun = read_erasing(directory)

@@ -277,6 +277,7 @@ def test_a_killed_export_leaves_nothing_that_looks_finished(study: Path, tmp_pat
     assert (left / "model.safetensors").is_file()
     export_model(study, tmp_path / "out")  # and it does not stand in the way
     assert (tmp_path / "out" / "README.md").is_file()
+    assert not left.exists()
 
 
 def test_the_command_writes_tables_and_models(
