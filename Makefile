@@ -12,6 +12,7 @@ PORT ?= 6006
 DIRS ?= $(OUT)
 TO ?= models/$(notdir $(OUT))
 MINUTES ?= 40
+READERS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +21,7 @@ BENCHMARKS := whole_stream evaluation replay_memory growth study_growth data_par
 SETS := $(foreach assignment,$(SET),--set '$(assignment)')
 TOTAL := $(if $(TRIALS),--trials $(TRIALS))
 
-.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-faults soak test-golden lint base-model docs sbom lock bench bench-quick clean
+.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-faults soak fuzz test-golden lint base-model docs sbom lock bench bench-quick clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
@@ -88,6 +89,10 @@ test-faults: $(READY)  ## kill, stop and starve studies, damage their files, res
 
 soak: $(READY)  ## studies back to back for MINUTES, each with a fault; what the driver takes in SEEKR_RELIABILITY_DIR
 	@$(BIN)/python -m tests.faults.soak $(MINUTES)
+
+fuzz: $(READY)  ## give files from outside, changed at random, to all that reads them, for MINUTES (READERS="experiment journal": these)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq 'atheris==3.0.0'
+	@$(BIN)/python -m tests.fuzz $(MINUTES) $(READERS)
 
 test-golden: $(READY)  ## the golden vectors only (SEEKR_GOLDEN_DIR=directory takes them from there)
 	@$(BIN)/python -m pytest tests/golden

@@ -1,6 +1,6 @@
 """The tables of docs/reliability.md: `python -m tests.reliability DIRECTORY`.
 
-The directory is what `SEEKR_RELIABILITY_DIR` named when `make test-faults`, `make soak` and the tests in
+The directory is what `SEEKR_RELIABILITY_DIR` named when `make test-faults`, `make soak`, `make fuzz` and the tests in
 `tests/badinput` and `tests/security` ran. What stands between the two markers of the page is written anew.
 """
 
@@ -18,19 +18,23 @@ from plotly.subplots import make_subplots
 
 from benchmarks.markdown import table, with_part
 from benchmarks.pictures import write_pictures
+from tests.fuzz.found import FOUND
 
 PAGE = Path("docs/reliability.md")
 PICTURES = Path("docs/pictures/reliability")
 Rows = Sequence[Mapping[str, Any]]
 
 
-def measured_part(faults: Rows, soak: Mapping[str, Any], soaked: Rows, inputs: Rows, security: Rows) -> str:
+def measured_part(
+    faults: Rows, soak: Mapping[str, Any], soaked: Rows, inputs: Rows, fuzzing: Rows, security: Rows
+) -> str:
     """What stands between the markers.
 
     Args:
         faults, soaked: one entry a fault, of the campaign and of the soak.
         soak: what the driver took.
         inputs: one entry a bad input.
+        fuzzing: one entry a reader.
         security: one entry an attack.
     """
     survived = sum(fault["survived"] for fault in faults)
@@ -43,6 +47,9 @@ def measured_part(faults: Rows, soak: Mapping[str, Any], soaked: Rows, inputs: R
         "![memory and file handles of the driver](pictures/reliability/soak.svg)",
         f"### Bad input\n\n{len(inputs)} inputs.",
         table(("kind", "inputs", "outcome"), _kind_rows(inputs)),
+        "### Fuzzing",
+        _fuzzing_text(fuzzing),
+        table(("reader", "seconds", "inputs", "edges", "features", "mended", "open"), _fuzzing_rows(fuzzing)),
         f"### Security\n\n{len(security)} cases: {', '.join(f'{n} {name}' for name, n in held.items())}.",
         table(("kind", "cases", "outcome"), _kind_rows(security)),
     ]
@@ -66,6 +73,21 @@ def _kind_rows(cases: Rows) -> list[tuple[str, ...]]:
         (kind, str(found.total()), ", ".join(f"{count} {outcome}" for outcome, count in found.items()))
         for kind, found in by_kind.items()
     ]
+
+
+def _fuzzing_text(fuzzing: Rows) -> str:
+    inputs, seconds, still_open = (sum(one[name] for one in fuzzing) for name in ("inputs", "seconds", "findings"))
+    return (
+        f"{inputs:,} inputs to {len(fuzzing)} readers in {seconds / 60:.0f} minutes, the last session of each; edges "
+        f"and features are those that its corpus reaches by now, as libFuzzer counts them. {len(FOUND)} inputs were "
+        f"found that a reader did not refuse as it must, and are mended; {still_open} are open."
+    )
+
+
+def _fuzzing_rows(fuzzing: Rows) -> list[tuple[str, ...]]:
+    mended = Counter(one.reader for one in FOUND)
+    names = ("reader", "seconds", "inputs", "edges", "features")
+    return [(*(str(one[name]) for name in names), str(mended[one["reader"]]), str(one["findings"])) for one in fuzzing]
 
 
 def _soak_text(soak: Mapping[str, Any], soaked: Rows) -> str:
@@ -100,13 +122,13 @@ def main(directory: Path) -> None:
     def read(name: str) -> Any:
         return json.loads((directory / f"{name}.json").read_text(encoding="utf-8"))
 
-    names = ("faults", "soak", "soak-faults", "bad-inputs", "security")
+    names = ("faults", "soak", "soak-faults", "bad-inputs", "fuzzing", "security")
     missing = [name for name in names if not (directory / f"{name}.json").is_file()]
     if missing:
         raise SystemExit(f"error: {directory} holds no {', '.join(missing)}; run what writes them first")
-    soak = read("soak")
-    part = measured_part(read("faults"), soak, read("soak-faults"), read("bad-inputs"), read("security"))
-    write_pictures({"soak": picture_of_soak(soak)}, PICTURES)
+    found = {name: read(name) for name in names}
+    part = measured_part(*found.values())
+    write_pictures({"soak": picture_of_soak(found["soak"])}, PICTURES)
     PAGE.write_text(with_part(PAGE.read_text(encoding="utf-8"), part), encoding="utf-8")
 
 

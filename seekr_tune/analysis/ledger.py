@@ -205,8 +205,8 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
         table = file.read() if trials is None else _rows_of(file, trials)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such table; {directory} holds no results yet, or is not a study") from None
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise StudyError(f"{path}: is damaged ({reason}); resume the study to write its ledger again") from None
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
     if version != str(SCHEMA_VERSION):

@@ -373,5 +373,5 @@ def read_steps(path: Path) -> tuple[StepRow, ...]:
 def _one_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    message = " ".join(first["msg"].removeprefix("Value error, ").split())
-    return f"{where}: {message}" if where else message
+    message = first["msg"].removeprefix("Value error, ")
+    return " ".join((f"{where}: {message}" if where else message).split())[:300]  # a key may be anything at all

@@ -40,9 +40,13 @@ def decode_state(
         heads: what `head_tensors` returned.
         samples: what `sample_tensors` returned.
         signals: teacher signals by position in the memory, of the samples whose signals belong here.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: it is not.
     """
     totals = _head_scores(heads, "totals")
-    assert totals is not None
+    if totals is None:
+        raise LookupError("no totals of head scores")
     memory = (_decode_sample(i, entry, samples, signals.get(i)) for i, entry in enumerate(document["memory"]))
     return StreamState(
         tasks_done=document["tasks_done"],

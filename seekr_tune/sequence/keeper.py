@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,7 @@ from seekr_tune.sequence.tensorfiles import (
 from seekr_tune.sequence.workers import Workers
 from seekr_tune.sequence.writing import WritingRoom, write_share
 
+_NOT_AS_WRITTEN = (SafetensorError, ValueError, LookupError, TypeError, AttributeError)
 _logger = logging.getLogger(__name__)
 
 
@@ -121,24 +123,27 @@ class CheckpointKeeper:
             parameters: trained parameters by name; overwritten in place, if the checkpoint has weights.
 
         Raises:
-            CheckpointError: the checkpoint is of a model with other parameters.
+            CheckpointError: the checkpoint is of a model with other parameters, or holds something else.
         """
         stage, self._steps = self._room.newest()
         if stage is None:
             return None
-        try:
-            return self._restored(stage, parameters)
-        except SafetensorError as error:  # as its manifest says, and still no tensors: somebody else's work
-            raise CheckpointError(f"{stage}: does not hold tensors ({error}); remove it to go on without") from None
+        unfinished: tuple[StepRecord, ...] = ()
+        if self._steps:
+            with _as_written(self._steps):
+                unfinished = decode_steps(read_document(self._steps)["steps"])
+        with _as_written(stage):
+            return self._restored(stage, parameters, unfinished)
 
-    def _restored(self, stage: Path, parameters: Mapping[str, nn.Parameter]) -> Restored:
+    def _restored(
+        self, stage: Path, parameters: Mapping[str, nn.Parameter], unfinished: tuple[StepRecord, ...]
+    ) -> Restored:
         document = read_document(stage)
         learner = self._restore_model(stage, document, parameters)
         rank, world_size = self._workers.rank, self._workers.world_size
         own = {i for i, sample in enumerate(document["memory"]) if sample["shard"] % world_size == rank}
         signals = read_signals(_part_paths(stage, document, "memory"), own)
         heads, samples = (load_file(stage / f"{name}.safetensors") for name in ("heads", "samples"))
-        unfinished = decode_steps(read_document(self._steps)["steps"]) if self._steps else ()
         return Restored(decode_state(document, heads, samples, signals), learner, unfinished)
 
     def restore_steps(self, parameters: Mapping[str, nn.Parameter]) -> Progress | None:
@@ -148,12 +153,16 @@ class CheckpointKeeper:
 
         Args:
             parameters: as for `restore_stage`.
+
+        Raises:
+            CheckpointError: as `restore_stage` does.
         """
         found, self._steps = self._steps, None
         if found is None:
             return None
-        document = read_document(found)
-        return Progress(decode_steps(document["steps"]), self._restore_model(found, document, parameters))
+        with _as_written(found):
+            document = read_document(found)
+            return Progress(decode_steps(document["steps"]), self._restore_model(found, document, parameters))
 
     def save_stage(self, state: StreamState, parameters: Mapping[str, Tensor] | None, learner: LearnerState) -> None:
         """Save what finished tasks leave; on return it is on disk, for every rank.
@@ -293,6 +302,16 @@ class _Writing:
             _logger.info("checkpoint written", extra={"fields": fields})
         except BaseException as error:  # whatever ended the thread, nothing was saved
             self._error = error
+
+
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """What a manifest vouches for, and what still cannot be taken up, is somebody else's work."""
+    try:
+        yield
+    except _NOT_AS_WRITTEN as error:
+        said = f"does not hold tensors and a state ({type(error).__name__}: {error})"
+        raise CheckpointError(f"{path}: {' '.join(said.split())[:250]}; remove it to go on without") from None
 
 
 def _part_paths(path: Path, document: Mapping[str, Any], kind: str) -> list[Path]:

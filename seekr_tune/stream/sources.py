@@ -280,7 +280,7 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # Parquet says text, and holds other bytes
         raise DataError(f"{path}: not a readable Parquet file ({_one_line(error)}); write it again") from None
 
 
