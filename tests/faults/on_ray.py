@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,12 +33,15 @@ PROCESSES = {
     "cluster server": "gcs_server",
 }
 """What stands in their command lines."""
-ENDING = ("driver", "raylet", "cluster server")
+FROZEN = "driver of a stopped trial"
+"""Its trial cannot notice that it is gone; what it does when it wakes up must harm nobody."""
+ENDING = ("driver", FROZEN, "raylet", "cluster server")
 """Without these a launch cannot go on."""
 
 OF_TRIALS = (
     *(("SIGKILL", "trial"), ("SIGTERM", "trial"), ("SIGSTOP", "trial"), ("SIGSTOP", "driver"), ("SIGTERM", "driver")),
     *(("SIGKILL", "driver"), ("SIGKILL", "raylet"), ("SIGSTOP", "raylet"), ("SIGKILL", "cluster server")),
+    ("SIGKILL", FROZEN),
 )
 OF_GROUPS = (
     *(("SIGKILL", "worker"), ("SIGTERM", "worker"), ("SIGSTOP", "worker"), ("SIGKILL", "controller")),
@@ -89,7 +93,7 @@ class Study:
 
     def process(self, target: str) -> int | None:
         """Id of a process of the session; None where there is none at the moment."""
-        if target == "driver":
+        if target in ("driver", FROZEN):
             return self.driver.pid
         found = descendants(self.driver.pid, PROCESSES[target])
         return found[0] if found else None
@@ -162,14 +166,17 @@ def _one(study: Study, name: str, target: str, tasks: int, rng: random.Random) -
     """Wait for a moment, do it, and go on."""
     if not _wait_for(study, lambda: study.tasks_done() >= tasks):
         yield f"not {tasks} tasks after {PATIENCE:.0f} s: {study.last_words}"
-    if not _wait_for(study, lambda: study.process(target) is not None):
+    if not _wait_for(study, lambda: study.process("trial" if target == FROZEN else target) is not None):
         yield f"there is no {target}: {study.last_words}"
         return
     time.sleep(rng.uniform(0.0, 0.5))
     before, pid, number = finished_files(study.directory), study.process(target), signal.Signals[name]
+    frozen = study.process("trial") if target == FROZEN else None
     if pid is None:
         yield f"the {target} is gone"
         return
+    if frozen is not None:
+        os.kill(frozen, signal.SIGSTOP)
     os.kill(pid, number)
     if number == signal.SIGSTOP:
         time.sleep(rng.uniform(1.0, 4.0))
@@ -177,6 +184,10 @@ def _one(study: Study, name: str, target: str, tasks: int, rng: random.Random) -
     elif target in ENDING:
         yield from _ended(study, number, target)
         study.launch()  # at once: trials of a killed driver may still be there
+    if frozen is not None:
+        time.sleep(rng.uniform(5.0, 20.0))  # by then the new driver may have begun the same trial
+        with suppress(ProcessLookupError):
+            os.kill(frozen, signal.SIGCONT)
     yield from changed(before)
 
 
@@ -186,7 +197,7 @@ def _ended(study: Study, number: signal.Signals, target: str) -> Iterator[str]:
     except subprocess.TimeoutExpired:
         yield f"the driver had not ended {PATIENCE:.0f} s after its {target} was killed"
         return
-    if target == "driver" and code != (130 if number == signal.SIGTERM else -number):
+    if target in ("driver", FROZEN) and code != (130 if number == signal.SIGTERM else -number):
         yield f"ended with code {code}: {study.last_words}"
     if target == "driver" and number == signal.SIGTERM:
         yield from study.left()
