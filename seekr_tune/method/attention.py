@@ -186,6 +186,17 @@ def all_heads_request(num_heads: int, queries: Tensor) -> RowRequest:
     return RowRequest(samples, heads, queries.index_select(0, samples))
 
 
+def recompute_activations(model: Any) -> None:
+    """Compute the activations of a model's layers once more in the backward pass, rather than keep them.
+
+    Never the reentrant kind: it drops the gradient of everything the tap recorded, silently.
+    """
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable()
+    else:  # transformers before 5.23
+        model.gradient_checkpointing_enable()
+
+
 def _tapped_attention(
     module: nn.Module,
     query: Tensor,

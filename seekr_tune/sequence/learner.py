@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from seekr_tune.config import Config
+from seekr_tune.method.attention import recompute_activations
 from seekr_tune.method.losses import answer_cross_entropy
 from seekr_tune.method.memory import ReplayMemory
 from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
@@ -69,8 +70,7 @@ class Learner:
         self._draws = draws
         self._workers = workers
         if config.training.activation_checkpointing:
-            # Never the reentrant kind: it drops the gradient of everything the tap recorded, silently.
-            loaded.model.activation_checkpointing_enable()
+            recompute_activations(loaded.model)
         self._rates = FlopRates.of(loaded.model)
         self._wrapped = workers.wrap(loaded.model)
         self._updates_after = accumulation_steps(config, semantics)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from seekr_tune.method.attention import AttentionTap, RowRequest, all_heads_request
+from seekr_tune.method.attention import AttentionTap, RowRequest, all_heads_request, recompute_activations
 from seekr_tune.method.passes import Tokens
 from seekr_tune.method.semantics import positions_of_tokens
 
@@ -115,7 +115,7 @@ def test_non_reentrant_checkpointing_keeps_the_gradient_of_the_rows(tokens: Toke
     for checkpointing in (False, True):
         model = build_model("llama", "seekr_tap").train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            recompute_activations(model)
         tap = AttentionTap(rows={1: REQUEST})
         logits = model(**_inputs(tokens), attention_tap=tap).logits
         (tap.rows[1].exp().square().sum() + 0.0 * logits.sum()).backward()
@@ -143,7 +143,7 @@ def test_rows_stay_float32_under_autocast(tokens: Tokens) -> None:
 
 def test_recomputed_rows_do_not_replace_the_first_ones(tokens: Tokens) -> None:
     model = build_model("llama", "seekr_tap").train()
-    model.activation_checkpointing_enable()
+    recompute_activations(model)
     tap = AttentionTap(rows={1: REQUEST}, reduce=lambda layer, rows: rows[..., -1])
     logits = model(**_inputs(tokens), attention_tap=tap).logits
     first = tap.rows[1]
