@@ -65,6 +65,11 @@ NOISE = (
         r"Failed to fetch metrics for \d+ trial",
         "Tune looks for files of its own loggers, which are off: results stand in the runs' directories",
     ),
+    Noise(
+        "ray.tune.tune",
+        "Trials did not complete: ",
+        "each of them has a line of its own, with the cause",
+    ),
 )
 
 

@@ -169,30 +169,33 @@ class _JsonLine(logging.Formatter):
     def __init__(self, always: dict[str, Any]) -> None:
         super().__init__()
         self._always = always
+        self._secrets = [value for name, value in os.environ.items() if _is_secret(name, value)]
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _clean(message_of(record)),
+            "message": self._clean(message_of(record)),
             **self._always,
-            **{name: _clean(value) for name, value in getattr(record, "fields", {}).items()},
+            **{name: self._clean(value) for name, value in getattr(record, "fields", {}).items()},
         }
         if record.exc_info and record.exc_info[1] is not None:
-            line["error"] = _clean(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
+            line["error"] = self._clean(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
         return json.dumps(line, ensure_ascii=False, default=str)
 
-
-def _clean(value: Any) -> Any:
-    """A text without secrets, and no longer than a line may be; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    for name, secret in os.environ.items():
-        if _SECRET_NAME.search(name) and len(secret) >= _SHORTEST_SECRET:
+    def _clean(self, value: Any) -> Any:
+        """A text without secrets, and no longer than a line may be; anything else as it is."""
+        if not isinstance(value, str):
+            return value
+        for secret in self._secrets:
             value = value.replace(secret, "***")
-    value = _URI_SECRET.sub("***", value)
-    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
+        value = _URI_SECRET.sub("***", value)
+        return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return _SECRET_NAME.search(name) is not None and len(value) >= _SHORTEST_SECRET
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -100,7 +100,7 @@ def _launch(queue: RunQueue) -> Iterator[None]:
     try:
         yield
     except Stopped:
-        _logger.info("launch stopped", extra={"fields": {"runs_left": queue.num_left}})
+        _logger.info("launch stopped")
         raise
     except BaseException as error:
         _logger.error(LAUNCH_FAILED, extra={"fields": {"error": f"{type(error).__name__}: {error}"}})

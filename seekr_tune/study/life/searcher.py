@@ -132,7 +132,8 @@ class QueueSearcher(Searcher):
         self._queue.finish(request)
         fields = {"trial": record.trial, "status": record.status, "seconds": round(record.wall_seconds, 3)}
         fields |= {} if record.error is None else {"error": record.error}
-        _logger.info("run ended", extra={"fields": fields})
+        level = logging.ERROR if record.status == "failed" else logging.INFO
+        _logger.log(level, "run ended", extra={"fields": fields})
         self._progress.run_finished(record)
         self._on_finished()
 

@@ -75,8 +75,9 @@ def task_finished(outcome: TaskOutcome, record: TrialRecord) -> None:
 def run_ended(record: TrialRecord, asked_to_stop: bool) -> None:
     """The run is finished, was pruned, or was asked to stop."""
     op = TaskProgress.of(record).op if record.tasks_done else None
+    scored = {} if op is None else {"op": round(op, 3)}
     how = "stopped" if asked_to_stop else record.status
-    _say(f"run {how}", tasks_done=record.tasks_done, seconds=round(record.wall_seconds, 3), op=op)
+    _say(f"run {how}", tasks_done=record.tasks_done, seconds=round(record.wall_seconds, 3), **scored)
 
 
 def attempt_failed(error: Exception) -> None:
