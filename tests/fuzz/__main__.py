@@ -73,10 +73,10 @@ def fuzz(reader: str, seconds: int) -> Fuzzed:
     return Fuzzed(reader, seconds, inputs, edges, features, len(findings))
 
 
-def write_report(path: Path, outcomes: list[Fuzzed], order: list[str]) -> None:
-    """One JSON object a reader; what an earlier session says of other readers stays."""
+def note(path: Path, outcome: Fuzzed, order: list[str]) -> None:
+    """Write down what came of a reader; what stands there of others stays."""
     known = {row["reader"]: row for row in json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
-    known |= {outcome.reader: asdict(outcome) for outcome in outcomes}
+    known[outcome.reader] = asdict(outcome)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [known[reader] for reader in order if reader in known]
     path.write_text(f"{json.dumps(rows, indent=1)}\n", encoding="utf-8")
@@ -93,16 +93,17 @@ def main(minutes: float, names: list[str]) -> int:
         return 2
     names = [known[name] for name in names or known]
     seconds = max(1, round(minutes * 60 / len(names)))
-    outcomes = []
-    for name in names:
-        outcomes.append(fuzz(name, seconds))
-        print(outcomes[-1], flush=True)
-        if outcomes[-1].findings:
-            print(f"  kept in {CORPORA}, as inputs and as tracebacks", flush=True)
     reports = os.environ.get("SEEKR_RELIABILITY_DIR")
-    if reports:
-        write_report(Path(reports) / "fuzzing.json", outcomes, list(known.values()))
-    return int(any(outcome.findings for outcome in outcomes))
+    found = 0
+    for name in names:
+        outcome = fuzz(name, seconds)
+        found += outcome.findings
+        print(outcome, flush=True)
+        if outcome.findings:
+            print(f"  kept in {CORPORA / slug(name)}, as inputs and as tracebacks", flush=True)
+        if reports:
+            note(Path(reports) / "fuzzing.json", outcome, list(known.values()))
+    return int(found > 0)
 
 
 if __name__ == "__main__":
