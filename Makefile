@@ -15,25 +15,29 @@ MINUTES ?= 40
 READERS ?=
 
 VENV := .venv
+LOCK := requirements.lock
+OLDEST := .venv-oldest
+NEWEST := .venv-newest
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCHMARKS := whole_stream evaluation replay_memory growth study_growth data_parallel trainer_start study_overhead shared_stage pruning report
+NOT_OF_LOCK := --ignore=tests/test_supply_chain.py
 SETS := $(foreach assignment,$(SET),--set '$(assignment)')
 TOTAL := $(if $(TRIALS),--trials $(TRIALS))
 
-.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-faults soak fuzz test-golden lint base-model docs sbom lock bench bench-quick clean
+.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-versions test-oldest test-newest test-faults soak fuzz test-golden lint base-model docs sbom lock bench bench-quick clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
 
 setup: $(READY)  ## install the pinned packages into .venv (other targets do it by themselves)
 
-$(READY): requirements.lock requirements.cpu.lock requirements.torch.lock pyproject.toml
+$(READY): $(LOCK) requirements.cpu.lock requirements.torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "error: '$(PYTHON)' is not Python 3.11 or newer; install one and name it: make PYTHON=python3.11" >&2; exit 1; }
 	@echo "Installing the pinned packages into $(VENV) (once; this takes minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --no-compile --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --no-compile --no-deps --require-hashes -r $(LOCK)
 	@$(BIN)/python -m pip install -qq --no-compile --no-deps --require-hashes -r requirements.cpu.lock 2>/dev/null || \
 	  $(BIN)/python -m pip install -qq --no-compile --no-deps --require-hashes -r requirements.torch.lock
 	@$(BIN)/python -m pip install -qq --no-compile --no-build-isolation --editable .  # and what a CUDA build of torch needs
@@ -70,7 +74,7 @@ run: $(READY)  ## learn the stream of EXPERIMENT once, with the settings in its 
 	@$(BIN)/seekr-tune run $(EXPERIMENT) $(SETS)
 
 test: $(READY)  ## every test but the slow ones, those that kill nodes and those that need a browser; two at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster and not browser"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster and not browser" $(PYTEST_ARGS)
 
 test-slow: $(READY)  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
@@ -83,6 +87,22 @@ test-browser: $(READY)  ## open reports, TensorBoard and optuna-dashboard in Chr
 	  { echo "error: chromium is missing and apt-get cannot install it; install it and try again" >&2; exit 2; }
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install -qq 'playwright==1.64.1'
 	@$(BIN)/python -m pytest -m browser
+
+test-versions: test-oldest test-newest  ## `make test` with the oldest and the newest versions that pyproject.toml admits
+
+test-oldest:  ## `make test` in .venv-oldest, with the versions of requirements.oldest.lock
+	@$(MAKE) --no-print-directory test VENV=$(OLDEST) LOCK=requirements.oldest.lock PYTEST_ARGS=$(NOT_OF_LOCK)
+
+test-newest:  ## `make test` in .venv-newest, with the newest versions that pip finds today
+	@$(PYTHON) -m venv $(NEWEST)
+	@$(NEWEST)/bin/python -m pip install -qq --no-compile --no-deps --require-hashes -r requirements.cpu.lock 2>/dev/null || \
+	  $(NEWEST)/bin/python -m pip install -qq --no-compile --no-deps --require-hashes -r requirements.torch.lock
+	@$(NEWEST)/bin/python -m pip install -qq --no-compile --only-binary=:all: --upgrade --upgrade-strategy=eager --editable '.[dev]'
+	@$(NEWEST)/bin/python scripts/write_bytecode.py
+	@touch $(NEWEST)/.ready
+	@echo "Other versions than in requirements.lock:"
+	@$(NEWEST)/bin/python -m pip freeze --exclude-editable | grep -vxF "$$(sed -n 's/ \\$$//p' requirements.lock requirements.cpu.lock requirements.torch.lock)" || echo none
+	@$(MAKE) --no-print-directory test VENV=$(NEWEST) PYTEST_ARGS=$(NOT_OF_LOCK)
 
 test-faults: $(READY)  ## kill, stop and starve studies, damage their files, resume and check them (SEEKR_FAULT_SEED=number)
 	@$(BIN)/python -m tests.faults
@@ -112,8 +132,9 @@ docs: $(READY)  ## write the field reference in docs/experiment-file.md again
 sbom: $(READY)  ## write a bill of materials (sbom.cdx.json, CycloneDX) and docs/licences.md
 	@$(BIN)/python scripts/inventory.py --sbom sbom.cdx.json --licences docs/licences.md
 
-lock: $(READY)  ## ask pip again for the hashes of the versions in requirements.lock; takes five minutes
+lock: $(READY)  ## ask pip for the hashes of requirements.lock again, and for the oldest versions; takes ten minutes
 	@$(BIN)/python scripts/lock_hashes.py
+	@$(BIN)/python scripts/lock_hashes.py --oldest
 
 bench: $(READY)  ## run every benchmark (some 23 minutes on two cores), and write what they found into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.quick --full
@@ -124,5 +145,5 @@ bench-quick: $(READY)  ## ratios of single steps against their goals, in two to 
 	@$(BIN)/python -m benchmarks.quick
 
 clean:  ## remove .venv and caches; runs/ stays
-	@rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(OLDEST) $(NEWEST) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 LOCKS = [ROOT / f"requirements.{name}" for name in ("lock", "torch.lock")]
 LOCK = "".join(path.read_text(encoding="utf-8") for path in LOCKS)
+OLDEST = "".join((ROOT / f"requirements.{name}").read_text(encoding="utf-8") for name in ("oldest.lock", "torch.lock"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -36,11 +37,24 @@ def inventory() -> ModuleType:
     return script("inventory")
 
 
-def test_every_package_of_the_lock_has_a_hash(inventory: ModuleType) -> None:
-    pins = inventory.locked(LOCK)
+@pytest.fixture(scope="module")
+def lock_hashes() -> ModuleType:
+    return script("lock_hashes")
+
+
+@pytest.fixture(scope="module")
+def admitted(lock_hashes: ModuleType) -> list[Requirement]:
+    """What `pyproject.toml` asks for."""
+    found: list[Requirement] = lock_hashes.asked_for((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("lock", [LOCK, OLDEST], ids=["lock", "oldest"])
+def test_every_package_of_the_lock_has_a_hash(inventory: ModuleType, lock: str) -> None:
+    pins = inventory.locked(lock)
     assert len(pins) > 100
     assert [name for name, (_, hashes) in pins.items() if not hashes] == []
-    entries = [line for line in LOCK.splitlines() if line and not line.startswith(("#", " "))]
+    entries = [line for line in lock.splitlines() if line and not line.startswith(("#", " "))]
     assert all(re.match(r"[A-Za-z0-9._-]+==\S+ \\$", line) for line in entries), "no range, no link, no other index"
 
 
@@ -59,11 +73,27 @@ def test_nothing_is_installed_that_the_lock_does_not_name(inventory: ModuleType)
                 assert canonicalize_name(need.name) in pins, f"{one.name} needs {need}"
 
 
-def test_the_lock_and_the_project_name_the_same_versions(inventory: ModuleType) -> None:
+def test_the_locked_versions_are_ones_that_the_project_admits(
+    inventory: ModuleType, admitted: list[Requirement]
+) -> None:
     pins = {canonicalize_name(name): version for name, (version, _) in inventory.locked(LOCK).items()}
-    wanted = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]
-    for requirement in map(Requirement, [*wanted, *PROJECT["build-system"]["requires"]]):
-        assert str(requirement.specifier) == f"=={pins[canonicalize_name(requirement.name)]}", requirement
+    outside = [str(one) for one in admitted if not one.specifier.contains(pins[canonicalize_name(one.name)])]
+    assert outside == []
+
+
+def test_every_range_begins_with_the_oldest_lock_and_has_an_end(
+    inventory: ModuleType, admitted: list[Requirement]
+) -> None:
+    pins = {canonicalize_name(name): version for name, (version, _) in inventory.locked(OLDEST).items()}
+    exact = set()
+    for one in admitted:
+        bounds = {bound.operator: bound.version for bound in one.specifier}
+        begin = bounds.get("==") or bounds[">="]
+        assert begin == pins[canonicalize_name(one.name)] and one.specifier.contains(begin), one
+        assert bounds.keys() in ({"=="}, {">=", "<"}), one
+        if "==" in bounds:
+            exact.add(one.name)
+    assert exact == {"torch", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"}
 
 
 def test_a_wrong_hash_is_refused(tmp_path: Path) -> None:
@@ -79,7 +109,7 @@ def test_a_wrong_hash_is_refused(tmp_path: Path) -> None:
 
 def test_setup_installs_by_hash_and_runs_no_code(repository: Path) -> None:
     setup = (repository / "Makefile").read_text(encoding="utf-8")
-    assert "--no-deps --require-hashes -r requirements.lock" in setup
+    assert "LOCK := requirements.lock\n" in setup and "--no-deps --require-hashes -r $(LOCK)\n" in setup
     assert not (repository / "setup.py").exists() and not (repository / "setup.cfg").exists()
     assert "cmdclass" not in PROJECT.get("tool", {}).get("setuptools", {})
 
@@ -108,8 +138,15 @@ def test_the_bill_of_materials_names_every_package_and_what_it_needs(inventory: 
     assert any(ref.startswith("pkg:pypi/tokenizers@") for ref in needed["pkg:pypi/transformers@5.23.0"])
 
 
-def test_reports_of_pip_become_hashes() -> None:
-    lock_hashes = script("lock_hashes")
+def test_the_oldest_version_of_a_range_is_its_lower_bound(lock_hashes: ModuleType) -> None:
+    wanted = ("ray[train,tune]<2.61,>=2.58.0", "torch==2.13.0")
+    lowest = [str(lock_hashes.lowest(Requirement(text))) for text in wanted]
+    assert lowest == ["ray[train,tune]==2.58.0", "torch==2.13.0"]
+    with pytest.raises(ValueError):
+        lock_hashes.lowest(Requirement("optuna<6"))
+
+
+def test_reports_of_pip_become_hashes(lock_hashes: ModuleType) -> None:
     item = {"metadata": {"name": "A_b"}, "download_info": {"archive_info": {"hashes": {"sha256": "0f"}}}}
     assert list(lock_hashes.of_report(json.dumps({"install": [item]}))) == [("A_b", "0f")]
     text = lock_hashes.lock_text("# head\n", {"a-b": "1.0"}, {"a-b": {"0f", "00"}})
