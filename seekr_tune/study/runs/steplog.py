@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from seekr_tune.analysis.record import StepRow, read_steps, step_line, step_of, write_steps
+from seekr_tune.analysis.record import StepRow, step_line, step_of, write_steps
 
 _logger = logging.getLogger(__name__)
 
@@ -26,10 +27,10 @@ class StepLog:
     def __init__(self, directory: Path, tasks_done: int, unfinished: Sequence[StepRow] = ()) -> None:
         self._finished_path = directory / "steps.jsonl"
         self._partial_path = directory / "steps.partial.jsonl"
-        rows = read_steps(self._finished_path) if self._finished_path.is_file() else ()
+        rows = self._read(self._finished_path)
         self._finished = [row for row in rows if row.task_index < tasks_done]
         known = {row.task_index for row in self._finished}
-        late = [row for row in self._read_partial() if row.task_index < tasks_done]
+        late = [row for row in self._read(self._partial_path) if row.task_index < tasks_done]
         self._finished += [row for row in late if row.task_index not in known]
         write_steps(self._finished_path, self._finished)
         self.num_steps = len(self._finished) + len(unfinished)
@@ -54,16 +55,15 @@ class StepLog:
         if self._partial_path.stat().st_size == 0:
             self._partial_path.unlink()
 
-    def _read_partial(self) -> list[StepRow]:
-        """Its steps up to the first damaged line; a run does not fail for want of a curve."""
-        if not self._partial_path.is_file():
+    def _read(self, path: Path) -> list[StepRow]:
+        """The steps of a file without its damaged lines; a run does not fail for want of a curve."""
+        if not path.is_file():
             return []
-        whole, _, _ = self._partial_path.read_bytes().rpartition(b"\n")  # the last line may be cut
+        *whole, _ = path.read_bytes().split(b"\n")  # the last line may be cut
         steps: list[StepRow] = []
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
+        for line in whole:
+            with suppress(ValueError):
                 steps.append(step_of(line))
-            except ValueError:
-                _logger.warning("%s: is damaged from line %d on; its steps are lost", self._partial_path, number)
-                break
+        if len(steps) < len(whole):
+            _logger.warning("%s: %d damaged lines; their steps are lost", path, len(whole) - len(steps))
         return steps

@@ -57,16 +57,21 @@ def test_a_kill_between_checkpoint_and_record_loses_no_step(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("garbage", [b"\x00\xffgarbage\n", b'{"task_index": 0}\n', b"\n"])
-def test_a_damaged_partial_file_costs_the_steps_behind_the_damage_and_is_told(
-    tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("name", ["steps.partial.jsonl", "steps.jsonl"])
+def test_damaged_lines_cost_their_steps_only_and_are_told(
+    tmp_path: Path, name: str, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = StepLog(tmp_path, 0)
     log.append(step(0, 0))
+    log.append(step(0, 1))
     log.close()
-    partial = tmp_path / "steps.partial.jsonl"
-    partial.write_bytes(partial.read_bytes() + garbage + partial.read_bytes())
-    assert StepLog(tmp_path, 1).num_steps == 1
-    assert "is damaged from line 2 on" in caplog.text
+    content = (tmp_path / "steps.partial.jsonl").read_bytes()
+    first, second = content.splitlines(keepends=True)
+    (tmp_path / "steps.partial.jsonl").unlink()
+    (tmp_path / name).write_bytes(first + garbage + second + b'{"cut')
+    assert StepLog(tmp_path, 1).num_steps == 2
+    assert places(tmp_path) == [(0, 0), (0, 1)]
+    assert f"{name}: 1 damaged lines" in caplog.text
 
 
 def test_a_kill_between_steps_and_clearing_the_partial_file_repeats_no_step(tmp_path: Path) -> None:
