@@ -51,6 +51,11 @@ NOISE = (
         "PEFT calls transformers by a name that a later version will drop",
     ),
     Noise(
+        "datasets.packaged_modules",
+        r"Failed to (read|load) ",
+        "a file that cannot be read ends in an error of ours, which names it",
+    ),
+    Noise(
         "huggingface_hub.utils._http",
         r".* thrown while requesting |Retrying in ",
         "a hub that answers at last does no harm, and one that does not ends in an error of ours",

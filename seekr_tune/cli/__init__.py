@@ -58,10 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _refuse(_usage(error))
     except Exception as error:
-        fault = disk_fault(error)
-        if fault is None:
-            raise
-        return _refuse(f"{getattr(error, 'filename', None) or 'a file'}: {fault}, then give the same command again")
+        return _refuse(_of_files(error))
     if code == ENDED_BY_USER:  # Ctrl-C where nothing waits for a step to end
         say("ended by Ctrl-C; what was saved goes on with the same command, a study with `seekr-tune resume`")
     return code if isinstance(code, int) else 0
@@ -78,6 +75,17 @@ def one_flag_per_assignment(arguments: Sequence[str]) -> list[str]:
         after_set = argument == "--set" or (after_set and is_assignment)
         expanded.append(argument)
     return expanded
+
+
+def _of_files(error: Exception) -> str:
+    """What a disk, or somebody else's file, has refused. An error of another kind is ours, and raised again."""
+    place = getattr(error, "filename", None) or "a file"
+    if isinstance(error, PermissionError):
+        return f"{place}: this user may not read or write there ({error.strerror}); choose another place, or allow it"
+    fault = disk_fault(error)
+    if fault is None:
+        raise error
+    return f"{place}: {fault}, then give the same command again"
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet
 
+from seekr_tune.analysis.seal import sealed
 from seekr_tune.cli import main
 from seekr_tune.experiment import dump_config, load_experiment
 from seekr_tune.study.directory.layout import experiment_path, space_path
@@ -33,6 +34,8 @@ study: {space: space.yaml}
 _ROOM = TemporaryDirectory(prefix="badinput-saved-")
 _RUN = ("run", "mine.yaml", "--out", "done")
 _RANK, _EXTEND = ("rank", "done"), ("extend", "done", "--task", "first")
+
+_TABLE, _RESULT = "ledger/trials.parquet", "result.json"
 
 Change = Callable[[Path], None]
 
@@ -84,6 +87,17 @@ def _json(name: str, **fields: Any) -> Change:
     return lambda path: (path / name).write_text(json.dumps(json.loads((path / name).read_text()) | fields)) and None
 
 
+def _record(**fields: Any) -> Change:
+    """Set fields of the record, with a checksum that is right."""
+
+    def change(path: Path) -> None:
+        document = json.loads((path / _RESULT).read_text())
+        del document["sha256"]
+        (path / _RESULT).write_bytes(sealed(json.dumps(document | fields).encode()))
+
+    return change
+
+
 def _removed(name: str) -> Change:
     return lambda path: shutil.rmtree(path / name) if (path / name).is_dir() else (path / name).unlink()
 
@@ -121,7 +135,6 @@ def _nothing(path: Path) -> None:
     """No damage."""
 
 
-_TABLE, _RESULT = "ledger/trials.parquet", "result.json"
 _MANIFEST = "checkpoints/task-0002/manifest.json"
 _OLD, _CUT = _json(_MANIFEST, schema_version=1), _holding(_MANIFEST, "{")
 
@@ -147,12 +160,18 @@ CASES: tuple[Case, ...] = (
     _run("an empty record", _holding(_RESULT, ""), (_RESULT, "restore the file"), _RUN),
     _run("a record that is a list", _holding(_RESULT, "[]"), (_RESULT, "restore the file"), _RUN),
     _run("a record of bytes", _holding(_RESULT, b"\xff\xfe\x00"), (_RESULT, "restore the file"), _RUN),
-    _run("a record of an older version", _json(_RESULT, schema_version=1), (_RESULT, "version 1", "package"), _RUN),
-    _run("a record of a later version", _json(_RESULT, schema_version=99), (_RESULT, "version 99", "package"), _RUN),
+    _run("a record of an older version", _record(schema_version=1), (_RESULT, "version 1", "package"), _RUN),
+    _run("a record of a later version", _record(schema_version=99), (_RESULT, "version 99", "package"), _RUN),
     _run(
-        "a record with a field too many", _json(_RESULT, later=1), (_RESULT, "not permitted", "restore the file"), _RUN
+        "a record with a field too many", _record(later=1), (_RESULT, "not permitted", "restore the file"), _RUN
     ),
-    _run("a record of an unknown status", _json(_RESULT, status="lost"), (_RESULT, "status", "restore"), _RUN),
+    _run("a record of an unknown status", _record(status="lost"), (_RESULT, "status", "restore"), _RUN),
+    _run(
+        "a record that an editor wrote anew",
+        _json(_RESULT),
+        (_RESULT, "written anew by another program", "restore the file"),
+        _RUN,
+    ),
     _run("a record nested too deep", _holding(_RESULT, "[" * 100_000), (_RESULT, "restore the file"), _RUN),
     _run("steps that are no JSON", _holding("steps.jsonl", "{oops\n"), ("steps.jsonl, line 1", "restore"), _RUN),
     # --- the settings ---

@@ -17,7 +17,6 @@ _FAULTS = {
     errno.EIO: "its disk has failed (Input/output error); mend that",
     errno.EROFS: "its disk is read-only; mend that",
     errno.ESTALE: "its network disk was away (Stale file handle); mend that",
-    errno.EACCES: "nobody lets this user in there (Permission denied); mend that",
 }
 """What is said of a disk, and what is to be done."""
 
