@@ -57,12 +57,16 @@ def measured_part(
 
 
 def _fault_rows(faults: Rows) -> list[tuple[str, ...]]:
-    every, survived = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    """A row for each kind of fault; what it was done to, and how often."""
+    targets: dict[str, Counter[str]] = {}
+    survived = Counter[str]()
     for fault in faults:
-        kind = fault["fault"], fault["target"]
-        every[kind] += 1
-        survived[kind] += fault["survived"]
-    return [(*kind, str(count), str(survived[kind])) for kind, count in every.items()]
+        targets.setdefault(fault["fault"], Counter())[fault["target"]] += 1
+        survived[fault["fault"]] += fault["survived"]
+    return [
+        (name, ", ".join(f"{target} {count}" for target, count in own.items()), str(own.total()), str(survived[name]))
+        for name, own in targets.items()
+    ]
 
 
 def _kind_rows(cases: Rows) -> list[tuple[str, ...]]:
