@@ -98,10 +98,10 @@ class Study:
         found = descendants(self.driver.pid, PROCESSES[target])
         return found[0] if found else None
 
-    def end(self) -> int:
-        """The driver's exit code; one that does not end is killed."""
+    def end(self, patience: float = PATIENCE) -> int:
+        """The driver's exit code; one that does not end within `patience` seconds is killed."""
         try:
-            return self.driver.wait(PATIENCE)
+            return self.driver.wait(patience)
         except subprocess.TimeoutExpired:
             self.driver.kill()
             self.driver.wait()
@@ -127,7 +127,7 @@ def groups_on_ray(folder: Path, seed: int, say: Callable[[str], None]) -> list[O
     experiment = write_experiment(folder / "groups", **GROUPS)
     whole = _study(folder / "groups-whole", experiment)
     whole.launch()
-    assert whole.end() == 0, whole.last_words
+    assert whole.end(4 * PATIENCE) == 0, whole.last_words
     expected = Results.of(whole.directory)
     return _disturbed(folder / "groups-on-ray", experiment, expected, OF_GROUPS, seed, say)
 

@@ -83,6 +83,7 @@ def drive(
                         _run_left(queue, directory, progress, ledger, lock, judge)
             finally:
                 ledger.write()
+            _tidy_ended(queue)  # a run that an orphan of the launch before still held at first
         replacement = None if lock is None else lock.claim.replaced_by()
         if replacement is not None:
             raise StudyError(
@@ -113,11 +114,15 @@ def _tidy(queue: RunQueue, directory: Path) -> None:
     for folder in (directory, _cache_of(directory, queue.config)):
         if folder is not None:
             remove_remains(folder)
+    _tidy_ended(queue)
+    if queue.is_done:  # else the run that ends next sees to it, which takes less room then than it does now
+        enforce_quota(directory, queue.config)
+
+
+def _tidy_ended(queue: RunQueue) -> None:
     for record in read_all_records(queue.directory)[0]:
         if record.status in ("finished", "pruned"):
             tidy_ended(trial_path(queue.directory, record.trial))
-    if queue.is_done:  # else the run that ends next sees to it, which takes less room then than it does now
-        enforce_quota(directory, queue.config)
 
 
 def _run_left(

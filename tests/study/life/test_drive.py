@@ -11,7 +11,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.layout import trial_path
-from seekr_tune.study.life.drive import drive
+from seekr_tune.study.life.drive import LedgerWriter, drive
 from seekr_tune.study.life.quota import disk_usage
 from seekr_tune.study.search.space import Space
 from tests.study.searching import drain, open_queue
@@ -46,6 +46,21 @@ def test_a_run_that_a_process_still_holds_is_left_to_it(config: Config, space: S
     with FileLock(steps.with_name(".lock")):
         drive_to_the_end(study, config, space)
     assert steps.exists()
+
+
+def test_a_run_whose_holder_is_gone_by_the_end_is_tidied_then(
+    config: Config, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An orphan of a killed launch that was killed in turn, between its record and its tidying up."""
+    study = tmp_path / "runs" / "study"
+    drain(study, config, space)
+    steps = trial_path(study, "trial-0001") / "steps.partial.jsonl"
+    steps.touch()
+    orphan = FileLock(steps.with_name(".lock"))
+    orphan.acquire()
+    monkeypatch.setattr(LedgerWriter, "write", lambda self: orphan.release())
+    drive_to_the_end(study, config, space)
+    assert not steps.exists()
 
 
 def test_the_quota_holds_also_when_the_launch_before_was_killed_at_its_end(
