@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from seekr_tune.config import Config, LoraConfig
 from seekr_tune.experiment import parse_config
-from seekr_tune.method.attention import TAP_ATTENTION
+from seekr_tune.method.attention import TAP_ATTENTION, recompute_activations
 from seekr_tune.sequence.model import with_adapters
 
 
@@ -57,7 +57,7 @@ def build_model(setting: Setting, options: argparse.Namespace) -> Any:
         model = with_adapters(model, LoraConfig())
         model.enable_input_require_grads()
     if setting.checkpointing:
-        model.activation_checkpointing_enable()
+        recompute_activations(model)
     return model.train()
 
 

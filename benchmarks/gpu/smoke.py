@@ -28,7 +28,7 @@ from torch import Tensor
 from benchmarks.gpu.batches import build_batch
 from benchmarks.gpu.models import Shape, random_llama
 from benchmarks.gpu.replay import distilled_step, plain_step
-from seekr_tune.method.attention import AttentionTap, all_heads_request
+from seekr_tune.method.attention import AttentionTap, all_heads_request, recompute_activations
 from seekr_tune.method.losses import sample_cross_entropy
 from seekr_tune.method.passes import Tokens
 from seekr_tune.method.reading import observe
@@ -82,7 +82,7 @@ def build_model(options: argparse.Namespace, dtype: torch.dtype) -> Any:
     )
     with torch.device(options.device):
         model = random_llama(shape, options.length)
-    model.activation_checkpointing_enable()
+    recompute_activations(model)
     return model.to(dtype)
 
 

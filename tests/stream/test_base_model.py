@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 from pathlib import Path
 from types import ModuleType
@@ -50,7 +51,9 @@ def test_the_shipped_tokenizer_and_configuration_are_what_the_script_writes(scri
     shipped = builtin_model_directory()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in shipped.iterdir())
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        assert (tmp_path / name).read_bytes() == (shipped / name).read_bytes()
+        written, expected = (json.loads((folder / name).read_text()) for folder in (tmp_path, shipped))
+        stamp = "transformers_version"  # of the version that is installed; others of the range write the same else
+        assert written | {stamp: None} == expected | {stamp: None}
 
 
 def test_the_same_seed_gives_the_same_weights(script: ModuleType) -> None:
