@@ -124,9 +124,12 @@ def test_a_directory_without_a_log_is_refused_in_one_line(tmp_path: Path) -> Non
     assert attempts(tmp_path) == 0
 
 
-def test_a_disk_that_takes_no_log_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with logged_in(tmp_path / "that is not there"):
+def test_a_disk_that_takes_no_log_ends_nothing(tmp_path: Path) -> None:
+    place, done = tmp_path / "that is not there", False
+    with logged_in(place):
         ours.warning("nobody reads this")
+        done = True
+    assert done and not place.exists()
 
 
 @pytest.mark.parametrize(
