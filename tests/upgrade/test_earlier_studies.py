@@ -85,9 +85,7 @@ def older(path: Path) -> None:
     path.write_text(path.read_text().replace('"schema_version":2', '"schema_version":1'))
 
 
-def test_a_record_of_an_older_schema_is_refused_with_a_hint(
-    study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_record_of_an_older_schema_is_refused_with_a_hint(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = study / "trials" / "trial-0000" / "result.json"
     older(path)
     with pytest.raises(StudyError, match="schema version 1, but this package reads version 2; use the package"):
