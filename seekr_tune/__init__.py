@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from seekr_tune.study.runs.single import run_experiment
     from seekr_tune.validation import validate
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 _HOMES = {
     "Config": "config",
