@@ -25,8 +25,11 @@ _LOCAL = {
 
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
-_SEVERE = re.compile(r"\[[^\]]* ([EFC]) \d+ \d+\] (?:\([^)]*\) )?(?:[\w./]+:\d+: +)?(.+)")
-"""A line of the logs of Ray's processes that says what went wrong: an error, or what it died of."""
+_EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception): .+")
+"""The last line of a traceback."""
+
+_SEVERE = re.compile(r"\[[^\]]* ([EFC]) \d+ \d+\] (?:\([^)]*\) )?(?:[\w./]+:\d+: +)?(?:.* (?=Check failed))?(.+)")
+"""A line of a process that is not Python: an error, or what it died of."""
 
 
 @contextmanager
@@ -82,21 +85,25 @@ def _start(directory: Path) -> None:
             _temp_dir=str(directory),
         )
     except Exception as error:  # Ray has no kind of its own for it
-        said = _said_in_logs(directory)
+        found = _found_in_logs(directory)
         ray.shutdown()  # what has come up already
         reason = " ".join(str(error).split())
-        cause = f"its log says: {said}" if said else "it may be busy or short of memory: give the command again"
-        raise StudyError(f"Ray does not start on this machine ({reason}); {cause}") from error
+        raise StudyError(f"Ray does not start on this machine ({reason}); {found}") from error
 
 
-def _said_in_logs(directory: Path) -> str | None:
-    """What Ray's processes wrote last of what went wrong, before anything else what one of them died of."""
-    found: list[tuple[bool, str, str]] = []
-    for path in directory.glob("session_2*/logs/*"):
-        if path.is_file():
-            lines = map(_SEVERE.match, path.read_text(encoding="utf-8", errors="replace").splitlines())
-            found += [(match[1] in "FC", match[0], match[2]) for match in lines if match]
-    return max(found)[2].strip() if found else None
+def _found_in_logs(directory: Path) -> str:
+    """What is to be said of the cause: an exception, else what a process died of last or complained of. Without an
+    exception it is most often time that was too short."""
+    exceptions: list[str] = []
+    severe: list[tuple[bool, str, str]] = []
+    for path in sorted(directory.glob("session_2*/logs/*.*")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        exceptions += filter(_EXCEPTION.match, lines)
+        severe += [(match[1] in "FC", match[0], match[2]) for match in map(_SEVERE.match, lines) if match]
+    if exceptions:
+        return f"its log says: {exceptions[-1]}"
+    said = f" (its log says: {max(severe)[2].strip()})" if severe else ""
+    return f"it may be busy or short of memory{said}: give the command again"
 
 
 def _read_token_again() -> None:
