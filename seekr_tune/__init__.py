@@ -7,10 +7,12 @@ Names are imported when they are first used, so that `import seekr_tune` is quic
 needs neither Ray nor Optuna (`seekr_tune.method`, `seekr_tune.sequence`) works where they are not installed.
 """
 
-from __future__ import annotations
+from seekr_tune.code_path import guard_command
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+guard_command()  # what is imported from here on is code that was installed
+
+from importlib import import_module  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
     from seekr_tune.analysis.ranking import rank

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "seekr_tune"
 
 # Rooms by name, each with the rooms below it. A room may import itself and what stands here, nothing else.
 BELOW: dict[str, set[str]] = {
+    "code_path": set(),
     "errors": set(),
     "config": {"errors"},
     "remains": set(),
@@ -25,7 +26,7 @@ BELOW: dict[str, set[str]] = {
     "stream": {"errors", "config", "noise"},
     "method": {"errors", "config"},
     "sequence": {"errors", "config", "remains", "noise", "store", "experiment", "stream", "method"},
-    "training": {"errors", "config", "noise", "store", "experiment", "stream", "method", "sequence"},
+    "training": {"code_path", "errors", "config", "noise", "store", "experiment", "stream", "method", "sequence"},
     "analysis": {"errors", "config", "remains", "noise", "experiment", "stream.metrics"},
     "study": {
         *("errors", "config", "remains", "noise", "store", "experiment"),

@@ -18,7 +18,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.study.directory.layout import experiment_path
 from seekr_tune.study.life.study import resume_study
 from seekr_tune.study.runs.single import run_experiment
-from seekr_tune.training import session
+from seekr_tune.training import cluster as cluster_module
 from seekr_tune.training.session import HEAD_NODE, cluster_session, ray_session, trials_at_once
 from tests.sequence.tiny import tiny_config
 
@@ -37,7 +37,7 @@ def closed() -> str:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], str]]:
     """Starts servers that are no cluster: each sends its answer, if any, and keeps the connection open."""
-    monkeypatch.setattr(session, "_PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(cluster_module, "_PROBE_SECONDS", 0.3)
     servers: list[socket.socket] = []
 
     def start(answer: bytes) -> str:
