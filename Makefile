@@ -22,8 +22,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCHMARKS := whole_stream evaluation replay_memory growth study_growth data_parallel trainer_start study_overhead shared_stage pruning report
 NOT_OF_LOCK := --ignore=tests/test_supply_chain.py
-SETS := $(foreach assignment,$(SET),--set '$(assignment)')
-TOTAL := $(if $(TRIALS),--trials $(TRIALS))
+# A word for the shell, whatever is in it.
+quoted = '$(subst ','\'',$(1))'
+SETS = $(foreach assignment,$(SET),--set $(call quoted,$(assignment)))
+TOTAL = $(if $(TRIALS),--trials $(call quoted,$(TRIALS)))
+STUDY = $(call quoted,$(OUT))
+STUDIES = $(foreach directory,$(DIRS),$(call quoted,$(directory)))
 
 .PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-versions test-oldest test-newest test-faults soak fuzz test-golden lint base-model docs sbom lock bench bench-quick clean
 
@@ -45,33 +49,33 @@ $(READY): $(LOCK) requirements.cpu.lock requirements.torch.lock pyproject.toml
 	@touch $(READY)
 
 sweep: $(READY)  ## run the study of EXPERIMENT in OUT and rank it
-	@$(BIN)/seekr-tune sweep $(EXPERIMENT) $(SETS) $(TOTAL) --out $(OUT)
+	@$(BIN)/seekr-tune sweep $(call quoted,$(EXPERIMENT)) $(SETS) $(TOTAL) --out $(STUDY)
 
 resume: $(READY)  ## go on with the study in OUT (TRIALS=N raises its total)
-	@$(BIN)/seekr-tune resume $(OUT) $(TOTAL)
+	@$(BIN)/seekr-tune resume $(STUDY) $(TOTAL)
 
 rank: $(READY)  ## rank the trials in OUT (BY=column FORMAT=table|json|csv)
-	@$(BIN)/seekr-tune rank $(OUT) --by $(BY) --format $(FORMAT)
+	@$(BIN)/seekr-tune rank $(STUDY) --by $(call quoted,$(BY)) --format $(call quoted,$(FORMAT))
 
 status: $(READY)  ## how far the study in OUT is
-	@$(BIN)/seekr-tune status $(OUT)
+	@$(BIN)/seekr-tune status $(STUDY)
 
 tensorboard: $(READY)  ## open curves, charts, heads and settings of OUT on PORT
-	@test -d $(OUT) || { echo "error: $(OUT): no such directory; run 'make sweep' first, or name one with OUT=" >&2; exit 2; }
-	@$(BIN)/seekr-tune tensorboard $(OUT) --port $(PORT)
+	@test -d $(STUDY) || { printf "error: %s: no such directory; run 'make sweep' first, or name one with OUT=\n" $(STUDY) >&2; exit 2; }
+	@$(BIN)/seekr-tune tensorboard $(STUDY) --port $(call quoted,$(PORT))
 
 compare: $(READY)  ## put the studies in DIRS="a b" beside each other, then open their curves on PORT
-	@$(BIN)/seekr-tune compare $(DIRS)
-	@$(BIN)/seekr-tune tensorboard $(DIRS) --port $(PORT)
+	@$(BIN)/seekr-tune compare $(STUDIES)
+	@$(BIN)/seekr-tune tensorboard $(STUDIES) --port $(call quoted,$(PORT))
 
 dashboard: $(READY)  ## show the study in OUT in optuna-dashboard on port 8080
-	@$(BIN)/seekr-tune dashboard $(OUT)
+	@$(BIN)/seekr-tune dashboard $(STUDY)
 
 export: $(READY)  ## write the best model of the study in OUT to TO
-	@$(BIN)/seekr-tune export $(OUT) --best --to $(TO)
+	@$(BIN)/seekr-tune export $(STUDY) --best --to $(call quoted,$(TO))
 
 run: $(READY)  ## learn the stream of EXPERIMENT once, with the settings in its file
-	@$(BIN)/seekr-tune run $(EXPERIMENT) $(SETS)
+	@$(BIN)/seekr-tune run $(call quoted,$(EXPERIMENT)) $(SETS)
 
 test: $(READY)  ## every test but the slow ones, those that kill nodes and those that need a browser; two at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster and not browser" $(PYTEST_ARGS)
@@ -108,11 +112,11 @@ test-faults: $(READY)  ## kill, stop and starve studies, damage their files, res
 	@$(BIN)/python -m tests.faults
 
 soak: $(READY)  ## studies back to back for MINUTES, each with a fault; what the driver takes in SEEKR_RELIABILITY_DIR
-	@$(BIN)/python -m tests.faults.soak $(MINUTES)
+	@$(BIN)/python -m tests.faults.soak $(call quoted,$(MINUTES))
 
 fuzz: $(READY)  ## give files from outside, changed at random, to all that reads them, for MINUTES (READERS="experiment journal": these)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq 'atheris==3.0.0'
-	@$(BIN)/python -m tests.fuzz $(MINUTES) $(READERS)
+	@$(BIN)/python -m tests.fuzz $(call quoted,$(MINUTES)) $(foreach reader,$(READERS),$(call quoted,$(reader)))
 
 test-golden: $(READY)  ## the golden vectors only (SEEKR_GOLDEN_DIR=directory takes them from there)
 	@$(BIN)/python -m pytest tests/golden

@@ -105,6 +105,7 @@ class Store:
         """
         local.parent.mkdir(parents=True, exist_ok=True)
         temporary = local.with_name(f".{local.name}.{secrets.token_hex(4)}.partial")
+        _make_new(temporary)
         try:
             self._patiently(lambda: copy_files(self._path(name), str(temporary), self.filesystem, LocalFileSystem()))
             os.replace(temporary, local)
@@ -142,6 +143,9 @@ class Store:
         path = self._path(name)
 
         def delete() -> None:
+            if self.is_local and os.path.islink(path):  # and not what it leads to
+                os.unlink(path)
+                return
             (info,) = self.filesystem.get_file_info([path])
             if info.type == FileType.Directory:
                 self.filesystem.delete_dir(path)
@@ -196,6 +200,8 @@ class Store:
         self.filesystem.create_dir(folder, recursive=True)
         temporary = f"{folder}/.{base}.{secrets.token_hex(4)}.partial"
         try:
+            if self.is_local:
+                _make_new(temporary)
             put(temporary)
             self._settle(temporary, final)
         except BaseException:
@@ -213,6 +219,11 @@ class Store:
             with suppress(FileNotFoundError):
                 self.filesystem.delete_file(final)
         self.filesystem.move(temporary, final)
+
+
+def _make_new(path: str | Path) -> None:
+    """An empty file where there was nothing, not even a link; it is then written."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
 
 
 def _line(error: Exception) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from seekr_tune.analysis.final import FINAL_COLUMNS, Estimate, FinalRow, FinalTable
+from seekr_tune.analysis.paper_tables import escape_markdown
+from seekr_tune.shown import csv_text
 
 _HEADINGS = {"distinct_replayed_samples": "samples", "normalised_gain": "gain"}
 _FORMS = {"op": ".2f", "bwt": "+.2f", "forgetting": ".2f", "distinct_replayed_samples": ".1f", "normalised_gain": ".3f"}
@@ -38,20 +38,17 @@ def terminal_final_table(table: FinalTable) -> Table:
 def final_markdown(table: FinalTable) -> str:
     """The table as Markdown, with what it means below."""
     lines = [_headings(table), ["---"] * 2 + ["---:"] * (len(_headings(table)) - 2), *map(_cells, table.rows)]
-    rows = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
-    settings = [f"- {row.configuration}: {_params(row)}" for row in table.rows if row.params]
-    notes = [f"- {note}" for note in _notes(table)]
+    rows = [f"| {' | '.join(map(escape_markdown, line))} |" for line in lines]
+    settings = [f"- {escape_markdown(f'{row.configuration}: {_params(row)}')}" for row in table.rows if row.params]
+    notes = [f"- {escape_markdown(note)}" for note in _notes(table)]
     return "\n".join(["On test: mean ± standard error over n runs.", "", *rows, "", *notes, *settings, ""])
 
 
 def final_csv(table: FinalTable) -> str:
     """One line a row; every estimate has two columns, `op` and `op_se`; null is an empty cell."""
-    text = io.StringIO()
     rows = [_flat(row, table.by) for row in table.rows]
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    columns = list(rows[0]) if rows else []
+    return csv_text(columns, ([row[name] for name in columns] for row in rows))
 
 
 def final_json(table: FinalTable) -> str:

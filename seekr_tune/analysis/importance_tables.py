@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -13,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seekr_tune.analysis.hyperparameters import LEVEL, NUM_RESAMPLES, Importance
+from seekr_tune.shown import csv_text
 
 
 def terminal_importance_table(found: Sequence[Importance], objective: str, evaluator: str) -> Table:
@@ -40,8 +39,4 @@ def importance_json(found: Sequence[Importance]) -> str:
 
 def importance_csv(found: Sequence[Importance]) -> str:
     """One line a setting; null is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Importance)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(one) for one in found)
-    return text.getvalue()
+    return csv_text([field.name for field in fields(Importance)], (list(asdict(one).values()) for one in found))

@@ -6,9 +6,8 @@ and LaTeX round, and print `mean ± standard error`. Whatever a user may name (t
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seekr_tune.analysis.final import Estimate
+from seekr_tune.shown import csv_text, printable
 
 Cell = str | int | float | bool | Estimate | None
 
@@ -83,11 +83,8 @@ class PaperTable:
 def as_csv(tables: Sequence[PaperTable]) -> str:
     """All rows below one heading with the columns of all tables; null is an empty cell."""
     rows = [dict(_numbers(table, row)) for table in tables for row in table.rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return csv_text(columns, ([row.get(name) for name in columns] for row in rows))
 
 
 def as_json(tables: Sequence[PaperTable]) -> str:
@@ -127,12 +124,24 @@ def terminal_table(table: PaperTable) -> Table:
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it is; line breaks become spaces."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return "".join(_LATEX.get(character, character) for character in _line(text))
 
 
 def escape_markdown(text: str) -> str:
     """Text that Markdown prints as it is, in a cell of a table too; line breaks become spaces."""
-    return "".join(_MARKDOWN.get(character, character) for character in " ".join(text.split()))
+    return "".join(_MARKDOWN.get(character, character) for character in _line(text))
+
+
+def markdown_code(text: str) -> str:
+    """Text as code that Markdown prints as it is, outside of tables: its fence is longer than any in the text."""
+    plain = _line(text)
+    longest = max(map(len, re.findall("`+", plain)), default=0)
+    fence, blank = "`" * (longest + 1), " " * plain.startswith("`") or " " * plain.endswith("`")
+    return f"{fence}{blank}{plain}{blank}{fence}"
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def _markdown(table: PaperTable) -> Iterator[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +14,7 @@ from rich.table import Table
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.measures import FORMULAS
 from seekr_tune.analysis.ranking import Ranking, StudyMeasures
+from seekr_tune.shown import csv_text
 
 _FIRST = (
     "rank",
@@ -121,11 +120,7 @@ def to_csv(ranking: Ranking) -> str:
     """Every column of the ledger as CSV with a heading, trials in order; null is an empty cell."""
     rows = [_ordered(row) for row in ranking.rows]
     columns = list(rows[0]) if rows else list(_FIRST)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_csv_cell(row[column]) for column in columns] for row in rows)
-    return text.getvalue()
+    return csv_text(columns, ([_csv_cell(row[column]) for column in columns] for row in rows))
 
 
 def _searched(rows: Sequence[TrialRow]) -> list[str]:
@@ -228,4 +223,4 @@ def _finite(value: Any) -> Any:
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, list):
         return json.dumps(value)
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seekr_tune.analysis.tasks import TaskRow, TaskScore
+from seekr_tune.shown import csv_text
 
 _NAMES = ("rank", "trial", "method", "status", "replicates", "op")
 
@@ -57,15 +56,13 @@ def task_json(rows: Sequence[TaskRow]) -> str:
 def task_csv(rows: Sequence[TaskRow]) -> str:
     """One line a row; every task has two columns, `<task>` and `<task>_change`; null is an empty cell."""
     tasks = _tasks(rows)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_NAMES, *(name for task in tasks for name in (task, f"{task}_change"))])
-    for one in rows:
-        scores = [one.scores.get(task, TaskScore(None, None)) for task in tasks]
-        cells: list[Any] = [one.row[name] for name in _NAMES]
-        cells += [value for score in scores for value in (score.final, score.change)]
-        writer.writerow(["" if cell is None else cell for cell in cells])
-    return text.getvalue()
+    columns = [*_NAMES, *(name for task in tasks for name in (task, f"{task}_change"))]
+    return csv_text(columns, (_csv_cells(one, tasks) for one in rows))
+
+
+def _csv_cells(one: TaskRow, tasks: Sequence[str]) -> list[Any]:
+    scores = [one.scores.get(task, TaskScore(None, None)) for task in tasks]
+    return [*(one.row[name] for name in _NAMES), *(value for score in scores for value in (score.final, score.change))]
 
 
 def _tasks(rows: Sequence[TaskRow]) -> list[str]:

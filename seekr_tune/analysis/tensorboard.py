@@ -39,6 +39,7 @@ from seekr_tune.analysis.head_images import head_images
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.config.readers import is_read
+from seekr_tune.remains import new_file
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
 HPARAM_SECTIONS = ("seed", "model", "recipe", "method", "training")
@@ -91,7 +92,7 @@ class TrialWriter:
         # Steps count from 1, so a finished task's point (x = tasks done <= steps done) is never purged with the steps.
         purge_step = steps_done + 1 if steps_done else 0
         directory.mkdir(parents=True, exist_ok=True)
-        self._file = EventFile(directory / event_file_name(), purge_step)
+        self._file = EventFile(new_file(directory / event_file_name()), purge_step)
         if not steps_done:
             self._file.add(custom_scalars(CHARTS))  # type: ignore[no-untyped-call]
 

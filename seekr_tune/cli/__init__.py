@@ -16,7 +16,7 @@ import typer
 from seekr_tune.cli import compare, dashboard, doctor, export, log, privacy, report, results, runs, studies
 from seekr_tune.cli.app import app
 from seekr_tune.cli.experiments import default_run_directory, default_study_directory
-from seekr_tune.cli.output import say, warnings_shown
+from seekr_tune.cli.output import say, say_traceback, warnings_shown
 from seekr_tune.errors import Stopped, UserError
 from seekr_tune.study.directory.disk import disk_fault
 
@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (`sys.argv` by default); returns the exit code."""
     # Read when the libraries are imported: no progress bars, of transformers too.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if argv is None:  # this process is the command
+        sys.excepthook = say_traceback
     arguments = one_flag_per_assignment(sys.argv[1:] if argv is None else argv)
     try:
         with warnings_shown():

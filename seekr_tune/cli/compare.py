@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import app
-from seekr_tune.cli.output import print_table, say
+from seekr_tune.cli.output import print_table, say, show
 from seekr_tune.errors import StudyError
 
 
@@ -49,9 +49,9 @@ def compare(
     ]
     found = compared(sides)
     if format is ComparisonFormat.json:
-        typer.echo(comparison_json(found))
+        show(comparison_json(found))
     elif format is ComparisonFormat.markdown:
-        typer.echo(as_markdown(comparison_tables(found)))
+        show(as_markdown(comparison_tables(found)))
     else:
         for table in comparison_tables(found):
             print_table(terminal_table(table))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import app
-from seekr_tune.cli.output import say
+from seekr_tune.cli.output import say, show
 from seekr_tune.errors import StudyError
 
 
@@ -27,7 +27,7 @@ def doctor(
         raise StudyError(f"{directory}: no such directory; name the one that studies are to be written to")
     problems = 0
     for finding in examine(directory, quick=quick):
-        typer.echo(finding)
+        show(finding)
         problems += finding.state == "problem"
     if problems:
         say(f"{problems} in the way of a study; mend what is called `problem`")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seekr_tune.cli.app import app
-from seekr_tune.cli.output import say
+from seekr_tune.cli.output import say, show
 from seekr_tune.errors import StudyError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _export_model(directory: Path, trial: str | None, to: Path) -> None:
 
     made = export_model(directory, to, trial=trial)
     say(f"{made.run} ({made.why}), checkpoint {made.checkpoint}")
-    typer.echo(made.target)
+    show(made.target)
 
 
 def _export_tables(tables: list[PaperTable], format: TableFormat, to: Path | None) -> None:
@@ -96,13 +96,13 @@ def _export_tables(tables: list[PaperTable], format: TableFormat, to: Path | Non
     render = {"csv": as_csv, "json": as_json, "markdown": as_markdown, "latex": as_latex}[format.value]
     text = render(tables)
     if to is None:
-        typer.echo(text, nl=False)
+        show(text, nl=False)
         return
     try:
         write_atomically(to, text.encode())
     except OSError as error:
         raise StudyError(f"{to}: cannot be written to ({error.strerror}); give another --to") from None
-    typer.echo(to)
+    show(to)
 
 
 def _tables(directory: Path, kind: TableKind, split: TableSplit, by: str | None, trials: list[str]) -> list[PaperTable]:

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import app
+from seekr_tune.cli.output import show
+from seekr_tune.shown import in_one_line
 
 
 class Level(StrEnum):
@@ -35,4 +37,4 @@ def log(
 
     place = directory if trial is None else run_directory(directory, trial)
     for entry in sorted(read_log(place, getLevelNamesMapping()[level.upper()]), key=lambda entry: entry.time):
-        typer.echo(str(entry))
+        show(in_one_line(entry))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from traceback import format_exception
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from seekr_tune.errors import StudyError
 from seekr_tune.noise import OURS, is_heard, message_of, python_warnings_logged
+from seekr_tune.shown import command, in_one_line, ours, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
     from rich.table import Table
+    from rich.text import Text
 
 _LONGEST_WARNING = 400
 _PLAIN_WIDTH = 120  # columns where the output is not a terminal
@@ -41,7 +46,17 @@ class Evaluator(StrEnum):
 
 def say(text: str) -> None:
     """One line beside the results."""
-    typer.echo(text, err=True)
+    typer.echo(in_one_line(text), err=True)
+
+
+def show(result: object, nl: bool = True) -> None:
+    """A result: lines of text, JSON, CSV."""
+    typer.echo(printable(result), nl=nl)
+
+
+def say_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A fault of ours, whose message may be anything at all; a `sys.excepthook`."""
+    typer.echo(printable("".join(format_exception(kind, error, trace))), err=True, nl=False)
 
 
 class _Lines(logging.Handler):
@@ -77,8 +92,18 @@ def console(stderr: bool = False) -> Console:
     """A console that does not fold lines where nobody looks."""
     from rich.console import Console
 
-    made = Console(stderr=stderr)
-    return made if made.is_terminal else Console(stderr=stderr, width=_PLAIN_WIDTH)
+    class Guarded(Console):
+        """Obeys styles of ours, and no control characters in what is shown."""
+
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(printable(text), **how)
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    made = Guarded(stderr=stderr)
+    return made if made.is_terminal else Guarded(stderr=stderr, width=_PLAIN_WIDTH)
 
 
 def print_table(table: Table) -> None:
@@ -104,14 +129,14 @@ def print_ranking(
 
     ranking = ranked(read_trials(directory), by or DEFAULT_COLUMN, where)
     if format is Format.json:
-        typer.echo(to_json(ranking))
+        show(to_json(ranking))
     elif format is Format.csv:
-        typer.echo(to_csv(ranking), nl=False)
+        show(to_csv(ranking), nl=False)
     else:
         print_table(terminal_table(ranking))
         declared = _sample_range(directory)
         for line in study_lines(study_measures(ranking, declared), declared is not None):
-            typer.echo(line)
+            show(line)
     protocol = protocol_line(directory)
     if protocol is not None:
         say(protocol)
@@ -131,7 +156,7 @@ def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence
     if format is Format.table:
         print_table(terminal_task_table(rows, ranking.by))
     else:
-        typer.echo(task_json(rows) if format is Format.json else task_csv(rows).rstrip("\n"))
+        show(task_json(rows) if format is Format.json else task_csv(rows).rstrip("\n"))
 
 
 def _sample_range(directory: Path) -> tuple[float, float] | None:
@@ -150,15 +175,27 @@ def finish_study(directory: Path) -> None:
     print_ranking(directory)
     for line in study_status(directory).twin_lines():
         say(line)
-    say(f"more trials:  seekr-tune resume {directory} --trials N")
-    say(f"on test:      seekr-tune finalize {directory}")
-    say(f"curves:       tensorboard --logdir {directory}")
+    _say_command("more trials:", f"{ours('resume', directory)} --trials N")
+    _say_command("on test:", ours("finalize", directory))
+    _say_command("curves:", command("tensorboard", "--logdir", directory))
+
+
+def _say_command(what: str, text: str) -> None:
+    say(f"{what:<13} {text}")
 
 
 def writable(directory: Path) -> Path:
-    """The directory, once it could be made and a file be written in it; nothing is left of that."""
+    """The directory, once it could be made and a file be written in it; nothing is left of that.
+
+    Raises:
+        StudyError: it cannot, or a link stands in it where something is written.
+    """
     import os
     import tempfile
+
+    from seekr_tune.study.directory.links import require_no_links
+
+    require_no_links(directory)
 
     whole = directory.absolute()
     missing = [path for path in (whole, *whole.parents) if not os.path.exists(path)]

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import Directory, app
+from seekr_tune.cli.output import show
+from seekr_tune.errors import StudyError
 
 
 @app.command()
@@ -23,11 +25,18 @@ def report(
     from seekr_tune.analysis.files import write_atomically
     from seekr_tune.analysis.report.page import report_page
     from seekr_tune.remains import remove_remains_of
+    from seekr_tune.study.directory.links import require_no_links
     from seekr_tune.study.directory.report_source import report_source
 
     path = out or directory / "report" / "index.html"
-    remove_remains_of(path)
-    write_atomically(path, report_page(report_source(directory)).encode())
-    typer.echo(path)
+    if path.absolute().is_relative_to(directory.absolute()):
+        require_no_links(directory)
+    page = report_page(report_source(directory)).encode()
+    try:
+        remove_remains_of(path)
+        write_atomically(path, page)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise StudyError(f"{path}: cannot be written to ({error.strerror}); give another --out") from None
+    show(path)
     if open:
         typer.launch(path.absolute().as_uri())

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import Assignments, app
-from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_table, print_tasks
+from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_table, print_tasks, show
 from seekr_tune.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ def validate(
     if fields:
         from seekr_tune.catalogue import fields_as_markdown
 
-        typer.echo(fields_as_markdown())
+        show(fields_as_markdown())
         return
     if experiment is None:
         raise ConfigError("validate needs an experiment file; `seekr-tune ls` lists the ones at hand")
@@ -34,7 +34,7 @@ def validate(
 
     findings = check(load_experiment(experiment, assignments or ()), experiment)
     for finding in findings:
-        typer.echo(f"{'ok  ' if finding.checked else 'note'}  {finding.subject:<7} {finding.text}")
+        show(f"{'ok  ' if finding.checked else 'note'}  {finding.subject:<7} {finding.text}")
 
 
 @app.command()
@@ -47,13 +47,13 @@ def ls() -> None:
 
     found = catalogue()
     for entry in found.experiments:
-        typer.echo(f"experiment  {entry.path}  {entry.summary}")
+        show(f"experiment  {entry.path}  {entry.summary}")
     for path in found.spaces:
-        typer.echo(f"space       {path}")
+        show(f"space       {path}")
     for kind, path in found.results:
-        typer.echo(f"{kind:<10}  {path}")
+        show(f"{kind:<10}  {path}")
     if not (found.experiments or found.spaces or found.results):
-        typer.echo("nothing here: no experiments/*.yaml, search_spaces/*.yaml or runs/*")
+        show("nothing here: no experiments/*.yaml, search_spaces/*.yaml or runs/*")
 
 
 @app.command()
@@ -88,7 +88,7 @@ def explain(
     if metric is None:
         width = max(map(len, METRICS))
         for name, one in METRICS.items():
-            typer.echo(f"{name:<{width}}  {one.formula}")
+            show(f"{name:<{width}}  {one.formula}")
         return
     one = entry(metric)
     lines = {
@@ -101,7 +101,7 @@ def explain(
     }
     for name, text in lines.items():
         if text:
-            typer.echo(f"{name:<8} {text}")
+            show(f"{name:<8} {text}")
 
 
 @app.command()
@@ -124,4 +124,4 @@ def importance(
     if format is Format.table:
         print_table(terminal_importance_table(found, objective, evaluator.value))
     else:
-        typer.echo((importance_json if format is Format.json else importance_csv)(found).rstrip("\n"))
+        show((importance_json if format is Format.json else importance_csv)(found).rstrip("\n"))

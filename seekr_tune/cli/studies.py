@@ -9,7 +9,8 @@ import typer
 
 from seekr_tune.cli.app import Address, Assignments, Directory, Enqueue, Experiment, Trial, Trials, app
 from seekr_tune.cli.experiments import default_study_directory, ready, with_trials
-from seekr_tune.cli.output import Format, console, finish_study, print_table, say, writable
+from seekr_tune.cli.output import Format, console, finish_study, print_table, say, show, writable
+from seekr_tune.shown import ours
 
 
 @app.command()
@@ -22,7 +23,7 @@ def plan(experiment: Experiment, assignments: Assignments = None, trials: Trials
     from seekr_tune.study.plan.plan import plan_study
     from seekr_tune.study.search.space import space_of
 
-    typer.echo(plan_study(config, space_of(config, experiment), console(stderr=True)).summary())
+    show(plan_study(config, space_of(config, experiment), console(stderr=True)).summary())
 
 
 @app.command()
@@ -89,8 +90,8 @@ def stop(
     from seekr_tune.study.life.stopping import stop_study
 
     if stop_study(directory, timeout, say):
-        command = "resume" if all(opening.finished for opening in openings(directory)) else "finalize"
-        say(f"stopped; go on with `seekr-tune {command} {directory}`")
+        verb = "resume" if all(opening.finished for opening in openings(directory)) else "finalize"
+        say(f"stopped; go on with `{ours(verb, directory)}`")
     else:
         say(f"nobody runs {directory}: nothing to stop")
 
@@ -106,11 +107,11 @@ def status(
     from seekr_tune.study.life.status import study_status, watch_study
 
     if watch is None:
-        typer.echo(study_status(directory).summary())
+        show(study_status(directory).summary())
         return
     screen = console()
     if not screen.is_terminal:
-        watch_study(directory, watch, typer.echo)
+        watch_study(directory, watch, show)
         return
     from rich.live import Live
     from rich.text import Text
@@ -119,12 +120,12 @@ def status(
         watch_study(directory, watch, lambda text: live.update(Text(text), refresh=True))
 
 
-@app.command()
-def show(directory: Directory, trial: Trial) -> None:
+@app.command("show")
+def show_command(directory: Directory, trial: Trial) -> None:
     """All that belongs to one trial: its runs, files, curves, and its numbers in Optuna and Ray."""
     from seekr_tune.study.life.show import show_trial
 
-    typer.echo(show_trial(directory, trial).summary())
+    show(show_trial(directory, trial).summary())
 
 
 @app.command()
@@ -136,7 +137,7 @@ def revive(directory: Directory, trial: Trial) -> None:
     from seekr_tune.study.life.study import revive_trial
 
     revive_trial(directory, trial)
-    say(f"{trial} will go on with `seekr-tune resume {directory}`")
+    say(f"{trial} will go on with `{ours('resume', directory)}`")
 
 
 @app.command()
@@ -155,8 +156,8 @@ def finalize(
 
     table = finalize_study(directory, again=again, address=address, console=console(stderr=True))
     if format is Format.json:
-        typer.echo(final_json(table))
+        show(final_json(table))
     elif format is Format.csv:
-        typer.echo(final_csv(table), nl=False)
+        show(final_csv(table), nl=False)
     else:
         print_table(terminal_final_table(table))

@@ -88,7 +88,7 @@ def tidy(directory: Path) -> None:
             made.rename(directory / made.name)
     for path in directory.glob(".*"):
         if path.name != _ORIGIN:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def erase(path: Path, gone: Collection[int]) -> None:

@@ -15,6 +15,7 @@ process that holds it. Checkpoints appear whole or not at all, and are verified 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from seekr_tune.errors import CheckpointError
+from seekr_tune.remains import new_file, unfinished
 from seekr_tune.sequence.keeper import CheckpointKeeper
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import LearnerState, Progress, StreamState
@@ -120,9 +122,9 @@ class FirstStage:
         def note() -> None:
             if anew:
                 self._origin.parent.mkdir(parents=True, exist_ok=True)
-                self._origin.write_text(key, encoding="utf-8")
+                _replace(self._origin, key)
             elif self._origin.is_file() and self._origin.read_text(encoding="utf-8") != key:
-                self._origin.write_text("several", encoding="utf-8")
+                _replace(self._origin, "several")
 
         self._workers.broadcast(note)
 
@@ -190,3 +192,13 @@ class FirstStage:
 
     def _warn(self, error: Exception) -> None:
         _logger.warning("%s: cannot be shared (%s); this run does without", self._directories.stage, error)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Not in its place: an update of a run that `extend` makes begins with the same files as the run itself."""
+    temporary = new_file(unfinished(path))
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from seekr_tune.remains import unfinished
+from seekr_tune.remains import new_file, unfinished
 from seekr_tune.sequence.workers import Workers
 
 _logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def _write(path: Path, score: float, seconds: float) -> None:
     temporary = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"found": found, "sha256": _digest(found)}), encoding="utf-8")
+        new_file(temporary).write_text(json.dumps({"found": found, "sha256": _digest(found)}), encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
         _logger.warning("%s: cannot be written (%s); others score again", path, error)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 import yaml
+from markupsafe import Markup
 
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.ledger import read_table, read_trials
@@ -19,6 +20,7 @@ from seekr_tune.analysis.report.runs import MOST_CONFIGURATIONS, MOST_REPLICATES
 from seekr_tune.analysis.report.source import Source
 from seekr_tune.analysis.report.summary import caveats, findings
 from seekr_tune.analysis.report.texts import count, duration, share
+from seekr_tune.shown import printable
 
 
 def report_page(source: Source) -> str:
@@ -68,10 +70,16 @@ def _template() -> jinja2.Template:
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_without_controls,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2")
+
+
+def _without_controls(value: Any) -> Any:
+    """What would turn or end a line of the page is written as `\\u202e`; scripts and figures are as they are."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _totals(runs: Sequence[TrialRow], timing: Any) -> Mapping[str, str]:

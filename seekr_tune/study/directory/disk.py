@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seekr_tune.errors import StudyError, UserError
+from seekr_tune.shown import ours
 
 _ROOM = "no space left on its disk; make room"
 _FAULTS = {
@@ -54,7 +55,7 @@ def refusing_disk_faults(directory: Path, again: str) -> Iterator[None]:
 
     Args:
         directory: of the study.
-        again: the command that goes on with it.
+        again: the command of ours that goes on with it.
 
     Raises:
         StudyError: it is or does; what was saved is kept.
@@ -66,5 +67,5 @@ def refusing_disk_faults(directory: Path, again: str) -> Iterator[None]:
     except Exception as error:
         fault = disk_fault(error)
         if fault is not None:
-            raise disk_refusal(directory, fault, f"go on with `{again} {directory}`") from None
+            raise disk_refusal(directory, fault, f"go on with `{ours(again, directory)}`") from None
         raise

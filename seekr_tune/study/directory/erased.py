@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from seekr_tune.analysis.files import read_bytes, replacing, write_atomically
 from seekr_tune.config import Section
 from seekr_tune.errors import StudyError
+from seekr_tune.shown import ours
 
 
 @dataclass(frozen=True, order=True)
@@ -133,10 +133,8 @@ def read_erasing(directory: Path) -> Erasing | None:
 
 def write_erasing(directory: Path, erasing: Erasing) -> None:
     """Note what is looked for; the file holds a sample's text, so nobody else may read it."""
-    with replacing(erasing_path(directory)) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(erasing.model_dump_json())
+    with replacing(erasing_path(directory), mode=0o600) as temporary:
+        temporary.write_text(erasing.model_dump_json(), encoding="utf-8")
 
 
 def require_nothing_erasing(directory: Path) -> None:
@@ -147,5 +145,5 @@ def require_nothing_erasing(directory: Path) -> None:
     """
     if erasing_path(directory).is_file():
         raise StudyError(
-            f"{directory}: a sample is erased by half; finish that with `seekr-tune forget {directory}`, then go on"
+            f"{directory}: a sample is erased by half; finish that with `{ours('forget', directory)}`, then go on"
         )

@@ -105,6 +105,11 @@ def cache_path(directory: Path, cache: str | None) -> Path:
     return Path(cache) if cache else directory.parent / ".cache"
 
 
+def cache_folders(cache: Path) -> list[Path]:
+    """What there is in a cache: of base models, first stages and bounds."""
+    return [cache / name for name in ("base", "stages", "bounds")]
+
+
 def is_study(directory: Path) -> bool:
     """Whether a directory holds a study."""
     return experiment_path(directory).is_file()

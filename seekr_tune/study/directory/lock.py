@@ -23,12 +23,14 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from seekr_tune.analysis.files import write_atomically
+from seekr_tune.analysis.files import read_bytes, write_atomically
 from seekr_tune.errors import StudyError
 from seekr_tune.remains import is_alive
+from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
 from seekr_tune.study.directory.erased import require_nothing_erasing
 from seekr_tune.study.directory.layout import driver_path, stop_path
+from seekr_tune.study.directory.links import require_no_links
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
@@ -99,8 +101,8 @@ class StudyLock:
         erasing: for the command that takes samples out of it; all others wait until that is done.
 
     Raises:
-        StudyError: another process holds it, which the message names; a sample is erased by half; or the directory
-            cannot be written to.
+        StudyError: another process holds it, which the message names; a sample is erased by half; a link stands where
+            something is written; or the directory cannot be written to.
     """
 
     def __init__(self, directory: Path, *, erasing: bool = False) -> None:
@@ -122,6 +124,7 @@ class StudyLock:
         return self
 
     def _acquire(self) -> None:
+        require_no_links(self._directory, everywhere=self._erasing)
         self._directory.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
@@ -195,9 +198,11 @@ def living_driver(directory: Path) -> Holder | None:
 def _read(path: Path) -> Holder | None:
     """None if there is no such file, or if it is damaged."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        return Holder(int(holder["pid"]), str(holder["host"]), str(holder.get("since", "?")), holder.get("slots"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        holder = json.loads(read_bytes(path))
+        slots = holder.get("slots")
+        since = str(holder.get("since", "?"))
+        return Holder(int(holder["pid"]), str(holder["host"]), since, None if slots is None else int(slots))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 
@@ -206,9 +211,11 @@ def _is_fresh(path: Path) -> bool:
     try:
         touched = path.stat().st_mtime
         try:
+            if path.parent.is_symlink():
+                raise NotADirectoryError(path.parent)
             with tempfile.TemporaryFile(dir=path.parent) as probe:
                 now = os.fstat(probe.fileno()).st_mtime
-        except OSError:  # who may only read the study
+        except OSError:  # who may only read the study, or not write here
             now = time.time()
         return abs(now - touched) < STALE_SECONDS
     except OSError:
@@ -217,7 +224,7 @@ def _is_fresh(path: Path) -> bool:
 
 def _refusal(directory: Path, holder: Holder | None) -> StudyError:
     who = "another process" if holder is None else str(holder)
-    return StudyError(f"{directory}: is being run by {who}; wait for it, or end it with `seekr-tune stop {directory}`")
+    return StudyError(f"{directory}: is being run by {who}; wait for it, or end it with `{ours('stop', directory)}`")
 
 
 @contextmanager
@@ -225,8 +232,9 @@ def held_run(directory: Path) -> Iterator[None]:
     """Hold the directory of a single run.
 
     Raises:
-        StudyError: another process has it.
+        StudyError: another process has it, or a link stands where something is written.
     """
+    require_no_links(directory)
     lock = FileLock(directory / ".lock", timeout=0)
     try:
         lock.acquire()

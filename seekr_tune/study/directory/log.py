@@ -18,8 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from seekr_tune.analysis.files import open_to_append, read_bytes, require_plain
 from seekr_tune.errors import StudyError
 from seekr_tune.noise import OURS, hear_libraries, is_heard, message_of, python_warnings_logged
+from seekr_tune.shown import printable
 from seekr_tune.study.directory.layout import log_path
 
 RUN_STARTED = "run started"
@@ -96,10 +98,9 @@ def read_log(directory: Path, level: int = logging.INFO) -> Iterator[Entry]:
         StudyError: the directory has none.
     """
     path = log_path(directory)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; nothing has happened there yet") from None
+    if not path.exists():
+        raise StudyError(f"{path}: no such file; nothing has happened there yet")
+    content = read_bytes(path)
     time, levels = "-" * 19, logging.getLevelNamesMapping()
     for number, line in enumerate(content.splitlines(), start=1):
         entry = _entry(line) or Entry(time, "warning", OURS, f"line {number} of {path} is damaged")
@@ -128,7 +129,7 @@ def merge_log(path: Path, other: Path) -> None:
     _cut_torn_line(path)
     known = set(path.read_bytes().splitlines()) if path.is_file() else set()
     lines = [line for line in other.read_bytes().splitlines(keepends=True) if line.strip() not in known]
-    with path.open("ab") as file:
+    with open_to_append(path) as file:
         file.write(b"".join(line for line in lines if line.endswith(b"\n")))
 
 
@@ -144,7 +145,7 @@ class _RunLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # A disk that takes no log takes no results either, and what writes those says so.
-        with suppress(OSError), self._path.open("ab", buffering=0) as file:
+        with suppress(OSError, StudyError), open_to_append(self._path, buffered=False) as file:
             file.write(f"{self.format(record)}\n".encode(errors="replace"))
 
 
@@ -182,7 +183,7 @@ class _JsonLine(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = self._clean(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return printable(json.dumps(line, ensure_ascii=False, default=str))
 
     def _clean(self, value: Any) -> Any:
         """A text without secrets, and no longer than a line may be; anything else as it is."""
@@ -200,12 +201,15 @@ def _is_secret(name: str, value: str) -> bool:
 
 def _cut_torn_line(path: Path) -> None:
     """Remove a last line that a kill, or a full disk, has cut."""
+    require_plain(path)
     if not path.is_file():
         return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+    with open_to_append(path) as file:
+        file.seek(0)
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
 
 
 def _entry(line: bytes) -> Entry | None:
@@ -220,4 +224,5 @@ def _entry(line: bytes) -> Entry | None:
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value if isinstance(value, str) and " " not in value else json.dumps(value, ensure_ascii=False)
+    is_word = isinstance(value, str) and value.split() == [value]
+    return value if is_word else json.dumps(value, ensure_ascii=False)

@@ -24,6 +24,7 @@ from seekr_tune.analysis.record import TrialRecord, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import (
     bound_key,
     experiment_path,
@@ -84,7 +85,7 @@ def finalize_study(
             with room_in_ray(config):  # a machine that is too small must not have opened anything
                 _note(directory, opening)
                 require_no_leak(config)
-                drive(queue, directory, queue.directory, console, address, lock=lock, again="seekr-tune finalize")
+                drive(queue, directory, queue.directory, console, address, lock=lock, again="finalize")
         return _ended(directory, config, opening)
 
 
@@ -220,8 +221,8 @@ def _require_finished(directory: Path) -> None:
     left = sum(counts[state] for state in ("running", "interrupted", "damaged", "waiting"))
     if left:
         raise StudyError(
-            f"{directory}: {left} run{'s are' if left > 1 else ' is'} not finished yet; go on with `seekr-tune resume "
-            f"{directory}`, then finalize"
+            f"{directory}: {left} run{'s are' if left > 1 else ' is'} not finished yet; go on with "
+            f"`{ours('resume', directory)}`, then finalize"
         )
 
 

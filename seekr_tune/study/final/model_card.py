@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from seekr_tune.analysis.measures import FORMULAS, measure
-from seekr_tune.analysis.paper_tables import as_markdown, escape_markdown
+from seekr_tune.analysis.paper_tables import as_markdown, escape_markdown, markdown_code
 from seekr_tune.analysis.record import ScoredSplit, TrialRecord, tuning_split
 from seekr_tune.analysis.score_tables import estimate, matrix_tables, scores_of
 from seekr_tune.analysis.study_tables import matrix_table
@@ -88,8 +88,9 @@ def _text(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
     kind = "A LoRA adapter" if config.model.lora else "A language model"
     yield f"# {escape_markdown(f'{source.study}/{source.run}')}"
     yield ""
-    yield f"{kind} that learned {len(record.tasks)} tasks one after the other with the method `{record.method}`"
-    yield f"(semantics `{record.semantics}`), from the base model `{config.model.path}`."
+    yield f"{kind} that learned {len(record.tasks)} tasks one after the other with the method"
+    yield f"{markdown_code(record.method)} (semantics {markdown_code(record.semantics)}), from the base model"
+    yield f"{markdown_code(str(config.model.path))}."
     yield ""
     yield "## Scores"
     yield ""
@@ -119,7 +120,9 @@ def _scores(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
         return
     (matrix,) = matrix_tables([scores_of(source.record, split)], source.record.configuration or source.record.trial)
     yield as_markdown([matrix_table(matrix, source.study, split)])
-    metrics = ", ".join(f"{escape_markdown(task)}: {source.config.stream.metric_of(task)}" for task in matrix.order)
+    metrics = ", ".join(
+        f"{escape_markdown(task)}: {escape_markdown(source.config.stream.metric_of(task))}" for task in matrix.order
+    )
     yield f"Metrics: {metrics}."
     if split == "eval" and source.record.role == "trial":
         yield "The search chose its settings by scores on `eval`, so on new data this model may score lower."
@@ -163,12 +166,14 @@ def _use(config: Config) -> Iterator[str]:
 
 def _provenance(source: CardSource) -> Iterator[str]:
     config, record = source.config, source.record
-    yield f"run: `{source.run}` of `{source.study}` ({source.why}); checkpoint `{source.checkpoint}`"
-    yield f"protocol: {source.protocol or 'a single run; it belongs to no study'}"
+    run, study, checkpoint = (markdown_code(name) for name in (source.run, source.study, source.checkpoint))
+    yield f"run: {run} of {study} ({source.why}); checkpoint {checkpoint}"
+    yield f"protocol: {escape_markdown(source.protocol or 'a single run; it belongs to no study')}"
     yield f"order of the tasks: {', '.join(escape_markdown(task) for task in record.tasks)}"
     yield f"seed {config.seed}, memory draw {config.memory_draw}"
-    yield f"data: `{config.stream.source}`" + (f" in `{config.stream.root}`" if config.stream.root else "")
-    yield f"trained with seekr_tune {record.code_version}, in {record.wall_seconds:.0f} s"
+    data = f"data: {markdown_code(config.stream.source)}"
+    yield data + (f" in {markdown_code(str(config.stream.root))}" if config.stream.root else "")
+    yield f"trained with seekr_tune {escape_markdown(record.code_version)}, in {record.wall_seconds:.0f} s"
     yield f"exported with Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in _PACKAGES)
     yield "`experiment.yaml` holds the whole resolved experiment"
     yield "the licence of the base model and those of the data apply"

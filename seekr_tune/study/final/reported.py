@@ -13,6 +13,7 @@ from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import experiment_path
 from seekr_tune.study.directory.openings import Opening, openings
 from seekr_tune.study.directory.records import read_all_records
@@ -51,7 +52,7 @@ def reported(directory: Path, split: ScoredSplit) -> Reported:
     if split == "test":
         opening = finished_opening(directory)
         if opening is None:
-            raise StudyError(f"{directory}: has no scores on test; `seekr-tune finalize {directory}` opens it, once")
+            raise StudyError(f"{directory}: has no scores on test; `{ours('finalize', directory)}` opens it, once")
         chosen = [Candidate(one.configuration, {}, one.params, one.tuned) for one in opening.configurations]
         place = directory / opening.folder
     else:

@@ -6,7 +6,6 @@ begin later get theirs while it is open.
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seekr_tune.errors import StudyError
+from seekr_tune.shown import command, ours
 from seekr_tune.study.directory.layout import is_run, is_study, trials_path
 
 _LINK_SECONDS = 10.0
@@ -36,7 +36,8 @@ def named(directories: Sequence[Path]) -> dict[str, Path]:
             raise StudyError(f"{directory}: holds no study and no run; name what `seekr-tune sweep` or `run` printed")
         if whole.resolve() in {path.resolve() for path in found.values()}:
             raise StudyError(f"{directory}: is named twice; give other directories")
-        plain = whole.name.translate(str.maketrans(_SEPARATORS, "_" * len(_SEPARATORS)))
+        own = whole.name if whole.name != ".." else whole.resolve().name
+        plain = own.translate(str.maketrans(_SEPARATORS, "_" * len(_SEPARATORS)))
         name, number = plain, 1
         while name in found:
             number += 1
@@ -115,9 +116,9 @@ def tensorboard_command(studies: Mapping[str, Path]) -> str:
     """A command that opens these studies in TensorBoard: its own, or ours where a path has a comma, which its lacks."""
     places = {name: trials_path(path) if is_study(path) else path / "events" for name, path in studies.items()}
     if any("," in str(path) for path in places.values()):
-        return shlex.join(["seekr-tune", "tensorboard", *map(str, studies.values())])
+        return ours("tensorboard", *studies.values())
     spec = ",".join(f"{name}:{path}" for name, path in places.items())
-    return shlex.join(["tensorboard", "--logdir_spec", spec])
+    return command("tensorboard", "--logdir_spec", spec)
 
 
 def _events(study: str, directory: Path) -> Iterator[tuple[str, Path]]:

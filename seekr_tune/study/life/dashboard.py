@@ -25,7 +25,9 @@ from seekr_tune.analysis.record import tuning_split
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.noise import hear_libraries
+from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import experiment_path, is_study, journal_path
+from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.runs.outcome import read_record_of
 
@@ -114,10 +116,11 @@ def refresh(directory: Path) -> str | None:
     """Bring the plots up to date, if nobody runs the study; else why they are as they were.
 
     Raises:
-        StudyError: there is no study, or its journal cannot be read.
+        StudyError: there is no study, its journal cannot be read, or a link stands where something is written.
     """
     if not is_study(directory):
         raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
+    require_no_links(directory)
     storage = journal_storage(directory)
     try:
         with StudyLock(directory):
@@ -143,7 +146,7 @@ def journal_storage(directory: Path) -> BaseStorage:
         storage.get_all_studies()
     except Exception as error:  # Optuna has no errors of its own for a journal that contradicts itself
         raise StudyError(
-            f"{path}: cannot be read ({type(error).__name__}); `seekr-tune resume {directory}` builds it anew"
+            f"{path}: cannot be read ({type(error).__name__}); `{ours('resume', directory)}` builds it anew"
         ) from None
     return storage
 

@@ -23,9 +23,11 @@ from seekr_tune.analysis.record import StepRow, TrialRecord, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import Stopped, StudyError
 from seekr_tune.remains import remove_remains
+from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.erased import read_erased
-from seekr_tune.study.directory.layout import cache_path, stop_path, trial_path
+from seekr_tune.study.directory.layout import cache_folders, cache_path, stop_path, trial_path
+from seekr_tune.study.directory.links import leads_elsewhere, require_no_links_below
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.log import LAUNCH_FAILED, LAUNCH_STARTED
 from seekr_tune.study.directory.records import read_all_records
@@ -52,7 +54,7 @@ def drive(
     *,
     lock: StudyLock | None = None,
     judge: Judge | None = None,
-    again: str = "seekr-tune resume",
+    again: str = "resume",
 ) -> None:
     """Run what is left in a queue. The caller holds the study.
 
@@ -64,7 +66,7 @@ def drive(
         address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
         lock: told how many runs are done at the same time.
         judge: stops hopeless trials after a task.
-        again: the command that goes on with the queue.
+        again: the command of ours that goes on with the queue.
 
     Raises:
         Stopped: somebody asked to stop.
@@ -90,7 +92,7 @@ def drive(
                 f"{directory}: {replacement} has taken over this study; this process has left it to that one"
             )
         if not queue.is_done:
-            raise Stopped(f"{directory}: stopped; go on with `{again} {directory}`")
+            raise Stopped(f"{directory}: stopped; go on with `{ours(again, directory)}`")
 
 
 @contextmanager
@@ -111,9 +113,11 @@ def _launch(queue: RunQueue) -> Iterator[None]:
 
 def _tidy(queue: RunQueue, directory: Path) -> None:
     """What a launch that was killed could not do any more."""
-    for folder in (directory, _cache_of(directory, queue.config)):
-        if folder is not None:
-            remove_remains(folder)
+    cache = _cache_of(directory, queue.config)
+    for shared in [] if cache is None else cache_folders(cache):
+        require_no_links_below(shared)
+        remove_remains(shared)
+    remove_remains(directory)
     _tidy_ended(queue)
     if queue.is_done:  # else the run that ends next sees to it, which takes less room then than it does now
         enforce_quota(directory, queue.config)
@@ -121,8 +125,9 @@ def _tidy(queue: RunQueue, directory: Path) -> None:
 
 def _tidy_ended(queue: RunQueue) -> None:
     for record in read_all_records(queue.directory)[0]:
-        if record.status in ("finished", "pruned"):
-            tidy_ended(trial_path(queue.directory, record.trial))
+        place = trial_path(queue.directory, record.trial)
+        if record.status in ("finished", "pruned") and not leads_elsewhere(place, queue.directory):
+            tidy_ended(place)
 
 
 def _run_left(

@@ -30,6 +30,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.erasure import Held
+from seekr_tune.shown import ours
 from seekr_tune.store import Store
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, digest_of_examples
@@ -43,18 +44,17 @@ from seekr_tune.study.directory.erased import (
     read_erasing,
     write_erasing,
 )
-from seekr_tune.study.directory.layout import cache_path, experiment_path, is_run, is_study, ray_path
+from seekr_tune.study.directory.layout import cache_folders, cache_path, experiment_path, is_run, is_study, ray_path
+from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.lock import StudyLock, held_run
 from seekr_tune.study.directory.provenance import read_provenance, split_line, split_name
 from seekr_tune.study.life.erasure_proof import Search, patterns, search
 from seekr_tune.study.runs.erasure import Run, erase_from_run, held, samples_of
 from seekr_tune.study.runs.outcome import code_version
-from seekr_tune.study.runs.storage import known_home
+from seekr_tune.study.runs.storage import known_home, require_no_links_at
 
 ASKED, SAME = "asked for", "has the same text as one asked for"
-_AGAIN = "seekr-tune forget"
-_SHARED = ("base", "stages", "bounds")
-"""What studies share, in their cache."""
+_AGAIN = "forget"
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,16 @@ def erase_samples(directory: Path | str, samples: Sequence[str]) -> Erasure:
         DataError: the data cannot be read, or are not those of the study.
     """
     directory = Path(directory).absolute()
+    require_no_links(directory, everywhere=True)  # what lies behind one would not be erased
     with _held(directory), refusing_disk_faults(directory, _AGAIN):
-        _require_no_links(directory)
         remove_remains(directory)
         begun = read_erasing(directory)
         if not samples and begun is None:
             raise StudyError("say which sample: --sample TASK:INDEX; `seekr-tune samples` lists them")
         config = load_experiment(_config_path(directory))
         runs = runs_of(directory)
+        for store in _stores(runs):
+            require_no_links_at(store)
         begun = begun or Erasing(samples={})
         asked = {str(sample): ASKED for sample in _known(config, samples)}
         data = _train_rows(directory, config, {**begun.samples, **asked})
@@ -165,13 +167,6 @@ def _held(directory: Path) -> AbstractContextManager[object]:
         return StudyLock(directory, erasing=True)
     _config_path(directory)
     return held_run(directory)
-
-
-def _require_no_links(directory: Path) -> None:
-    """What lies behind a link is not erased: it may be of others, too."""
-    link = next((path for path in directory.rglob("*") if path.is_symlink()), None)
-    if link is not None:
-        raise StudyError(f"{link}: is a link out of the study; put what it leads to in its place, and try again")
 
 
 def _known(config: Config, samples: Iterable[str]) -> Iterator[SampleId]:
@@ -278,7 +273,7 @@ def _gone(run: Run, erasing: Erasing, sample: Held) -> bool:
 
 def _erase_from_all(directory: Path, runs: Sequence[Run], erasing: Erasing) -> list[str]:
     unlearned = {SampleId.parse(sample).task for sample in erasing.samples}
-    for making in directory.glob(".extending.*"):  # an update that was being prepared
+    for making in directory.glob(".extending.*"):  # an update that an earlier version was preparing
         shutil.rmtree(making)
     removed = []
     for run in runs:
@@ -298,7 +293,7 @@ def _prove(directory: Path, config: Config, runs: Sequence[Run], erasing: Erasin
     """Raise StudyError unless nothing of the samples is left."""
     left = [f"{run.directory}" for run in runs if any(_gone(run, erasing, sample) for sample in samples_of(run))]
     cache = cache_path(directory, config.study.cache).absolute()
-    shared = [cache / name for name in _SHARED] if is_study(directory) else []
+    shared = cache_folders(cache) if is_study(directory) else []
     places = [Path(store.path) for store in _stores(runs) if store.is_local]
     found = search(
         [directory, *shared, *places],
@@ -309,7 +304,7 @@ def _prove(directory: Path, config: Config, runs: Sequence[Run], erasing: Erasin
     if left:
         raise StudyError(
             f"{directory}: something of the samples is still in {', '.join(left[:3])}; remove that, and give "
-            f"`seekr-tune forget {directory}` again"
+            f"`{ours(_AGAIN, directory)}` again"
         )
     return found
 

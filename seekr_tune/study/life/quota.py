@@ -26,6 +26,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.sequence.checkpoint import Position
 from seekr_tune.study.directory.layout import trial_path
+from seekr_tune.study.directory.links import leads_elsewhere
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.directory.units import bytes_text
 from seekr_tune.study.search.fidelity import prefix
@@ -77,7 +78,8 @@ class DiskUsage:
 
 def disk_usage(directory: Path) -> DiskUsage:
     """What a study takes; what vanishes meanwhile does not count."""
-    checkpoints = sum(_bytes_in(path) for path in directory.glob("**/trials/*/checkpoints"))
+    folders = directory.glob("**/trials/*/checkpoints")
+    checkpoints = sum(_bytes_in(path) for path in folders if not leads_elsewhere(path, directory))
     return DiskUsage(checkpoints, _bytes_in(directory) - checkpoints)
 
 
@@ -116,8 +118,10 @@ def enforce_quota(directory: Path, config: Config) -> list[Path]:
     """
     if config.study.disk_gigabytes is None:
         return []
-    for left in directory.glob(f"**/checkpoints/{_REMOVED}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for folder in directory.glob("**/checkpoints"):  # `**` passes no link, but may end in one
+        if not folder.is_symlink():
+            for left in folder.glob(f"{_REMOVED}*"):
+                shutil.rmtree(left, ignore_errors=True)
     quota = config.study.disk_gigabytes * 1e9
     entries = disk_entries(directory, config)
     chosen = removal_plan(entries, quota)
@@ -140,27 +144,24 @@ def disk_entries(directory: Path, config: Config) -> list[Entry]:
     """Every checkpoint of a study's runs, and the rest of its directory as one."""
     records, _ = read_all_records(directory)
     ranks = finalist_ranks(records, config)
-    entries = [
-        entry
-        for record in records
-        for entry in _entries_of(_checkpoints(directory, record), record, *_rule(record, config, ranks))
-    ]
-    for final in sorted(directory.glob("final*")):  # the models that were reported stay
+    entries = [entry for record in records for entry in _entries_of(directory, record, *_rule(record, config, ranks))]
+    for final in _finals(directory):  # the models that were reported stay
         for record in read_all_records(final)[0]:
-            entries += _entries_of(_checkpoints(final, record), record, None, ())
+            entries += _entries_of(final, record, None, ())
     rest = _bytes_in(directory) - sum(entry.num_bytes for entry in entries)
     return [*entries, Entry(directory, max(0, rest))]
 
 
-def _checkpoints(directory: Path, record: TrialRecord) -> Path:
-    return trial_path(directory, record.trial) / "checkpoints"
-
-
-def _entries_of(folder: Path, record: TrialRecord, stage: int | None, order: tuple[float, ...]) -> Iterator[Entry]:
+def _entries_of(directory: Path, record: TrialRecord, stage: int | None, order: tuple[float, ...]) -> Iterator[Entry]:
     """The checkpoints of a run; `stage` and `order` are those of the newest one."""
-    if not folder.is_dir():
+    folder = trial_path(directory, record.trial) / "checkpoints"
+    if leads_elsewhere(folder, directory) or not folder.is_dir():  # what lies behind a link is not the study's
         return
-    found = {path: position for path in folder.iterdir() if (position := Position.of(path)) is not None}
+    found = {
+        path: position
+        for path in folder.iterdir()
+        if (position := Position.of(path)) is not None and not path.is_symlink()
+    }
     newest = max(found.values(), default=None)
     for path, position in found.items():
         if record.status == "running":
@@ -169,6 +170,10 @@ def _entries_of(folder: Path, record: TrialRecord, stage: int | None, order: tup
             yield Entry(path, _bytes_in(path), SUPERSEDED)
         else:
             yield Entry(path, _bytes_in(path), stage, order)
+
+
+def _finals(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.glob("final*")) if not path.is_symlink()]
 
 
 def _rule(record: TrialRecord, config: Config, ranks: Mapping[str, int | None]) -> tuple[int | None, tuple[float, ...]]:

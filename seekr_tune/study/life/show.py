@@ -10,6 +10,7 @@ from typing import Any
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.shown import command, in_one_line, ours
 from seekr_tune.study.directory.layout import experiment_path, is_study, log_path, trial_path, trials_path
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.life.journal_view import ToldTrial, told_trials
@@ -43,7 +44,8 @@ class TrialLinks:
 
     def summary(self) -> str:
         """Lines for a terminal."""
-        return "\n".join([self.key, *self._of_trial(), *(line for run in self.runs for line in self._of_run(run))])
+        lines = [self.key, *self._of_trial(), *(line for run in self.runs for line in self._of_run(run))]
+        return "\n".join(map(in_one_line, lines))
 
     def _of_trial(self) -> Iterator[str]:
         if self.told is not None:
@@ -64,8 +66,8 @@ class TrialLinks:
         yield f"    Ray trial     {run.ray_trial_id or '-'}"
         yield f"    directory     {path}"
         yield f"    config        {path / 'config.yaml'}"
-        yield f"    log           {log_path(path)}, shown by `seekr-tune log {self.directory} {run.trial}`"
-        yield f"    TensorBoard   tensorboard --logdir {path / 'events'}"
+        yield f"    log           {log_path(path)}, shown by `{ours('log', self.directory, run.trial)}`"
+        yield f"    TensorBoard   {command('tensorboard', '--logdir', path / 'events')}"
         kept = ", ".join(checkpoint.name for checkpoint in sorted((path / "checkpoints").glob("task-*")))
         yield f"    checkpoints   {path / 'checkpoints'} ({kept or 'none kept'})"
         if run.replicate or "stream.tasks" in self.params:
@@ -79,7 +81,7 @@ class TrialLinks:
             last = run.tasks[run.tasks_done - 1]
             return (
                 f"{shown}; the rule {self.rule!r} of study.pruning found it hopeless after {last}; "
-                f"`seekr-tune revive {self.directory} {self.key}` takes it up again"
+                f"`{ours('revive', self.directory, self.key)}` takes it up again"
             )
         return shown + (", revived" if run.revived else "") + (f": {run.error}" if run.error else "")
 

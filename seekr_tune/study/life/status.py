@@ -13,6 +13,7 @@ from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Direction
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.shown import in_one_line, ours
 from seekr_tune.study.directory.erased import read_erased
 from seekr_tune.study.directory.layout import experiment_path, is_study, stop_path
 from seekr_tune.study.directory.lock import living_driver
@@ -106,7 +107,8 @@ class StudyStatus:
     def summary(self) -> str:
         """A few lines for a terminal."""
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
-        return "\n".join([f"{self.name} ({self.directory}): {counts} of {self.total}", *self._details()])
+        lines = [f"{self.name} ({self.directory}): {counts} of {self.total}", *self._details()]
+        return "\n".join(map(in_one_line, lines))
 
     def _details(self) -> Iterator[str]:
         for run in self.runs:
@@ -124,7 +126,7 @@ class StudyStatus:
             yield f"  run by {self.driver}{', stopping' if self.is_stopping else ''}"
         elif self.counts["interrupted"] or self.counts["waiting"]:
             why = "" if self.failure is None else f" ({self.failure})"
-            yield f"  nobody runs it{why}; go on with `seekr-tune resume {self.directory}`"
+            yield f"  nobody runs it{why}; go on with `{ours('resume', self.directory)}`"
 
     def twin_lines(self) -> Iterator[str]:
         """One line for each trial that needed no run."""

@@ -19,6 +19,7 @@ from typing import Any
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.errors import StudyError
 from seekr_tune.study.directory.layout import is_study, stop_path
+from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.lock import Claim, living_driver
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -105,11 +106,13 @@ def stop_study(directory: Path | str, timeout: float = 600.0, say: Callable[[str
         Whether somebody ran it.
 
     Raises:
-        StudyError: no study is there, or it still runs after `timeout` (and will stop at its next step).
+        StudyError: no study is there, a link stands where something is written, or it still runs after `timeout` (and
+            will stop at its next step).
     """
     directory = Path(directory).absolute()
     if not is_study(directory):
         raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
+    require_no_links(directory)
     driver = living_driver(directory)
     if driver is None:
         return False

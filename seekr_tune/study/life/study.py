@@ -11,6 +11,7 @@ from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, flatten, load_experiment, with_values
+from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.layout import (
     experiment_path,
@@ -37,7 +38,7 @@ from seekr_tune.training.session import cluster_session
 
 __all__ = ["resume_study", "revive_trial", "start_study", "study_status"]
 
-_RESUME = "seekr-tune resume"
+_RESUME = "resume"
 
 
 def start_study(
@@ -148,7 +149,9 @@ def _study_at(directory: Path | str) -> Path:
     if not is_study(directory) and any(trials_path(directory).glob("*")):
         raise StudyError(f"{path}: is missing, but runs of a study are there; restore it from a copy")
     if not is_study(directory):
-        raise StudyError(f"{directory}: holds no study; start one with `seekr-tune sweep EXPERIMENT --out {directory}`")
+        raise StudyError(
+            f"{directory}: holds no study; start one with `{ours('sweep', 'EXPERIMENT', '--out', directory)}`"
+        )
     return directory
 
 
@@ -194,10 +197,11 @@ def _require_free(directory: Path, config: Config, space: Space) -> None:
     if load_space(space_path(directory)).dump() != space.dump():
         differing.append("the search space")
     if not differing:
-        raise StudyError(f"{directory}: holds a study already; go on with `{_RESUME} {directory}`")
+        raise StudyError(f"{directory}: holds a study already; go on with `{ours(_RESUME, directory)}`")
     raise StudyError(
         f"{directory}: holds a study already, and {', '.join(differing)} differ{'s' * (len(differing) == 1)} from it; "
-        f"put that back and go on with `{_RESUME} {directory}` (--trials N for another total), or choose another --out"
+        f"put that back and go on with `{ours(_RESUME, directory)}` (--trials N for another total), or choose another "
+        "--out"
     )
 
 

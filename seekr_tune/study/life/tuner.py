@@ -19,6 +19,7 @@ from ray import tune
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.errors import SeekrTuneError
+from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
 from seekr_tune.study.directory.layout import ray_path, trial_path
 from seekr_tune.study.life.searcher import REFUSALS, QueueSearcher, RunQueue, StopWhen, has_ended
@@ -113,7 +114,7 @@ def run_on_tune(settings: dict[str, Any], launch: Launch) -> None:
     except Exception as error:
         fault = disk_fault(error)
         if fault is not None:  # not the run's, which might have nowhere to write that it failed
-            _refuse(disk_refusal(directory, fault, f"go on with `seekr-tune resume {launch.directory}`"))
+            _refuse(disk_refusal(directory, fault, f"go on with `{ours('resume', launch.directory)}`"))
             return
         run_failed(directory, config, request, error)
         raise  # a fault of ours: this process may be unfit for another trial, so let Tune end it

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import TrialRecord, score_matrix, tuning_split
+from seekr_tune.shown import in_one_line
 from seekr_tune.stream.metrics import overall_performance
 
 
@@ -109,7 +110,7 @@ class ProgressConsole:
         self._print(text)
 
     def _print(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        self._console.print(escape(in_one_line(text)), highlight=False, soft_wrap=True)
 
 
 def _percent(value: float | None) -> str:

@@ -21,6 +21,7 @@ from seekr_tune.analysis.record import TrialRecord, read_record, score_matrix, t
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
+from seekr_tune.remains import remove_remains_of, unfinished
 from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.study.directory.erased import require_nothing_erasing
@@ -144,7 +145,9 @@ def _prepare(working: Path, directory: Path, record: TrialRecord, config: Config
                 f"{directory}: an update by task {begun!r} is unfinished; extend by it again, or delete {working}"
             )
         return
-    making = working.with_name(f"{working.name}.{os.getpid()}")
+    remove_remains_of(working)
+    making = unfinished(working)
+    making.mkdir()
     shutil.copytree(directory / "checkpoints", making / "checkpoints", copy_function=_link)
     for name in ("steps.jsonl", "log.jsonl"):
         if (directory / name).is_file():

@@ -18,6 +18,7 @@ from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.writing import remove_rooms
 from seekr_tune.study.directory.erased import require_nothing_erasing
+from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.log import attempts, logged_in
 from seekr_tune.study.runs.outcome import step_rows
 from seekr_tune.study.runs.steplog import StepLog
@@ -48,8 +49,10 @@ class TrialFiles:
         """Take the directory; returns what was recorded there.
 
         Raises:
-            StudyError: another process runs it, it belongs to other settings, or a sample is erased by half.
+            StudyError: another process runs it, it belongs to other settings, a sample is erased by half, or a link
+                stands where something is written.
         """
+        require_no_links(self._directory)
         self._directory.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()

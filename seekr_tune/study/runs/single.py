@@ -14,6 +14,7 @@ from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import with_values
+from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import is_run, is_study, ray_path, storage_path
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.files import TrialFiles, begun_settings
@@ -63,7 +64,7 @@ def run_experiment(
             "cluster; set training.workers to 1 or more, or leave the address out"
         )
     if is_study(directory):
-        raise StudyError(f"{directory}: holds a study; go on with `seekr-tune resume {directory}`, or choose another")
+        raise StudyError(f"{directory}: holds a study; go on with `{ours('resume', directory)}`, or choose another")
     config = _without_erased(directory, config)
     request = TrialRequest(key=name or directory.name, role="run")
     with cluster_session(address), ProgressConsole(console, total=1) as progress:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from seekr_tune.analysis.files import open_to_append
 from seekr_tune.analysis.record import StepRow, step_line, step_of, write_steps
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class StepLog:
         self.num_steps = len(self._finished) + len(unfinished)
         """Steps that were logged before this launch and still hold."""
         write_steps(self._partial_path, unfinished)
-        self._partial = self._partial_path.open("ab")
+        self._partial = open_to_append(self._partial_path)
 
     def append(self, row: StepRow) -> None:
         """Log a step of the task that is being learned."""

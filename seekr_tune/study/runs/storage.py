@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pyarrow import ArrowException
 
-from seekr_tune.analysis.files import write_atomically
+from seekr_tune.analysis.files import require_plain, write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.remains import unfinished
@@ -30,6 +30,7 @@ from seekr_tune.sequence.checkpoint import choose_intact, newest_intact
 from seekr_tune.sequence.remote import saved_at, send
 from seekr_tune.store import Stamp, Store
 from seekr_tune.study.directory.layout import storage_path
+from seekr_tune.study.directory.links import require_no_links_below
 from seekr_tune.study.directory.log import merge_log
 from seekr_tune.study.runs.watch import polled
 
@@ -57,7 +58,7 @@ def home_of(directory: Path, config: Config) -> Store | None:
         config: its experiment.
 
     Raises:
-        StudyError: it was begun with another `training.storage_path`.
+        StudyError: it was begun with another `training.storage_path`, or holds a link.
         ConfigError: the store cannot be used.
     """
     place = config.training.storage_path
@@ -74,7 +75,21 @@ def home_of(directory: Path, config: Config) -> Store | None:
         Store.open(wanted).require_writable()
         folder = f"{directory.name.lstrip('.')}-{secrets.token_hex(4)}"
         write_atomically(path, json.dumps({"storage_path": wanted, "folder": folder}).encode())
-    return known_home(directory)
+    home = known_home(directory)
+    if home is not None:
+        require_no_links_at(home)
+    return home
+
+
+def require_no_links_at(place: Store) -> None:
+    """Refuse links in the folder of a study or a run at a store that is a directory; that one itself may be a link.
+
+    Raises:
+        StudyError: naming the link.
+    """
+    if place.is_local:
+        require_plain(Path(place.path))
+        require_no_links_below(Path(place.path))
 
 
 def known_home(directory: Path) -> Store | None:

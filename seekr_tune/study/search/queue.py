@@ -21,6 +21,7 @@ from seekr_tune.analysis.record import TrialRecord, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment, with_values
+from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import bound_key, experiment_path, result_path, run_key, trial_key, trial_path
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.fidelity import at_position
@@ -281,7 +282,7 @@ def revive(directory: Path, key: str) -> None:
     found = (record_or_aside(directory, run_key(key, number)) for number in range(count))
     records = [record for record in found if record is not None]
     if not records or records[0].role != "trial":
-        raise StudyError(f"{directory}: has no trial {key!r}; `seekr-tune status {directory}` lists the trials")
+        raise StudyError(f"{directory}: has no trial {key!r}; `{ours('status', directory)}` lists the trials")
     last = records[-1]
     if last.status not in ("pruned", "finished") or (last.status == "finished" and len(records) == count):
         raise StudyError(f"{directory}: {key} is {last.status}; only a trial that was stopped can be revived")

@@ -35,7 +35,7 @@ def test_a_fault_of_a_disk_is_known_behind_what_was_made_of_it(number: int) -> N
 @pytest.mark.parametrize("error", [of(errno.EACCES), of(errno.EPIPE), ValueError("no"), FileNotFoundError("no")])
 def test_other_errors_are_not_blamed_on_the_disk(error: Exception, tmp_path: Path) -> None:
     assert disk_fault(error) is None
-    with pytest.raises(type(error)), refusing_disk_faults(tmp_path, "seekr-tune resume"):
+    with pytest.raises(type(error)), refusing_disk_faults(tmp_path, "resume"):
         raise error
 
 
@@ -44,7 +44,7 @@ def test_other_errors_are_not_blamed_on_the_disk(error: Exception, tmp_path: Pat
     [(errno.ENOSPC, "no space left on its disk; make room, then"), (errno.EIO, "Input/output error); mend that, then")],
 )
 def test_the_message_names_the_directory_and_how_to_go_on(number: int, said: str, tmp_path: Path) -> None:
-    with pytest.raises(StudyError) as refused, refusing_disk_faults(tmp_path, "seekr-tune resume"):
+    with pytest.raises(StudyError) as refused, refusing_disk_faults(tmp_path, "resume"):
         raise of(number)
     assert str(refused.value).startswith(f"{tmp_path}: ") and said in str(refused.value)
     assert str(refused.value).endswith(f"go on with `seekr-tune resume {tmp_path}`")
@@ -52,5 +52,5 @@ def test_the_message_names_the_directory_and_how_to_go_on(number: int, said: str
 
 def test_what_says_already_what_is_wrong_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="^trial-0001: the disk of its checkpoints"):
-        with refusing_disk_faults(tmp_path, "seekr-tune resume"):
+        with refusing_disk_faults(tmp_path, "resume"):
             raise StudyError("trial-0001: the disk of its checkpoints") from of(errno.ENOSPC)
