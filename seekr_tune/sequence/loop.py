@@ -24,6 +24,7 @@ from seekr_tune.sequence.stopping import RunStopped, StopAsked, StopPoll
 from seekr_tune.sequence.teacher import Candidate, Lesson, Teacher
 from seekr_tune.sequence.throughput import StageClock
 from seekr_tune.sequence.workers import SingleProcess, Workers
+from seekr_tune.stream.ceiling import Ceiling, ceiling
 from seekr_tune.stream.collate import EncodedExample, Encoder
 from seekr_tune.stream.task import TaskStream
 
@@ -97,9 +98,8 @@ class StreamRun:
             check_lengths(config, loaded.model.config)
         self._config, self._stream, self._loaded = config, stream, loaded
         self._semantics, self._draws, self._workers = semantics, draws, workers
-        self._encoder = Encoder(
-            loaded.tokenizer, recipe.max_prompt_tokens, recipe.max_answer_tokens, semantics.collation
-        )
+        limits = (recipe.max_prompt_tokens, recipe.max_answer_tokens)
+        self._encoder = Encoder(loaded.tokenizer, *limits, semantics.collation, loaded.other_ends)
         self._encoded = [self._encoder.encode_all(task.train) for task in stream]
         for task, examples in zip(stream, self._encoded, strict=True):
             require_learnable(task.name, examples, num_positions(loaded.model.config))
@@ -120,6 +120,11 @@ class StreamRun:
         if restored is not None:
             self.state, self.unfinished = restored.state.grown(len(stream)), restored.unfinished
             self._learner.restore(restored.learner)
+
+    def ceilings(self) -> list[Ceiling]:
+        """What a perfect model would score on each task and scored split."""
+        splits = self._config.evaluation.splits
+        return [ceiling(task, split, self._encoder) for task in self._stream for split in splits]
 
     def outcomes(self, on_step: OnStep | None = None) -> Generator[TaskOutcome]:
         """Learn what is left; yield after each task.
