@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.ledger import read_table, read_trials
@@ -19,6 +18,7 @@ from seekr_tune.analysis.report.runs import MOST_CONFIGURATIONS, MOST_REPLICATES
 from seekr_tune.analysis.report.source import Source
 from seekr_tune.analysis.report.summary import caveats, findings
 from seekr_tune.analysis.report.texts import count, duration, share
+from seekr_tune.config.reading import parse_yaml
 
 
 def report_page(source: Source) -> str:
@@ -33,7 +33,7 @@ def report_page(source: Source) -> str:
     shown = shown_runs(ranking, runs)
     tables = read_runs(source.directory, shown)
     timing = read_table(source.directory, "timing")
-    space = yaml.safe_load(source.space) or {}
+    space = parse_yaml(source.space) or {}
     return _template().render(
         source=source,
         by=ranking.by,
