@@ -49,13 +49,12 @@ def check_parts(config: Config, model: PretrainedConfig, stream: TaskStream | No
                 )
 
 
-def ceilings_of(config: Config, model: PretrainedConfig, stream: TaskStream) -> list[Ceiling]:
-    """What a perfect model would score on each task and scored split.
+def encoder_of(config: Config, model: PretrainedConfig) -> Encoder:
+    """The encoder of a run, without its weights.
 
     Args:
         config: the experiment.
         model: the model's shape.
-        stream: its data, with the splits that are scored.
 
     Raises:
         ModelError: the tokenizer cannot be loaded, or does not fit.
@@ -64,7 +63,16 @@ def ceilings_of(config: Config, model: PretrainedConfig, stream: TaskStream) -> 
     tokenizer = load_tokenizer(config.model, path, model)
     recipe, style = config.recipe, SEMANTICS[config.method.semantics].collation
     limits = (recipe.max_prompt_tokens, recipe.max_answer_tokens)
-    encoder = Encoder(tokenizer, *limits, style, load_other_ends(path, tokenizer))
+    return Encoder(tokenizer, *limits, style, load_other_ends(path, tokenizer))
+
+
+def ceilings_of(config: Config, model: PretrainedConfig, stream: TaskStream) -> list[Ceiling]:
+    """What a perfect model would score on each task and scored split; arguments and errors as for `encoder_of`.
+
+    Args:
+        stream: the data, with the splits that are scored.
+    """
+    encoder = encoder_of(config, model)
     return [ceiling(task, split, encoder) for task in stream for split in config.evaluation.splits]
 
 

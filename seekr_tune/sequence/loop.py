@@ -17,6 +17,7 @@ from seekr_tune.sequence.keeper import CheckpointKeeper, Room
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions, require_learnable
 from seekr_tune.sequence.moved import require_moved, weight_sums
+from seekr_tune.sequence.same_tokens import require_same_tokens
 from seekr_tune.sequence.schedule import Stage, Step, plan_steps, stages_of, stored_samples
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import Progress, Scores, StageTiming, StepRecord, StreamState, TaskHistory, TaskOutcome
@@ -73,6 +74,7 @@ class StreamRun:
     Raises:
         ConfigError: settings that this model cannot meet.
         DataError: a sample that cannot be learned.
+        StudyError: its checkpoints were made with other special tokens around texts.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class StreamRun:
         self.unfinished: tuple[StepRecord, ...] = ()
         restored = self._keeper.restore_stage(loaded.trainable()) if self._keeper else None
         if restored is not None:
+            require_same_tokens(restored.state.special_tokens, self._encoder, stream, directory)
             self.state, self.unfinished = restored.state.grown(len(stream)), restored.unfinished
             self._learner.restore(restored.learner)
 
@@ -162,7 +165,7 @@ class StreamRun:
                 initial = self._scorer.rows(-1, self._first.base_scores)
         else:
             initial = self._scorer.rows(-1)
-        state = replace(state, initial=initial)
+        state = replace(state, initial=initial, special_tokens=self._encoder.special_tokens)
         if self._keeper:
             self._keeper.save_stage(state, None, self._learner.state(inside_stage=False))
         return state
@@ -194,6 +197,7 @@ class StreamRun:
             scores=scores,
             initial=state.initial,
             history=(*state.history, history),
+            special_tokens=self._encoder.special_tokens,
         )
         if self._keeper:
             self._keeper.save_stage(state, self._loaded.trainable(), self._learner.state(inside_stage=False))

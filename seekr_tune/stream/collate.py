@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from seekr_tune.errors import ConfigError, DataError, ModelError
-from seekr_tune.stream.special_tokens import prefix_of, read_answer
+from seekr_tune.stream.special_tokens import SpecialTokens, prefix_of, read_answer
 from seekr_tune.stream.task import Example
 
 Style = Literal["separate", "joint"]
@@ -158,9 +158,15 @@ class Encoder:
         """The text of a generated answer; see `read_answer`."""
         return read_answer(self._tokenizer, ids, self.ends)
 
-    def has_prefix(self, prompt: str) -> bool:
-        """Whether a prompt begins with the prefix itself, as one does that was rendered from a chat template."""
-        return bool(self.prefix) and self._tokens([prompt])[0][: len(self.prefix)] == self.prefix
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """What stands around prompts and answers."""
+        return SpecialTokens(self.prefix, self.ends)
+
+    def earlier_special_tokens(self, prompts: Sequence[str]) -> SpecialTokens:
+        """What earlier versions had around these prompts: BOS always, also before one that has it, and EOS alone."""
+        repeated = self._style == "separate" and any(ids[:1] == self._bos != () for ids in self._tokens(prompts))
+        return SpecialTokens(self._bos * (2 if repeated else 1), self._eos)
 
     def _separate_prompt(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         own = ids[len(self.prefix) :] if ids[: len(self.prefix)] == self.prefix else ids

@@ -7,6 +7,7 @@ tokens, T5's one behind. None of their settings says so for all of them, so each
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any
 
@@ -16,6 +17,19 @@ _OWN_WORDS = 50
 """Tokens of a vocabulary that are tried where it knows none of these texts."""
 _ANSWER = "seekranswer"
 """What the assistant says in a chat that is rendered to see what follows it; no template contains it."""
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """What stands around prompts and answers: runs that differ in it learn and score other texts.
+
+    Attributes:
+        prefix: before a prompt.
+        ends: each of them ends an answer.
+    """
+
+    prefix: tuple[int, ...]
+    ends: tuple[int, ...]
 
 
 def prefix_of(tokenizer: Any) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from seekr_tune.errors import ConfigError
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.collate import EncodedExample, Encoder
-from seekr_tune.stream.special_tokens import other_ends_of, prefix_of, read_answer
+from seekr_tune.stream.special_tokens import SpecialTokens, other_ends_of, prefix_of, read_answer
 from seekr_tune.stream.task import Example
 
 from . import tokenizers as styles
@@ -52,9 +52,8 @@ def test_prompts_begin_as_the_tokenizer_itself_begins_them(style: str) -> None:
 def test_a_rendered_chat_has_its_prefix_once(style: str) -> None:
     tokenizer = STYLES[style][0]()
     rendered = chat(tokenizer, "apple bell")
-    encoder = Encoder(tokenizer, 64, 8, "separate")
-    assert list(encoder.encode_prompt(rendered)) == tokenizer(rendered, add_special_tokens=False)["input_ids"]
-    assert encoder.has_prefix(rendered) is (style != "phi 3") and not encoder.has_prefix("apple")
+    found = Encoder(tokenizer, 64, 8, "separate").encode_prompt(rendered)
+    assert list(found) == tokenizer(rendered, add_special_tokens=False)["input_ids"]
 
 
 def test_a_chat_that_is_cut_keeps_its_prefix() -> None:
@@ -100,6 +99,20 @@ def test_a_vocabulary_without_the_words_that_are_asked_is_asked_with_its_own() -
         {"<unk>": 0, "<s>": 1, "</s>": 2, "haus": 3}, unk_token="<unk>"
     )
     assert foreign("the")["input_ids"] == [1, 0] and prefix_of(foreign) == (1,)
+
+
+def test_what_an_earlier_version_had_around_texts_is_known() -> None:
+    """It looked at `bos_token_id` and `eos_token_id`, not at the text."""
+    llama, phi = styles.llama3(), styles.phi3()
+    for tokenizer, prompt, prefix in (
+        (llama, "apple", ["<|begin_of_text|>"]),
+        (llama, chat(llama, "apple"), ["<|begin_of_text|>"] * 2),
+        (phi, chat(phi, "apple"), ["<s>"]),
+        (styles.glm(), "apple", []),
+    ):
+        found = Encoder(tokenizer, 64, 8, "separate", other_ends_of(tokenizer)).earlier_special_tokens(["the", prompt])
+        ids = tuple(tokenizer.convert_tokens_to_ids(prefix))
+        assert found == SpecialTokens(ids, (tokenizer.eos_token_id,))
 
 
 # --- the end of an answer --------------------------------------------------------------------------------------------
