@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from seekr_tune.config import Config
 from seekr_tune.config.messages import one_line, shown, suggestion
-from seekr_tune.config.reading import parse_yaml, read_yaml, told
+from seekr_tune.config.numerals import UnclearValue
+from seekr_tune.config.reading import dump_yaml, parse_yaml, read_yaml, told
 from seekr_tune.errors import ConfigError
 
 _LIKE = "write it like experiments/demo.yaml, or a space like search_spaces/seekr.yaml"
@@ -60,7 +61,7 @@ def read_yaml_mapping(path: Path, missing: str = "`seekr-tune ls` lists the expe
 
 def dump_config(config: Config) -> str:
     """The experiment as YAML; loading it again gives an equal `Config`."""
-    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def parse_config(values: Mapping[str, Any], origin: str) -> Config:
@@ -107,6 +108,8 @@ def _parse_override(override: str) -> tuple[str, Any]:
         raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], config_paths())}")
     try:
         return key, parse_yaml(text)
+    except UnclearValue as error:
+        raise ConfigError(f"{origin}: {error.problem}") from None
     except yaml.YAMLError as error:
         mend = "write it as in a YAML file, text with special characters in quotes"
         raise ConfigError(f"{origin}: the value is not valid YAML ({told(error)}); {mend}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # commands that only read results need no torch
     from seekr_tune.sequence.footprint import Footprint, ModelSize, SampleSize
     from seekr_tune.stream.task import TaskStream
 
+_logger = logging.getLogger(__name__)
 _TO_BE_GIVEN = "{0} is still to be given: --set {0}={1}"
 
 
@@ -75,7 +77,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     Raises:
         UserError: the first thing that is wrong.
     """
-    from seekr_tune.sequence.fit import check_parts
+    from seekr_tune.sequence.fit import ceilings_of, check_parts
     from seekr_tune.sequence.model import check_fit, read_model_config
     from seekr_tune.stream.sources import load_stream
     from seekr_tune.study.search.protocol import require_protocol
@@ -96,6 +98,9 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
         assert model is not None
         check_fit(config, model)
         check_parts(config, model, stream)
+        for found in ceilings_of(config, model, stream):
+            if found.lost is not None:
+                _logger.warning("%s", found)
         _require_storage(config)
     paths = {
         "stream.root": config.stream.root,
@@ -227,7 +232,7 @@ def _read_model(config: Config) -> PretrainedConfig | None:
 
 
 def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:
-    from seekr_tune.sequence.fit import check_parts
+    from seekr_tune.sequence.fit import ceilings_of, check_parts
     from seekr_tune.sequence.model import check_fit, model_directory, model_shape
     from seekr_tune.sequence.model_files import missing_parts
 
@@ -245,8 +250,10 @@ def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | 
     missing = missing_parts(directory) if directory else []
     if missing:
         yield Finding("model", f"{config.model.path}: holds no {' and no '.join(missing)}; a run needs both", False)
-    else:
-        check_parts(config, model, stream)
+        return
+    check_parts(config, model, stream)
+    for found in [] if stream is None else ceilings_of(config, model, stream):
+        yield Finding("ceiling", str(found), checked=found.lost is None)
 
 
 def _memory(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:

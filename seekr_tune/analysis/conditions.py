@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.config.numerals import UnclearValue
+from seekr_tune.config.reading import parse_yaml
 from seekr_tune.errors import StudyError
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -68,7 +72,7 @@ def _parse(text: str, columns: Sequence[str], rows: Sequence[TrialRow]) -> Condi
     name, sign, value = matched.groups()
     column = _column(name, columns)
     known = next((row[column] for row in rows if row.get(column) is not None), None)
-    read = _value(value, known)
+    read = _value(value, known, text)
     if isinstance(known, list) or (read is not None and known is not None and not _alike(read, known)):
         kind = "a list" if isinstance(known, list) else f"{_kind(known)}, such as {json.dumps(known)}"
         raise StudyError(f"condition {text!r}: {column} is {kind}; give a value or a column of that kind")
@@ -96,15 +100,19 @@ def _column(name: str, columns: Sequence[str]) -> str:
     raise StudyError(f"there is no column {name!r}; {hint}")
 
 
-def _value(text: str, known: Any) -> Any:
+def _value(text: str, known: Any, condition: str) -> Any:
+    """A value as an experiment file would have it; where the column holds text, the text itself."""
     if text == "null":
         return None
     if isinstance(known, str):
         return text
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        read = parse_yaml(text)
+    except UnclearValue as error:
+        raise StudyError(f"condition {condition!r}: {error.problem}") from None
+    except yaml.YAMLError:
         return text
+    return text if read is None else read
 
 
 def _alike(one: Any, other: Any) -> bool:

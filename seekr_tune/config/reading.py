@@ -1,7 +1,8 @@
-"""YAML text -> plain values: safe types only, keys once, and bounded, so that no file can eat the machine.
+"""YAML text -> plain values and back: safe types only, keys once, and bounded, so that no file can eat the machine.
 
-A few hundred bytes of anchors can stand for billions of values, brackets can nest deeper than Python's stack, and a key
-that is written twice would silently lose one of its values. Each is refused with the place where it stands.
+All YAML of this package is read and written here; `numerals` says how plain words are read. A few hundred bytes of
+anchors can stand for billions of values, brackets can nest deeper than Python's stack, and a key that is written twice
+would silently lose one of its values. Each is refused with the place where it stands.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from seekr_tune.config.numerals import PlainDumper, PlainLoader, UnclearValue
 from seekr_tune.errors import ConfigError
 
 MAX_BYTES = 1_000_000
@@ -19,6 +21,7 @@ MAX_DEPTH = 50
 """Deepest nesting; an experiment needs 4."""
 MAX_VALUES = 100_000
 """Most values, those that aliases stand for counted each time."""
+_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
 def read_yaml(path: Path, missing: str = "check the path") -> Any:
@@ -47,6 +50,8 @@ def read_yaml(path: Path, missing: str = "check the path") -> Any:
         raise ConfigError(f"{path}: cannot be read as a text file ({reason}); save it as UTF-8") from None
     try:
         return parse_yaml(text)
+    except UnclearValue as error:
+        raise ConfigError(f"{path}: {told(error)}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({told(error)}); mend its syntax") from None
 
@@ -55,15 +60,21 @@ def parse_yaml(text: str) -> Any:
     """The value of one YAML document.
 
     Raises:
+        UnclearValue: it is YAML, but not what its author means.
         yaml.YAMLError: it is not YAML, or beyond the bounds of this module.
     """
     return yaml.load(text, Loader=_Loader)
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+def dump_yaml(values: Any) -> str:
+    """Values as YAML, in their order; `parse_yaml` gives equal ones."""
+    return str(yaml.dump(values, Dumper=PlainDumper, sort_keys=False, allow_unicode=True))
+
+
+class _Loader(PlainLoader):
     """A safe loader that counts what it reads."""
 
-    yaml_constructors = dict(yaml.SafeLoader.yaml_constructors)
+    yaml_constructors = dict(PlainLoader.yaml_constructors)
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -101,6 +112,9 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
                         None, None, f"the key {key.value!r} stands twice; drop one", key.start_mark
                     )
                 seen.add((key.tag, key.value))
+                if key.tag not in _KEYS:
+                    problem = f"the key {key.value[:40]!r} is no text; put it into quotes"
+                    raise UnclearValue(None, None, problem, key.start_mark)
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:

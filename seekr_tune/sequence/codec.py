@@ -12,6 +12,7 @@ from torch import Tensor
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
 from seekr_tune.sequence.state import StageTiming, StepRecord, StreamState, TaskHistory
+from seekr_tune.stream.special_tokens import SpecialTokens
 
 _HEAD_FIELDS = ("sensitivity", "forgettability", "importance")
 
@@ -24,6 +25,7 @@ def encode_state(state: StreamState) -> dict[str, Any]:
         "initial": {split: _nulls(scores.tolist()) for split, scores in state.initial.items()},
         "memory": [_encode_sample(sample) for sample in state.memory],
         "history": [_encode_history(entry) for entry in state.history],
+        "special_tokens": None if state.special_tokens is None else asdict(state.special_tokens),
     }
 
 
@@ -55,6 +57,7 @@ def decode_state(
         scores={split: np.array(scores, dtype=np.float64) for split, scores in document["scores"].items()},
         initial={split: np.array(scores, dtype=np.float64) for split, scores in document["initial"].items()},
         history=tuple(_decode_history(entry, heads) for entry in document["history"]),
+        special_tokens=_decode_special_tokens(document.get("special_tokens")),
     )
 
 
@@ -128,6 +131,10 @@ def _decode_history(entry: Mapping[str, Any], heads: Mapping[str, Tensor]) -> Ta
         scores=_head_scores(heads, f"task/{entry['index']}"),
         total=_head_scores(heads, f"total/{entry['index']}"),
     )
+
+
+def _decode_special_tokens(entry: Mapping[str, list[int]] | None) -> SpecialTokens | None:
+    return None if entry is None else SpecialTokens(tuple(entry["prefix"]), tuple(entry["ends"]))
 
 
 def _head_scores(tensors: Mapping[str, Tensor], name: str) -> HeadScores | None:

@@ -16,6 +16,7 @@ from seekr_tune.sequence.state import InitialScores
 from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.collate import Encoder, collate_prompts
 from seekr_tune.stream.scoring import score
+from seekr_tune.stream.special_tokens import read_answer
 from seekr_tune.stream.task import Task, TaskStream
 
 
@@ -113,7 +114,7 @@ def score_task(
 
 @torch.no_grad()
 def generate(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
-    """Greedy continuations of a batch of prompts, each up to its EOS."""
+    """Greedy continuations of a batch of prompts, each up to the first token that ends an answer."""
     model: Any = loaded.model
     input_ids, attention_mask = collate_prompts(prompts, loaded.pad_token_id, pad_to_multiple_of=1)
     device = next(model.parameters()).device
@@ -127,8 +128,8 @@ def generate(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_toke
         num_beams=1,
         synced_gpus=False,  # `Workers.whole` lets ranks generate without each other
         pad_token_id=loaded.pad_token_id,
-        eos_token_id=loaded.tokenizer.eos_token_id,
+        eos_token_id=list(loaded.ends),
     )
     model.train(was_training)
     new_tokens = output[:, input_ids.shape[1] :].tolist()
-    return [str(loaded.tokenizer.decode(ids, skip_special_tokens=True)) for ids in new_tokens]
+    return [read_answer(loaded.tokenizer, ids, loaded.ends) for ids in new_tokens]

@@ -13,7 +13,8 @@ from seekr_tune.config import Config, ModelConfig
 from seekr_tune.errors import ConfigError, DataError
 from seekr_tune.method.semantics import SEMANTICS
 from seekr_tune.sequence.model import model_directory, model_location
-from seekr_tune.sequence.model_files import load_tokenizer, require_whole
+from seekr_tune.sequence.model_files import load_other_ends, load_tokenizer, require_whole
+from seekr_tune.stream.ceiling import Ceiling, ceiling
 from seekr_tune.stream.collate import Encoder
 from seekr_tune.stream.task import TaskStream
 
@@ -46,6 +47,33 @@ def check_parts(config: Config, model: PretrainedConfig, stream: TaskStream | No
                     f"{place}: has token {token}, but model.path={config.model.path} knows {model.vocab_size}; its "
                     "tokenizer is of another model: give the model its own"
                 )
+
+
+def encoder_of(config: Config, model: PretrainedConfig) -> Encoder:
+    """The encoder of a run, without its weights.
+
+    Args:
+        config: the experiment.
+        model: the model's shape.
+
+    Raises:
+        ModelError: the tokenizer cannot be loaded, or does not fit.
+    """
+    path = model_location(config.model)
+    tokenizer = load_tokenizer(config.model, path, model)
+    recipe, style = config.recipe, SEMANTICS[config.method.semantics].collation
+    limits = (recipe.max_prompt_tokens, recipe.max_answer_tokens)
+    return Encoder(tokenizer, *limits, style, load_other_ends(path, tokenizer))
+
+
+def ceilings_of(config: Config, model: PretrainedConfig, stream: TaskStream) -> list[Ceiling]:
+    """What a perfect model would score on each task and scored split; arguments and errors as for `encoder_of`.
+
+    Args:
+        stream: the data, with the splits that are scored.
+    """
+    encoder = encoder_of(config, model)
+    return [ceiling(task, split, encoder) for task in stream for split in config.evaluation.splits]
 
 
 def check_adapters(config: ModelConfig, model: PretrainedConfig) -> None:

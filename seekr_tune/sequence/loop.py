@@ -17,6 +17,7 @@ from seekr_tune.sequence.keeper import CheckpointKeeper, Room
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions, require_learnable
 from seekr_tune.sequence.moved import require_moved, weight_sums
+from seekr_tune.sequence.same_tokens import require_same_tokens
 from seekr_tune.sequence.schedule import Stage, Step, plan_steps, stages_of, stored_samples
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import Progress, Scores, StageTiming, StepRecord, StreamState, TaskHistory, TaskOutcome
@@ -24,6 +25,7 @@ from seekr_tune.sequence.stopping import RunStopped, StopAsked, StopPoll
 from seekr_tune.sequence.teacher import Candidate, Lesson, Teacher
 from seekr_tune.sequence.throughput import StageClock
 from seekr_tune.sequence.workers import SingleProcess, Workers
+from seekr_tune.stream.ceiling import Ceiling, ceiling
 from seekr_tune.stream.collate import EncodedExample, Encoder
 from seekr_tune.stream.task import TaskStream
 
@@ -72,6 +74,7 @@ class StreamRun:
     Raises:
         ConfigError: settings that this model cannot meet.
         DataError: a sample that cannot be learned.
+        StudyError: its checkpoints were made with other special tokens around texts.
     """
 
     def __init__(
@@ -97,9 +100,8 @@ class StreamRun:
             check_lengths(config, loaded.model.config)
         self._config, self._stream, self._loaded = config, stream, loaded
         self._semantics, self._draws, self._workers = semantics, draws, workers
-        self._encoder = Encoder(
-            loaded.tokenizer, recipe.max_prompt_tokens, recipe.max_answer_tokens, semantics.collation
-        )
+        limits = (recipe.max_prompt_tokens, recipe.max_answer_tokens)
+        self._encoder = Encoder(loaded.tokenizer, *limits, semantics.collation, loaded.other_ends)
         self._encoded = [self._encoder.encode_all(task.train) for task in stream]
         for task, examples in zip(stream, self._encoded, strict=True):
             require_learnable(task.name, examples, num_positions(loaded.model.config))
@@ -118,8 +120,14 @@ class StreamRun:
         self.unfinished: tuple[StepRecord, ...] = ()
         restored = self._keeper.restore_stage(loaded.trainable()) if self._keeper else None
         if restored is not None:
+            require_same_tokens(restored.state.special_tokens, self._encoder, stream, directory)
             self.state, self.unfinished = restored.state.grown(len(stream)), restored.unfinished
             self._learner.restore(restored.learner)
+
+    def ceilings(self) -> list[Ceiling]:
+        """What a perfect model would score on each task and scored split."""
+        splits = self._config.evaluation.splits
+        return [ceiling(task, split, self._encoder) for task in self._stream for split in splits]
 
     def outcomes(self, on_step: OnStep | None = None) -> Generator[TaskOutcome]:
         """Learn what is left; yield after each task.
@@ -157,7 +165,7 @@ class StreamRun:
                 initial = self._scorer.rows(-1, self._first.base_scores)
         else:
             initial = self._scorer.rows(-1)
-        state = replace(state, initial=initial)
+        state = replace(state, initial=initial, special_tokens=self._encoder.special_tokens)
         if self._keeper:
             self._keeper.save_stage(state, None, self._learner.state(inside_stage=False))
         return state
@@ -189,6 +197,7 @@ class StreamRun:
             scores=scores,
             initial=state.initial,
             history=(*state.history, history),
+            special_tokens=self._encoder.special_tokens,
         )
         if self._keeper:
             self._keeper.save_stage(state, self._loaded.trainable(), self._learner.state(inside_stage=False))

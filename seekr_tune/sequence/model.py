@@ -18,7 +18,14 @@ from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
 from seekr_tune.method.selection import resolve_budgets
 from seekr_tune.noise import hear_libraries
-from seekr_tune.sequence.model_files import LOOKS_AHEAD, first_line, load_tokenizer, require_served, unserved
+from seekr_tune.sequence.model_files import (
+    LOOKS_AHEAD,
+    first_line,
+    load_other_ends,
+    load_tokenizer,
+    require_served,
+    unserved,
+)
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.collate import EncodedExample
 
@@ -31,11 +38,18 @@ class LoadedModel:
         model: the model, with adapters if the config asks for them.
         tokenizer: a transformers tokenizer.
         pad_token_id: id that fills batches; its value never matters, since it is masked.
+        other_ends: tokens besides EOS that end an answer.
     """
 
     model: Any
     tokenizer: Any
     pad_token_id: int
+    other_ends: tuple[int, ...] = ()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end an answer, EOS first."""
+        return (self.tokenizer.eos_token_id, *self.other_ends)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,7 +95,7 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
     _require_tap(model, str(config.path))
     if config.lora is not None:
         model = with_adapters(model, config.lora)
-    return LoadedModel(model, tokenizer, pad_token_id)
+    return LoadedModel(model, tokenizer, pad_token_id, load_other_ends(path, tokenizer))
 
 
 def read_model_config(config: ModelConfig, *, fetch: bool = False) -> PretrainedConfig | None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoTokenizer, PretrainedConfig
+from transformers.utils import GENERATION_CONFIG_NAME
+from transformers.utils.hub import cached_file
 
 from seekr_tune.config import ModelConfig
 from seekr_tune.errors import ModelError
+from seekr_tune.stream.special_tokens import other_ends_of
 
 LOOKS_AHEAD = "its attention looks ahead, so it would learn to copy; set is_decoder to true in its config.json"
 """Why an encoder is refused."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 _WEIGHTS = ("*.safetensors", "*.bin")
+_logger = logging.getLogger(__name__)
 
 
 def missing_parts(directory: Path) -> list[str]:
@@ -92,6 +98,27 @@ def load_tokenizer(config: ModelConfig, path: str, model: PretrainedConfig) -> A
                 f"{model.vocab_size} tokens; the tokenizer is of another model"
             )
     return tokenizer
+
+
+def load_other_ends(path: str, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens besides EOS that end an answer of a model; see `other_ends_of`.
+
+    Args:
+        path: a model's directory, or its name on the hub.
+        tokenizer: the model's.
+    """
+    try:
+        file = cached_file(path, GENERATION_CONFIG_NAME)
+    except OSError:  # it has none
+        return other_ends_of(tokenizer)
+    try:
+        values = json.loads(Path(str(file)).read_text(encoding="utf-8"))
+        declared = values.get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        _logger.warning("%s: cannot be read (%s); it says nothing of what ends an answer", file, first_line(error))
+        return other_ends_of(tokenizer)
+    listed = declared if isinstance(declared, list) else [declared]
+    return other_ends_of(tokenizer, [token for token in listed if type(token) is int])
 
 
 def unserved(model: PretrainedConfig | None = None) -> str:

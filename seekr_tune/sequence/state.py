@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplayMemory
+from seekr_tune.stream.special_tokens import SpecialTokens
 
 Scores = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 InitialScores = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -126,6 +127,7 @@ class StreamState:
             where not evaluated.
         initial: by split, scores before any training, `[tasks]`.
         history: one entry a finished stage.
+        special_tokens: what stands around prompts and answers; None in a checkpoint of an earlier version.
     """
 
     tasks_done: int
@@ -134,6 +136,7 @@ class StreamState:
     scores: Mapping[str, Scores]
     initial: Mapping[str, InitialScores]
     history: tuple[TaskHistory, ...]
+    special_tokens: SpecialTokens | None = None
 
     @classmethod
     def empty(cls, num_tasks: int, num_layers: int, num_heads: int, splits: tuple[str, ...]) -> StreamState:

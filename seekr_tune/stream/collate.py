@@ -4,8 +4,9 @@ Two styles, one for each semantics (docs/method.md):
 
 - `separate` (corrected): prompt and answer are tokenised apart. The prompt is cut on the left to a fixed limit that
   does not depend on its own answer: a cut that makes room for the answer leaks the answer through the prompt's
-  length. BOS is put back in front and counts inside the limit. The answer is cut to its limit and keeps its EOS; the
-  labels are exactly answer + EOS.
+  length. The special tokens that the tokenizer itself puts before a text (BOS, two of them, or none) stand in front
+  once, also where a chat template has written them, and count inside the limit. The answer is cut to its limit and
+  keeps its EOS; the labels are exactly answer + EOS.
 - `joint` (official): as the authors' release does it, quirks included, see `Encoder.encode`.
 """
 
@@ -18,7 +19,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from seekr_tune.errors import DataError, ModelError
+from seekr_tune.errors import ConfigError, DataError, ModelError
+from seekr_tune.stream.special_tokens import SpecialTokens, prefix_of, read_answer
 from seekr_tune.stream.task import Example
 
 Style = Literal["separate", "joint"]
@@ -31,7 +33,7 @@ class EncodedExample:
     """One sample as tokens, without padding.
 
     Attributes:
-        input_ids: BOS + prompt + answer + EOS (what the style and the limits leave of it).
+        input_ids: prefix + prompt + answer + EOS (what the style and the limits leave of it).
         num_labels: how many tokens at the end are labels.
     """
 
@@ -55,19 +57,33 @@ class Batch:
 
 
 class Encoder:
-    """Turns examples into token ids.
+    """Turns examples into token ids, and the token ids of answers into text.
 
     Args:
-        tokenizer: a transformers tokenizer; without a BOS token (GPT-2) none is put in front.
-        max_prompt_tokens: longest prompt, BOS included.
+        tokenizer: a transformers tokenizer.
+        max_prompt_tokens: longest prompt, prefix included.
         max_answer_tokens: longest answer, EOS included.
         style: `separate` (corrected) or `joint` (official).
+        other_ends: tokens besides EOS that end an answer when it is read.
+
+    Attributes:
+        prefix: the special tokens before a prompt: in `separate` what the tokenizer itself puts there, in `joint` BOS
+            (none for a tokenizer without one), as in the release.
+        ends: the tokens that end an answer, EOS first.
 
     Raises:
         ModelError: the tokenizer has no EOS token.
+        ConfigError: the prefix leaves no room for a prompt.
     """
 
-    def __init__(self, tokenizer: Any, max_prompt_tokens: int, max_answer_tokens: int, style: Style) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_prompt_tokens: int,
+        max_answer_tokens: int,
+        style: Style,
+        other_ends: Sequence[int] = (),
+    ) -> None:
         if tokenizer.eos_token_id is None:
             raise ModelError("the tokenizer has no EOS token, so the end of an answer cannot be learned; set eos_token")
         self._tokenizer = tokenizer
@@ -76,6 +92,13 @@ class Encoder:
         self._style = style
         self._bos: tuple[int, ...] = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
         self._eos: tuple[int, ...] = (tokenizer.eos_token_id,)
+        self.prefix = prefix_of(tokenizer) if style == "separate" else self._bos
+        self.ends: tuple[int, ...] = (*self._eos, *other_ends)
+        if style == "separate" and len(self.prefix) > max_prompt_tokens:
+            raise ConfigError(
+                f"recipe.max_prompt_tokens={max_prompt_tokens} has no room for the {len(self.prefix)} special tokens "
+                "that the tokenizer puts before a prompt; set it to more"
+            )
 
     def encode(self, example: Example) -> EncodedExample:
         """One example; see `encode_all`."""
@@ -97,10 +120,11 @@ class Encoder:
         """
         if not examples:
             return []
-        answers = self._tokens([example.answer for example in examples])
         if self._style == "separate":
             prompts = self.encode_prompts([example.prompt for example in examples])
-            return [self._separate(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+            answers = self.encode_answers([example.answer for example in examples])
+            return [EncodedExample((*p, *a), len(a)) for p, a in zip(prompts, answers, strict=True)]
+        answers = self._tokens([example.answer for example in examples])
         rows = self._tokens([example.prompt + example.answer for example in examples])
         return [self._joint(*item) for item in zip(examples, rows, answers, strict=True)]
 
@@ -116,19 +140,42 @@ class Encoder:
         """
         if not prompts:
             return []
-        limit = self._max_prompt_tokens
-        if self._style == "separate":
-            limit -= len(self._bos)
-        encoded = []
-        for ids in self._tokens(prompts):
-            kept = _last(ids, limit)
-            room = self._style == "separate" or len(kept) < limit
-            encoded.append((*self._bos, *kept) if room else kept)
-        return encoded
+        encode = self._separate_prompt if self._style == "separate" else self._joint_prompt
+        return [encode(ids) for ids in self._tokens(prompts)]
 
-    def _separate(self, prompt: tuple[int, ...], answer: tuple[int, ...]) -> EncodedExample:
-        labels = (*answer[: self._max_answer_tokens - 1], *self._eos)
-        return EncodedExample((*prompt, *labels), len(labels))
+    def encode_answers(self, answers: Sequence[str]) -> list[tuple[int, ...]]:
+        """Encode answers alone, as a perfect model generates them.
+
+        `separate`: the labels of `encode`. `joint`: without EOS, cut where generation stops.
+        """
+        if not answers:
+            return []
+        if self._style == "joint":
+            return [ids[: self._max_answer_tokens] for ids in self._tokens(answers)]
+        return [(*ids[: self._max_answer_tokens - 1], *self._eos) for ids in self._tokens(answers)]
+
+    def read(self, ids: Sequence[int]) -> str:
+        """The text of a generated answer; see `read_answer`."""
+        return read_answer(self._tokenizer, ids, self.ends)
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """What stands around prompts and answers."""
+        return SpecialTokens(self.prefix, self.ends)
+
+    def earlier_special_tokens(self, prompts: Sequence[str]) -> SpecialTokens:
+        """What earlier versions had around these prompts: BOS always, also before one that has it, and EOS alone."""
+        repeated = self._style == "separate" and any(ids[:1] == self._bos != () for ids in self._tokens(prompts))
+        return SpecialTokens(self._bos * (2 if repeated else 1), self._eos)
+
+    def _separate_prompt(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        own = ids[len(self.prefix) :] if ids[: len(self.prefix)] == self.prefix else ids
+        # An answer needs something to be predicted from, also behind a prompt that the tokenizer knows nothing of.
+        return (*self.prefix, *_last(own, self._max_prompt_tokens - len(self.prefix))) or self._bos
+
+    def _joint_prompt(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        kept = _last(ids, self._max_prompt_tokens)
+        return (*self._bos, *kept) if len(kept) < self._max_prompt_tokens else kept
 
     def _joint(self, example: Example, row: tuple[int, ...], answer: tuple[int, ...]) -> EncodedExample:
         limit = self._max_prompt_tokens + self._max_answer_tokens

@@ -98,9 +98,10 @@ CASES: tuple[Case, ...] = (
     # --- names of fields ---
     _field("an unknown field", "modle: {path: builtin}", "unknown field 'modle'", "did you mean 'model'"),
     _field("an unknown field far from all", "zzz: 1", "unknown field 'zzz'", "--fields"),
-    _field("a number for a key", "1: 2", "unknown field 1", "--fields"),
-    _field("null for a key", "null: 2", "mine.yaml", "unknown field"),
-    _field("true for a key", "true: 2", "mine.yaml", "unknown field"),
+    _field("a number for a key", "1: 2", "the key '1' is no text", "quotes"),
+    _field("null for a key", "null: 2", "mine.yaml", "the key 'null' is no text"),
+    _field("true for a key", "true: 2", "mine.yaml", "the key 'true' is no text"),
+    _field("no for a task's metric", "evaluation: {no: 1}", "the key 'no' is no text", "quotes"),
     _field("a key of blanks", "' name': x", "unknown field ' name'", "did you mean 'name'"),
     _field("an empty key", "'': x", "unknown field ''"),
     _field(
@@ -154,6 +155,9 @@ CASES: tuple[Case, ...] = (
     _field("no queries", "method: {query_budget: 0}", "method.query_budget=0", "1"),
     _field("a logit weight above 1", "method: {logit_weight: 1.5}", "method.logit_weight=1.5", "1"),
     _field("a cycle without its schedule", "method: {replay_cycle: 3}", "replay_cycle", "official"),
+    _field("a number with a zero in front", "seed: 010", "010 is 8 in YAML 1.1", "write 10"),
+    _field("a number to base 60", "recipe: {max_prompt_tokens: 1:30}", "1:30 is 90 in YAML 1.1", "write 90"),
+    _field("stray underscores", "seed: 1__0", "1__0 is 10", "write 10"),
     _field("a list of trues for seeds", "evaluation: {batch_size: yes}", "evaluation.batch_size=True", "a number"),
     _section("a learning rate of 0", "recipe: {learning_rate: 0}", "recipe.learning_rate=0", "greater than 0"),
     _section("an infinite learning rate", "recipe: {learning_rate: .inf}", "recipe.learning_rate=inf", "finite"),

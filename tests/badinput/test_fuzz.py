@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seekr_tune.analysis.record import read_record, read_steps
 from seekr_tune.config import Config
-from seekr_tune.config.reading import parse_yaml
+from seekr_tune.config.reading import dump_yaml, parse_yaml
 from seekr_tune.errors import CheckpointError, ConfigError, DataError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, parse_config
 from seekr_tune.sequence.checkpoint import verify
@@ -96,7 +96,8 @@ def test_any_values_are_a_config_or_one_line(values: dict[str, Any]) -> None:
     )
 )
 def test_what_yaml_writes_is_read_as_it_was(value: Any) -> None:
-    assert parse_yaml(yaml.safe_dump(value)) == yaml.safe_load(yaml.safe_dump(value))
+    text = dump_yaml(value)
+    assert parse_yaml(text) == yaml.safe_load(text) == yaml.safe_load(yaml.safe_dump(value))
 
 
 @ANYTHING

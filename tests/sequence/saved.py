@@ -16,6 +16,7 @@ from seekr_tune.method.storage import Kept
 from seekr_tune.sequence.keeper import CheckpointKeeper, Restored
 from seekr_tune.sequence.state import LearnerState, Progress, StageTiming, StepRecord, StreamState, TaskHistory
 from seekr_tune.sequence.workers import SingleProcess
+from seekr_tune.stream.special_tokens import SpecialTokens
 
 from .tiny import same_memory
 
@@ -117,6 +118,7 @@ def stream_state(tasks_done: int) -> StreamState:
         scores={"eval": scores, "test": np.full((2, 2), np.nan)},
         initial={"eval": np.array([0.1, 0.2]), "test": np.full(2, np.nan)},
         history=history[:tasks_done],
+        special_tokens=SpecialTokens((1, 4), (2,)),
     )
 
 
@@ -134,6 +136,7 @@ def assert_same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) 
 
 def assert_same_state(one: StreamState, other: StreamState) -> None:
     assert one.tasks_done == other.tasks_done
+    assert one.special_tokens == other.special_tokens
     assert_same_tensors(vars(one.totals), vars(other.totals))
     assert same_memory(one.memory, other.memory)
     assert [sample.shard for sample in one.memory] == [sample.shard for sample in other.memory]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.collate import Encoder
 from seekr_tune.stream.task import Example, Task
 
-from .tiny import WORDS, run, tiny_config, tiny_loaded, tiny_stream
+from .tiny import WORDS, run, saved_model, tiny_config, tiny_loaded, tiny_stream
 
 MAX_NEW = 4
 
@@ -68,6 +68,37 @@ def test_generation_stops_at_the_end_token(learned: LoadedModel, prompts: list[t
     answers = generate(learned, prompts[:12], 20)
     assert answers == [example.answer for example in task.train]  # two words, though there was room for 20
     assert not any(special in answer for answer in answers for special in ("</s>", "<pad>", "<s>"))
+
+
+def test_generation_stops_at_the_other_ends_too(learned: LoadedModel, prompts: list[tuple[int, ...]]) -> None:
+    """Answers have two words; where each second word is an end, at most the first is left."""
+    answers = generate(learned, prompts[:12], MAX_NEW)
+    words = {word for answer in answers for word in answer.split()[1:]}
+    others = tuple(learned.tokenizer.convert_tokens_to_ids(sorted(words)))
+    stopped = generate(replace(learned, other_ends=others), prompts[:12], MAX_NEW)
+    firsts = [answer.split()[0] for answer in answers]
+    assert stopped == ["" if word in words else word for word in firsts]
+    assert any(stopped) and stopped != answers
+
+
+@pytest.mark.parametrize(
+    ("content", "ends"),
+    [
+        ({"eos_token_id": [3, 0]}, (3, 0)),
+        ({"eos_token_id": 3}, (3,)),
+        ({"eos_token_id": [3, 9]}, (3,)),  # a word ends nothing
+        ({}, (3,)),
+        ("{", (3,)),
+        (None, (3,)),
+    ],
+)
+def test_what_ends_an_answer_is_read_beside_the_model(tmp_path: Path, content: Any, ends: tuple[int, ...]) -> None:
+    saved_model(tmp_path)
+    path = tmp_path / "generation_config.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    assert load_model(ModelConfig(path=str(tmp_path))).ends == ends
 
 
 def test_generation_makes_no_more_tokens_than_it_may() -> None:

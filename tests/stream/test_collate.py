@@ -90,7 +90,7 @@ def test_joint_refuses_an_answer_longer_alone_than_its_row() -> None:
     with pytest.raises(DataError, match="4 tokens alone, but prompt and answer together only 3"):
         Encoder(tokenizer, 60, 20, "joint").encode(Example("h", "ouse"))
     separate = Encoder(tokenizer, 60, 20, "separate").encode(Example("h", "ouse"))
-    assert separate == EncodedExample((1, 3, 4, 5, 6, 2), num_labels=4)
+    assert separate == EncodedExample((3, 4, 5, 6, 2), num_labels=4)
 
 
 def test_a_tokenizer_without_bos_gets_none() -> None:

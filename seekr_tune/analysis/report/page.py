@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from markupsafe import Markup
 
 from seekr_tune.analysis.configurations import TrialRow
@@ -20,6 +19,7 @@ from seekr_tune.analysis.report.runs import MOST_CONFIGURATIONS, MOST_REPLICATES
 from seekr_tune.analysis.report.source import Source
 from seekr_tune.analysis.report.summary import caveats, findings
 from seekr_tune.analysis.report.texts import count, duration, share
+from seekr_tune.config.reading import parse_yaml
 from seekr_tune.shown import printable
 
 
@@ -35,7 +35,7 @@ def report_page(source: Source) -> str:
     shown = shown_runs(ranking, runs)
     tables = read_runs(source.directory, shown)
     timing = read_table(source.directory, "timing")
-    space = yaml.safe_load(source.space) or {}
+    space = parse_yaml(source.space) or {}
     return _template().render(
         source=source,
         by=ranking.by,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +20,11 @@ from seekr_tune.errors import StudyError
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, digest_of_examples
 from seekr_tune.study.directory.layout import provenance_path
+
+if TYPE_CHECKING:
+    from seekr_tune.stream.collate import Encoder
+
+_SPECIAL_TOKENS, _AROUND = "Special tokens", ("before prompts", "behind answers")
 
 Provenance = Mapping[str, Mapping[str, str]]
 """Facts by heading and name."""
@@ -39,6 +45,7 @@ def write_provenance(directory: Path, config: Config) -> None:
         "Machine": _machine(),
         "Data": _data(config),
         "Model": _model(config),
+        _SPECIAL_TOKENS: _special_tokens(config),
     }
     write_atomically(provenance_path(directory), json.dumps(sections, indent=2, ensure_ascii=False).encode())
 
@@ -55,7 +62,44 @@ def read_provenance(directory: Path) -> Provenance | None:
     try:
         return _SECTIONS.validate_json(read_bytes(path))
     except ValidationError:
-        raise StudyError(f"{path}: is damaged; restore it from a copy, or remove it to do without") from None
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> StudyError:
+    return StudyError(f"{path}: is damaged; restore it from a copy, or remove it to do without")
+
+
+def require_same_special_tokens(directory: Path, config: Config) -> None:
+    """Refuse to add runs to a study whose earlier ones had other special tokens around prompts and answers.
+
+    Raises:
+        StudyError: naming both, or the file where they are noted, if it is damaged.
+        UserError: the data or the tokenizer cannot be used.
+    """
+    from seekr_tune.sequence.same_tokens import require_same_tokens
+    from seekr_tune.stream.special_tokens import SpecialTokens
+
+    noted = (read_provenance(directory) or {}).get(_SPECIAL_TOKENS)
+    try:
+        begun = None if noted is None else SpecialTokens(*(tuple(json.loads(noted[name])) for name in _AROUND))
+    except (ValueError, LookupError, TypeError):
+        raise _damaged(provenance_path(directory)) from None
+    require_same_tokens(begun, _encoder(config), load_stream(config, ("train",)), directory)
+
+
+def _special_tokens(config: Config) -> dict[str, str]:
+    """Ids of the tokens before prompts, and of those that end answers."""
+    found = _encoder(config).special_tokens
+    return dict(zip(_AROUND, (json.dumps(found.prefix), json.dumps(found.ends)), strict=True))
+
+
+def _encoder(config: Config) -> Encoder:
+    from seekr_tune.sequence.fit import encoder_of  # it imports torch, which a report need not wait for
+    from seekr_tune.sequence.model import read_model_config
+
+    model = read_model_config(config.model, fetch=True)
+    assert model is not None
+    return encoder_of(config, model)
 
 
 def _software() -> dict[str, str]:

@@ -23,7 +23,7 @@ from seekr_tune.study.directory.layout import (
 )
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.log import logged_in
-from seekr_tune.study.directory.provenance import write_provenance
+from seekr_tune.study.directory.provenance import require_same_special_tokens, write_provenance
 from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import StudyStatus, study_status
@@ -108,7 +108,8 @@ def resume_study(
 
     Raises:
         StudyError: no study is there, another process runs it, its files were changed, the total is too small, no
-            cluster is at the address, or a disk is full or fails.
+            cluster is at the address, a disk is full or fails, or new runs would have other special tokens than those
+            that are there.
         ConfigError: a configuration of `enqueue` is wrong.
         Stopped: somebody asked to stop.
     """
@@ -126,6 +127,8 @@ def resume_study(
             write_atomically(experiment_path(directory), dump_config(config).encode())
         if enqueue is not None:
             enqueue_file(open_study(directory, config, space), space, config, enqueue)
+        if not TrialQueue(open_study(directory, config, space), space, config, directory).is_done:
+            require_same_special_tokens(directory, config)
         _drive(directory, config, space, console, lock)
     return study_status(directory)
 

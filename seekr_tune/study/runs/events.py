@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from seekr_tune.analysis.record import TrialRecord
@@ -15,6 +16,7 @@ from seekr_tune.config import Config
 from seekr_tune.experiment import fingerprint
 from seekr_tune.sequence.state import TaskOutcome
 from seekr_tune.sequence.workers import Workers
+from seekr_tune.stream.ceiling import Ceiling
 from seekr_tune.study.directory.log import RUN_STARTED
 from seekr_tune.study.runs.console import TaskProgress
 
@@ -35,6 +37,20 @@ def run_started(record: TrialRecord, config: Config, workers: Workers) -> None:
         workers=workers.world_size,
         device=str(workers.device),
     )
+
+
+def ceilings(found: Iterable[Ceiling]) -> None:
+    """What a perfect model would score on each split of a task: a warning where some answers cannot be given.
+
+    The answers themselves stay out of the log; the row of the first one is said.
+    """
+    for one in found:
+        fields = {"task": one.task, "split": one.split, "ceiling": round(one.score, 3)}
+        if one.lost is None:
+            _say("ceiling", **fields)
+        else:
+            fields |= {"of": round(one.perfect, 3), "row": one.lost.row}
+            _logger.warning("ceiling below the best score", extra={"fields": fields})
 
 
 def run_resumed(record: TrialRecord, num_steps: int) -> None:

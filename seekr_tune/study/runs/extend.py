@@ -6,6 +6,7 @@ Killed at any moment, the same call goes on.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,12 +24,16 @@ from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.remains import remove_remains_of, unfinished
 from seekr_tune.sequence.checkpoint import newest_intact
+from seekr_tune.sequence.fit import ceilings_of
+from seekr_tune.sequence.model import read_model_config
 from seekr_tune.stream.sources import load_stream
+from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.directory.erased import require_nothing_erasing
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, rejected_path, storage_path
 from seekr_tune.study.directory.lock import held_run
 from seekr_tune.study.runs.single import run_experiment
 
+_logger = logging.getLogger(__name__)
 _ACCEPTED = "accepted"
 """File in the working directory of an update that has passed the gate and is being published."""
 
@@ -83,7 +88,8 @@ def extend_run(
                 return Extension(record, _forgetting(record), accepted=True)
         config = _extended(load_experiment(directory / "config.yaml"), task, epochs, metric)
         _require_gate(config, record, max_forgetting)
-        load_stream(config, ("train", *config.evaluation.splits))  # data that cannot be used must leave nothing behind
+        stream = load_stream(config, ("train", *config.evaluation.splits))  # bad data must leave nothing behind
+        _warn_of_answers(config, TaskStream((stream[-1],)))
         _prepare(working, directory, record, config)
         extended = run_experiment(config, working, name=directory.name, console=console, address=address)
         dropped = _forgetting(extended)
@@ -111,6 +117,15 @@ def _held(directory: Path) -> Iterator[TrialRecord]:
                 "run the experiment again in another directory"
             )
         yield record
+
+
+def _warn_of_answers(config: Config, new: TaskStream) -> None:
+    """Say on the console where even a perfect model would not give the answers of the new task."""
+    model = read_model_config(config.model, fetch=True)
+    assert model is not None
+    for found in ceilings_of(config, model, new):
+        if found.lost is not None:
+            _logger.warning("%s", found)
 
 
 def _extended(config: Config, task: str, epochs: int | None, metric: str | None) -> Config:

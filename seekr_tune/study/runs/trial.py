@@ -103,6 +103,7 @@ def run_trial(
             shared=shared,
             stop_asked=stop_asked,
         )
+        events.ceilings(run.ceilings())
         record = _learn(run, record, files, workers, clock, on_task, None if record.revived else stops)
         events.run_ended(record, run.stopped)
         if bound is not None and record.status == "finished" and workers.rank == 0:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import optuna
-import yaml
 from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from seekr_tune.config import Config, SelectionName
 from seekr_tune.config.messages import rule, shown
 from seekr_tune.config.readers import READERS
+from seekr_tune.config.reading import dump_yaml
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import config_paths, flatten, parse_config, read_yaml_mapping, require_path, with_values
 from seekr_tune.study.search.constraints import Constraint, parse_constraint
@@ -159,7 +159,7 @@ class Space:
             key: dimension.model_dump(mode="json", exclude_unset=True) for key, dimension in self.dimensions.items()
         }
         limits = {_CONSTRAINTS: [str(constraint) for constraint in self.constraints]} if self.constraints else {}
-        return str(yaml.safe_dump({**limits, **values}, sort_keys=False))
+        return dump_yaml({**limits, **values})
 
 
 def load_space(path: Path) -> Space:

@@ -15,7 +15,12 @@ from seekr_tune.experiment import parse_config, with_values
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.task import Example
 from seekr_tune.study.directory.layout import provenance_path
-from seekr_tune.study.directory.provenance import digest_of_examples, read_provenance, write_provenance
+from seekr_tune.study.directory.provenance import (
+    digest_of_examples,
+    read_provenance,
+    require_same_special_tokens,
+    write_provenance,
+)
 
 CONFIG = parse_config({"stream": {"tasks": ["star", "last"], "limits": {"train": 12, "eval": 4}}}, "test")
 
@@ -66,3 +71,19 @@ def test_a_damaged_record_is_refused_in_one_line(tmp_path: Path) -> None:
     provenance_path(tmp_path).write_text(json.dumps({"Software": "none"}))
     with pytest.raises(StudyError, match="is damaged; restore it"):
         read_provenance(tmp_path)
+
+
+def test_special_tokens_are_noted_and_a_study_is_not_mixed_of_others(tmp_path: Path) -> None:
+    assert noted(tmp_path)["Special tokens"] == {"before prompts": "[1]", "behind answers": "[2]"}
+    require_same_special_tokens(tmp_path, CONFIG)
+    path = provenance_path(tmp_path)
+    path.write_text(path.read_text().replace('"[1]"', '"[]"'))
+    with pytest.raises(StudyError, match=r"special tokens \[\] before prompts and \[2\] .* go on with \[1\]"):
+        require_same_special_tokens(tmp_path, CONFIG)
+    path.write_text(path.read_text().replace('"[]"', '"[1"'))
+    with pytest.raises(StudyError, match="is damaged"):
+        require_same_special_tokens(tmp_path, CONFIG)
+
+
+def test_a_study_of_an_earlier_version_goes_on_where_its_tokens_are_the_same(tmp_path: Path) -> None:
+    require_same_special_tokens(tmp_path, CONFIG)
