@@ -200,8 +200,8 @@ class StreamRun:
         """All steps of a stage, and the seconds of those that another run took for this one."""
         # Only now: the attention before the task had to be read with the weights that it started from.
         parameters = self._loaded.trainable()
-        progress = self._keeper.restore_steps(parameters) if self._keeper else None
         steps = self._plan(stage, len(state.memory))
+        progress = self._keeper.restore_steps(parameters, range(1, len(steps) + 1)) if self._keeper else None
         if first is None:
             return self._steps(stage, steps, state, progress, on_step, clock), 0.0
         shared = first.take(parameters, len(steps))
