@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from seekr_tune.config import Config
 from seekr_tune.config.messages import one_line, shown, suggestion
+from seekr_tune.config.readers import ALTERNATIVES
 from seekr_tune.config.reading import parse_yaml, read_yaml, told
 from seekr_tune.errors import ConfigError
 
@@ -30,9 +31,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         ConfigError: with one line that names the file, the field and the mend.
     """
     values = read_yaml_mapping(Path(path))
-    for override in overrides:
-        key, value = _parse_override(override)
-        _assign(values, key, value)
+    _assign_all(values, dict(_parse_override(override) for override in overrides))
     config = _checked(values, str(path))
     flag = next(_flags_as_numbers("", values, config.model_dump()), None)
     if flag is not None:
@@ -71,8 +70,7 @@ def parse_config(values: Mapping[str, Any], origin: str) -> Config:
 def with_values(config: Config, values: Mapping[str, Any], origin: str = "override") -> Config:
     """A copy of `config` with the given config paths set to the given values, checked again."""
     nested = config.model_dump()
-    for key, value in values.items():
-        _assign(nested, key, value)
+    _assign_all(nested, values)
     return _checked(nested, origin)
 
 
@@ -110,6 +108,15 @@ def _parse_override(override: str) -> tuple[str, Any]:
     except yaml.YAMLError as error:
         mend = "write it as in a YAML file, text with special characters in quotes"
         raise ConfigError(f"{origin}: the value is not valid YAML ({told(error)}); {mend}") from None
+
+
+def _assign_all(values: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Set config paths; one that stands for another takes its place, unless both are given."""
+    for key, value in given.items():
+        other = ALTERNATIVES.get(key)
+        if other is not None and value is not None and given.get(other) is None:
+            _assign(values, other, None)
+        _assign(values, key, value)
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:

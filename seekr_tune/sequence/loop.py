@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seekr_tune.config import Config
 from seekr_tune.method.semantics import SEMANTICS, Semantics
+from seekr_tune.sequence.balance import mean_shares
 from seekr_tune.sequence.cadence import Cadence
 from seekr_tune.sequence.draws import Draws, draws_of
 from seekr_tune.sequence.evaluate import Scorer
@@ -180,7 +181,7 @@ class StreamRun:
             scores = self._scores(stage, state, first.scores if first else None)
         if first:
             first.close()
-        timing = clock.timing(records, spared + (self._first.spared_scoring() if self._first else 0.0))
+        timing = clock.timing(records, spared, self._first.spared_scoring() if self._first else 0.0)
         history = self._history(stage, records, lesson, clock.total(), timing)
         state = StreamState(
             tasks_done=stage.last + 1,
@@ -304,4 +305,5 @@ class StreamRun:
             replay_tokens=sum(record.tokens for record in replayed),
             seconds=seconds,
             timing=timing,
+            shares=mean_shares(records),
         )
