@@ -31,7 +31,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         ConfigError: with one line that names the file, the field and the mend.
     """
     values = read_yaml_mapping(Path(path))
-    _assign_all(values, dict(_parse_override(override) for override in overrides))
+    _assign_all(values, [_parse_override(override) for override in overrides])
     config = _checked(values, str(path))
     flag = next(_flags_as_numbers("", values, config.model_dump()), None)
     if flag is not None:
@@ -70,7 +70,7 @@ def parse_config(values: Mapping[str, Any], origin: str) -> Config:
 def with_values(config: Config, values: Mapping[str, Any], origin: str = "override") -> Config:
     """A copy of `config` with the given config paths set to the given values, checked again."""
     nested = config.model_dump()
-    _assign_all(nested, values)
+    _assign_all(nested, list(values.items()))
     return _checked(nested, origin)
 
 
@@ -110,11 +110,12 @@ def _parse_override(override: str) -> tuple[str, Any]:
         raise ConfigError(f"{origin}: the value is not valid YAML ({told(error)}); {mend}") from None
 
 
-def _assign_all(values: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Set config paths; one that stands for another takes its place, unless both are given."""
-    for key, value in given.items():
+def _assign_all(values: dict[str, Any], given: Sequence[tuple[str, Any]]) -> None:
+    """Set config paths in order; one that stands for another takes its place, unless both are given."""
+    together = dict(given)
+    for key, value in given:
         other = ALTERNATIVES.get(key)
-        if other is not None and value is not None and given.get(other) is None:
+        if other is not None and value is not None and together.get(other) is None:
             _assign(values, other, None)
         _assign(values, key, value)
 

@@ -148,13 +148,12 @@ class CheckpointKeeper:
     ) -> tuple[Restored, list[Path]]:
         """All but the weights, and the files that hold these."""
         document = read_document(stage)
+        learner, weights = self._read_model(stage, document, parameters)
         rank, world_size = self._workers.rank, self._workers.world_size
         own = {i for i, sample in enumerate(document["memory"]) if sample["shard"] % world_size == rank}
         signals = read_signals(_part_paths(stage, document, "memory"), own)
         heads, samples = (load_file(stage / f"{name}.safetensors") for name in ("heads", "samples"))
-        state = decode_state(document, heads, samples, signals)
-        learner, weights = self._read_model(stage, document, parameters)
-        return Restored(state, learner, unfinished), weights
+        return Restored(decode_state(document, heads, samples, signals), learner, unfinished), weights
 
     def restore_steps(self, parameters: Mapping[str, nn.Parameter], allowed: range | None = None) -> Progress | None:
         """Take up the stage behind the restored one where it was left; None where none of its steps were saved.
