@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from seekr_tune.config import Config
 from seekr_tune.config.messages import one_line, shown, suggestion
 from seekr_tune.config.numerals import UnclearValue
+from seekr_tune.config.readers import ALTERNATIVES
 from seekr_tune.config.reading import dump_yaml, parse_yaml, read_yaml, told
 from seekr_tune.errors import ConfigError
 
@@ -31,9 +32,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         ConfigError: with one line that names the file, the field and the mend.
     """
     values = read_yaml_mapping(Path(path))
-    for override in overrides:
-        key, value = _parse_override(override)
-        _assign(values, key, value)
+    _assign_all(values, [_parse_override(override) for override in overrides])
     config = _checked(values, str(path))
     flag = next(_flags_as_numbers("", values, config.model_dump()), None)
     if flag is not None:
@@ -72,8 +71,7 @@ def parse_config(values: Mapping[str, Any], origin: str) -> Config:
 def with_values(config: Config, values: Mapping[str, Any], origin: str = "override") -> Config:
     """A copy of `config` with the given config paths set to the given values, checked again."""
     nested = config.model_dump()
-    for key, value in values.items():
-        _assign(nested, key, value)
+    _assign_all(nested, list(values.items()))
     return _checked(nested, origin)
 
 
@@ -113,6 +111,16 @@ def _parse_override(override: str) -> tuple[str, Any]:
     except yaml.YAMLError as error:
         mend = "write it as in a YAML file, text with special characters in quotes"
         raise ConfigError(f"{origin}: the value is not valid YAML ({told(error)}); {mend}") from None
+
+
+def _assign_all(values: dict[str, Any], given: Sequence[tuple[str, Any]]) -> None:
+    """Set config paths in order; one that stands for another takes its place, unless both are given."""
+    together = dict(given)
+    for key, value in given:
+        other = ALTERNATIVES.get(key)
+        if other is not None and value is not None and together.get(other) is None:
+            _assign(values, other, None)
+        _assign(values, key, value)
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:

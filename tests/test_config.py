@@ -8,7 +8,7 @@ import pytest
 
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
-from seekr_tune.experiment import parse_config
+from seekr_tune.experiment import parse_config, with_values
 
 
 def parse(**sections: Any) -> Config:
@@ -120,3 +120,35 @@ def test_the_strategy_follows_from_the_workers_where_it_is_left_open() -> None:
 def test_a_task_without_a_metric_is_scored_by_exact_match() -> None:
     stream = parse(stream={"tasks": ["a", "b"], "metrics": {"a": "rouge_l"}}).stream
     assert (stream.metric_of("a"), stream.metric_of("b")) == ("rouge_l", "exact_match")
+
+
+def test_a_share_of_attention_takes_the_place_of_the_default_weight() -> None:
+    method = parse(method={"attention_share": 0.5}).method
+    assert (method.attention_weight, method.attention_share, method.distils_attention) == (None, 0.5, True)
+    again = parse_config(parse(method={"attention_share": 0.5}).model_dump(mode="json"), "again")
+    assert again.method == method
+    without = method.model_copy(update={"name": "derpp"}).in_effect()
+    assert (without.attention_weight, without.attention_share, without.distils_attention) == (0.0, None, False)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"attention_share": 0.5, "attention_weight": 10}, "exclude each other; drop one"),
+        ({"attention_weight": None}, "no attention_share either; give one"),
+        ({"attention_share": 0.0}, "attention_share"),
+        ({"attention_share": 1.0}, "attention_share"),
+    ],
+)
+def test_a_share_and_a_weight_are_refused_together_and_so_is_neither(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(method=values)
+
+
+def test_what_is_set_over_an_experiment_takes_the_place_of_its_alternative() -> None:
+    weighed = parse(method={"attention_weight": 10})
+    shared = with_values(weighed, {"method.attention_share": 0.3})
+    assert (shared.method.attention_weight, shared.method.attention_share) == (None, 0.3)
+    assert with_values(shared, {"method.attention_weight": 10}) == weighed
+    with pytest.raises(ConfigError, match="exclude each other"):
+        with_values(weighed, {"method.attention_weight": 10, "method.attention_share": 0.3})

@@ -323,12 +323,15 @@ METRICS: dict[str, Metric] = {
         reading="speed of training, over all workers",
     ),
     "peak_memory_bytes": Metric(
-        formula="most bytes at once on the fullest worker: of device memory on a GPU, resident on a CPU",
+        formula="most bytes at once on the fullest worker from the start of a task to its end, the largest of the "
+        "tasks: of device memory on a GPU, resident on a CPU; null where the system cannot count a CPU's peak anew "
+        "(anything but Linux)",
         unit="bytes",
         better="lower",
         reads=("timing.peak_memory_bytes",),
         reading="what a worker has to have",
-        trap="on a CPU some 400 MB of libraries are in it",
+        trap="on a CPU some 400 MB of libraries are in it; runs of an earlier version may also count what trials "
+        "before them had left in their process",
     ),
     "flops_utilisation": Metric(
         formula="operations of the forward and backward passes, by those that the devices could have done in "

@@ -100,6 +100,9 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "replay_updates": _COUNT,
         "tokens": _COUNT,
         "bytes": _COUNT,
+        "cross_entropy_share": _REAL,
+        "logit_distillation_share": _REAL,
+        "attention_distillation_share": _REAL,
     },
     "timing": {
         "trial": _TEXT,
@@ -117,6 +120,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "model_flops": _REAL,
         "flops_utilisation": _REAL,
         "shared_seconds": _REAL,
+        "shared_step_seconds": _REAL,
     },
     "steps": {
         "trial": _TEXT,
@@ -135,6 +139,10 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "distillation_seconds": _REAL,
         "batch": pa.list_(_COUNT),
         "flops": _REAL,
+        "cross_entropy_share": _REAL,
+        "logit_distillation_share": _REAL,
+        "attention_distillation_share": _REAL,
+        "attention_weight": _REAL,
     },
     "erased": {
         "sample": _TEXT,
@@ -196,6 +204,9 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
         name: which table.
         trials: keep the rows of these runs only; what is left out is never in memory as a whole. None: all rows.
 
+    Returns:
+        The table; columns that an earlier version did not write are null.
+
     Raises:
         StudyError: there is no ledger, the file is damaged, or it has another schema version.
     """
@@ -214,6 +225,9 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
             f"{path}: has schema version {version}, but this package reads version {SCHEMA_VERSION}; "
             "use the package version that wrote it, or resume the study to write its ledger again"
         )
+    for column, kind in _COLUMNS[name].items():
+        if column not in table.column_names:
+            table = table.append_column(column, pa.nulls(len(table), kind))
     return table
 
 

@@ -78,9 +78,15 @@ def measure(record: TrialRecord, split: ScoredSplit | None = None) -> Measures:
         op_per_replayed_token=quotient(op, tokens),
         op_per_replayed_byte=quotient(op, memory_bytes),
         tokens_per_second=quotient(trained, sum(row.step_seconds for row in record.timing)),
-        peak_memory_bytes=max((row.peak_memory_bytes for row in record.timing), default=None),
+        peak_memory_bytes=_peak([row.peak_memory_bytes for row in record.timing]),
         flops_utilisation=_utilisation(record.timing),
     )
+
+
+def _peak(peaks: Sequence[int | None]) -> int | None:
+    """Of several stages; None where that of one is not known."""
+    known = [peak for peak in peaks if peak is not None]
+    return max(known, default=None) if len(known) == len(peaks) else None
 
 
 def _utilisation(timing: Sequence[TimingRow]) -> float | None:

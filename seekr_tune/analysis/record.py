@@ -89,6 +89,13 @@ class ReplayRow(Row):
     """Tokens of those presentations, pads not counted."""
     bytes: int = Field(ge=0)
     """Memory that this task's samples take, teacher tensors included."""
+    cross_entropy_share: float | None = None
+    """Share of cross-entropy in the replay gradient while this task was trained, a mean over the steps in which it was
+    measured; null where it was not."""
+    logit_distillation_share: float | None = None
+    """The same of logit distillation; null also where it is off."""
+    attention_distillation_share: float | None = None
+    """The same of attention distillation; null also where it is off."""
 
 
 class TimingRow(Row):
@@ -112,14 +119,17 @@ class TimingRow(Row):
     """Time that training waited for checkpoints inside the stage."""
     tokens: int = Field(ge=0)
     """Tokens trained, new and replayed, pads not counted."""
-    peak_memory_bytes: int = Field(ge=0)
-    """Most bytes at once on the fullest worker: of device memory on a GPU, of resident memory on a CPU."""
+    peak_memory_bytes: int | None = Field(None, ge=0)
+    """Most bytes at once on the fullest worker: of device memory on a GPU, of resident memory on a CPU; null where the
+    system cannot count a CPU's peak from the start of the task (anything but Linux)."""
     model_flops: float = Field(ge=0)
     """Operations of the forward and backward passes of those tokens, over all workers."""
     flops_utilisation: float | None = None
     """Share of what the devices could have done in the steps' time; null where their peak is not known."""
     shared_seconds: float = Field(0.0, ge=0)
     """Time of training and scoring that this run was spared, because another run had done the same."""
+    shared_step_seconds: float | None = Field(None, ge=0)
+    """Its part that are training steps, which count in `new_seconds`, too; null: an earlier version did not say."""
 
     @property
     def step_seconds(self) -> float:
@@ -165,6 +175,14 @@ class StepRow(Row):
     """Indices of the samples, in the train samples of the stage or in the replay memory."""
     flops: float | None = None
     """Operations of the forward and backward passes, over all workers."""
+    cross_entropy_share: float | None = None
+    """Share of cross-entropy in the gradient; null where it was not measured (`training.gradient_shares_every`)."""
+    logit_distillation_share: float | None = None
+    """Share of logit distillation, weighted; null also where it is off."""
+    attention_distillation_share: float | None = None
+    """Share of attention distillation, weighted; null also where it is off."""
+    attention_weight: float | None = None
+    """By which attention distillation was multiplied; null on steps without it."""
 
 
 class TrialRecord(Row):

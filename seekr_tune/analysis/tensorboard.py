@@ -61,9 +61,11 @@ CHARTS = {
     "Losses": {
         "new and replay steps": ["Multiline", ["loss/(new|replay)$"]],
         "terms of replay steps": ["Multiline", ["replay/.*"]],
+        "their shares of the gradient": ["Multiline", ["gradient_share/.*"]],
     },
     "Scores": {
         "each task, in percent": ["Multiline", ["score/.*"]],
+        "the task just learned": ["Multiline", ["own$"]],
         "OP of the tasks learned so far": ["Multiline", ["op$"]],
         "BWT of the tasks learned so far": ["Multiline", ["bwt$"]],
     },
@@ -112,6 +114,10 @@ class TrialWriter:
             self._scalar("replay/cross_entropy", row.cross_entropy, self._step)
             self._scalar("replay/logit_distillation", row.logit_distillation, self._step)
             self._scalar("replay/attention_distillation", row.attention_distillation, self._step)
+            self._scalar("gradient_share/cross_entropy", row.cross_entropy_share, self._step)
+            self._scalar("gradient_share/logit_distillation", row.logit_distillation_share, self._step)
+            self._scalar("gradient_share/attention_distillation", row.attention_distillation_share, self._step)
+            self._scalar("train/attention_weight", row.attention_weight, self._step)
         self._scalar("train/grad_norm", row.grad_norm, self._step)
         self._scalar("train/learning_rate", row.learning_rate, self._step)
         if row.seconds > 0:
@@ -126,6 +132,8 @@ class TrialWriter:
             if done == 1 or record.method == "joint":  # one stage learns all tasks
                 self._log_scores(record, initial_scores(record, split), 0)
             self._log_scores(record, scores[done - 1], done)
+            own = scores[done - 1, done - 1]  # known also where the others are scored at the end only
+            self._scalar("own", None if np.isnan(own) else float(own), done)
             self._scalar("op", overall_performance(scores[:done, :done]), done)
             self._scalar("bwt", backward_transfer(scores[:done, :done]), done)
         if record.timing:

@@ -121,13 +121,15 @@ def print_ranking(
     directory: Path, by: str | None = None, format: Format = Format.table, where: Sequence[str] = ()
 ) -> None:
     """The trials of a study, or a single run; below the table, the numbers of the whole study."""
-    from seekr_tune.analysis.ledger import read_trials
+    from seekr_tune.analysis.gradients import RUN_COLUMNS, dominated
+    from seekr_tune.analysis.ledger import read_table, read_trials
     from seekr_tune.analysis.ranking import DEFAULT_COLUMN, study_measures
     from seekr_tune.analysis.ranking import rank as ranked
     from seekr_tune.analysis.tables import study_lines, terminal_table, to_csv, to_json
     from seekr_tune.study.directory.openings import protocol_line
 
-    ranking = ranked(read_trials(directory), by or DEFAULT_COLUMN, where)
+    trials = read_trials(directory)
+    ranking = ranked(trials, by or DEFAULT_COLUMN, where)
     if format is Format.json:
         show(to_json(ranking))
     elif format is Format.csv:
@@ -136,6 +138,8 @@ def print_ranking(
         print_table(terminal_table(ranking))
         declared = _sample_range(directory)
         for line in study_lines(study_measures(ranking, declared), declared is not None):
+            show(line)
+        for line in dominated(trials.select(RUN_COLUMNS).to_pylist(), read_table(directory, "replay")):
             show(line)
     protocol = protocol_line(directory)
     if protocol is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -183,21 +183,47 @@ class MethodConfig(Section):
     and their mass (docs/scaling.md); null: `half` where the model computes in bfloat16, else `exact`."""
     logit_weight: float = Field(0.5, ge=0.0, le=1.0)
     """Weight of logit distillation; cross-entropy on replayed samples weighs 1 minus this (paper: 1 - lambda1)."""
-    attention_weight: NonNegativeFloat = 1000.0
-    """Weight of attention distillation (paper: lambda2)."""
+    attention_weight: NonNegativeFloat | None = 1000.0
+    """Weight of attention distillation (paper: lambda2); null: `attention_share` finds it. What a weight amounts to
+    depends on the model: a run says which share of the replay gradient each term has (docs/method.md)."""
+    attention_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of the replay gradient that attention distillation is to have, in place of a fixed weight: the weight is
+    found again at replay steps 1, 2, 4, 8, ... of a task, and holds between them (docs/method.md). Null: the weight."""
     replay_cycle: Count | None = None
     """`official` only: one replay step every so many new steps; null: new batches / replay batches, rounded down."""
 
     def in_effect(self) -> MethodConfig:
         """The same settings with the parts that `name` leaves out set to zero."""
-        off: dict[MethodName, dict[str, float]] = {
-            "seqft": {"replay_percent": 0.0, "logit_weight": 0.0, "attention_weight": 0.0},
-            "joint": {"replay_percent": 0.0, "logit_weight": 0.0, "attention_weight": 0.0},
-            "replay": {"logit_weight": 0.0, "attention_weight": 0.0},
-            "derpp": {"attention_weight": 0.0},
+        no_attention = {"attention_weight": 0.0, "attention_share": None}
+        off: dict[MethodName, dict[str, float | None]] = {
+            "seqft": {"replay_percent": 0.0, "logit_weight": 0.0, **no_attention},
+            "joint": {"replay_percent": 0.0, "logit_weight": 0.0, **no_attention},
+            "replay": {"logit_weight": 0.0, **no_attention},
+            "derpp": no_attention,
             "seekr": {},
         }
         return self.model_copy(update=off[self.name])
+
+    @property
+    def distils_attention(self) -> bool:
+        """Whether attention is distilled, by whichever of the two settings; of `in_effect`, whether the method does."""
+        return self.attention_share is not None or (self.attention_weight or 0.0) > 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_share_stands_for_the_weight(cls, values: Any) -> Any:
+        """Where a share alone is given, the weight's default does not hold."""
+        if isinstance(values, dict) and values.get("attention_share") is not None:
+            return {"attention_weight": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _one_setting_of_attention(self) -> Self:
+        if self.attention_weight is not None and self.attention_share is not None:
+            raise ValueError("attention_weight and attention_share exclude each other; drop one of them")
+        if self.attention_weight is None and self.attention_share is None:
+            raise ValueError("attention_weight is null, and there is no attention_share either; give one of them")
+        return self
 
     @model_validator(mode="after")
     def _cycle_needs_official_schedule(self) -> Self:

@@ -7,6 +7,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "method.replay_cycle": ("replay", "derpp", "seekr"),
     "method.logit_weight": ("derpp", "seekr"),
     "method.attention_weight": ("seekr",),
+    "method.attention_share": ("seekr",),
     "method.head_budget": ("seekr",),
     "method.layer_ratio": ("seekr",),
     "method.query_budget": ("seekr",),
@@ -14,6 +15,12 @@ READERS: dict[str, tuple[str, ...]] = {
     "recipe.replay_batch_size": ("replay", "derpp", "seekr"),
 }
 """Methods that read a field; the others are equal whatever it says."""
+
+ALTERNATIVES = {
+    "method.attention_weight": "method.attention_share",
+    "method.attention_share": "method.attention_weight",
+}
+"""Fields of which one stands for the other: whoever sets one over an experiment unsets the other."""
 
 
 def is_read(path: str, method: str) -> bool:

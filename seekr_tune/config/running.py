@@ -30,6 +30,9 @@ class TrainingConfig(Section):
     """Times that lost workers are started again from the newest checkpoint before the trial fails."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    gradient_shares_every: Count | None = 100
+    """Measure which share of the replay gradient each loss term has at one in so many replay steps, and once a task at
+    least, by a pass for each term; null: never. Steps come out the same, bit for bit."""
     checkpoint_steps: Count | None = None
     """Save inside a task after this many steps, too; null: by time only."""
     checkpoint_seconds: PositiveFloat | None = 600.0

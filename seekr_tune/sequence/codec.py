@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
-from seekr_tune.sequence.state import StageTiming, StepRecord, StreamState, TaskHistory
+from seekr_tune.sequence.state import GradientShares, StageTiming, StepRecord, StreamState, TaskHistory
 from seekr_tune.stream.special_tokens import SpecialTokens
 
 _HEAD_FIELDS = ("sensitivity", "forgettability", "importance")
@@ -121,11 +121,17 @@ def _decode_sample(
 
 def _encode_history(entry: TaskHistory) -> dict[str, Any]:
     values = {name: value for name, value in vars(entry).items() if name not in {"scores", "total"}}
-    return values | {"selected": _encode_heads(entry.selected), "timing": asdict(entry.timing)}
+    shares = None if entry.shares is None else asdict(entry.shares)
+    return values | {"selected": _encode_heads(entry.selected), "timing": asdict(entry.timing), "shares": shares}
 
 
 def _decode_history(entry: Mapping[str, Any], heads: Mapping[str, Tensor]) -> TaskHistory:
-    decoded = {"selected": _decode_heads(entry["selected"]), "timing": StageTiming(**entry["timing"])}
+    shares = entry.get("shares")  # an earlier version did not measure any
+    decoded = {
+        "selected": _decode_heads(entry["selected"]),
+        "timing": StageTiming(**entry["timing"]),
+        "shares": None if shares is None else GradientShares(**shares),
+    }
     return TaskHistory(
         **(dict(entry) | decoded),
         scores=_head_scores(heads, f"task/{entry['index']}"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError
-from seekr_tune.sequence.checkpoint import Position, newest_intact, part_names, read_document
+from seekr_tune.sequence.checkpoint import Position, newest_intact, read_document
 from seekr_tune.sequence.model import LoadedModel, load_model
-from seekr_tune.sequence.tensorfiles import restore_weights
+from seekr_tune.sequence.tensorfiles import require_weights, restore_weights
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,6 @@ def load_finished(config: Config, checkpoints: Path) -> FinishedModel:
     if stage is None or Position.of(stage) != last:
         raise CheckpointError(f"{checkpoints}: has no intact checkpoint {last.name}")
     loaded = load_model(config.model)
-    names = part_names("weights", read_document(stage)["parts"]["weights"])
-    restore_weights([stage / name for name in names], loaded.trainable())
+    parameters = loaded.trainable()
+    restore_weights(require_weights(stage, read_document(stage)["parts"]["weights"], parameters), parameters)
     return FinishedModel(loaded, stage.name)

@@ -27,7 +27,7 @@ from torch import nn
 
 from seekr_tune.errors import CheckpointError
 from seekr_tune.remains import new_file, unfinished
-from seekr_tune.sequence.keeper import CheckpointKeeper
+from seekr_tune.sequence.keeper import CheckpointKeeper, HalfRestored
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import LearnerState, Progress, StreamState
 from seekr_tune.sequence.stopping import RunStopped, StopPoll
@@ -87,7 +87,8 @@ class FirstStage:
     def take(self, parameters: Mapping[str, nn.Parameter], num_steps: int) -> Progress | None:
         """The stage after all its steps, with its weights in `parameters`; waits while another run trains it.
 
-        None: it is not there. This run then holds the lock, until `close`, and should train it.
+        None, on all ranks: it is not there, or not whole. The parameters are then as they were; this run holds the
+        lock, until `close`, and should train it.
 
         Args:
             parameters: trained parameters by name, overwritten in place.
@@ -95,6 +96,7 @@ class FirstStage:
 
         Raises:
             RunStopped: the run was asked to stop while it waited.
+            HalfRestored: the disk failed when the stage had been found whole, and its weights were being read.
         """
         if not self._wait_for(self._lock):
             return None
@@ -102,13 +104,14 @@ class FirstStage:
             self._keeper = CheckpointKeeper(self._directories.stage / "checkpoints", self._workers, kept=1)
             if self._keeper.restore_stage(parameters) is None:
                 return None
-            progress = self._keeper.restore_steps(parameters)
+            progress = self._keeper.restore_steps(parameters, range(num_steps, num_steps + 1))
+        except HalfRestored:
+            raise
         except _UNUSABLE as error:
-            self._warn(error)
+            _logger.warning("%s: cannot be taken (%s); the stage is trained here", self._directories.stage, error)
             return None
-        if progress is None or len(progress.steps) != num_steps:
-            return None
-        self.close()
+        if progress is not None:
+            self.close()
         return progress
 
     def begin(self, *, anew: bool) -> None:
@@ -123,10 +126,13 @@ class FirstStage:
             if anew:
                 self._origin.parent.mkdir(parents=True, exist_ok=True)
                 _replace(self._origin, key)
-            elif self._origin.is_file() and self._origin.read_text(encoding="utf-8") != key:
+            elif self._origin.is_file() and not self._is_of_this_key():
                 _replace(self._origin, "several")
 
-        self._workers.broadcast(note)
+        try:
+            self._workers.broadcast(note)
+        except OSError as error:
+            self._warn(error)
 
     def keep(self, progress: Progress, parameters: Mapping[str, nn.Parameter], state: StreamState) -> None:
         """Save the stage for others, beside what this run does until `close`.
@@ -136,9 +142,11 @@ class FirstStage:
             parameters: trained parameters by name.
             state: of the stream, before the stage.
         """
-        if self._keeper is None or not progress.steps or not self._workers.broadcast(self._is_of_this_key):
+        if self._keeper is None or not progress.steps:
             return
         try:
+            if not self._workers.broadcast(self._is_of_this_key):
+                return
             empty = StreamState.empty(0, state.num_layers, state.num_heads, ())
             self._keeper.save_stage(empty, None, LearnerState())
             self._keeper.save_steps(0, progress, parameters)
@@ -164,7 +172,7 @@ class FirstStage:
         self._lock.release()
 
     def _is_of_this_key(self) -> bool:
-        return self._origin.is_file() and self._origin.read_text(encoding="utf-8") == self._directories.stage.name
+        return self._origin.is_file() and self._origin.read_bytes() == self._directories.stage.name.encode()
 
     def _wait_for(self, lock: FileLock) -> bool:
         """Hold a lock on rank 0; False where there can be none."""

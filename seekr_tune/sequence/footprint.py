@@ -179,9 +179,9 @@ def signal_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
     method = config.method.in_effect()
     logits = sample.labels * _logit_bytes(size.vocabulary, config) if method.logit_weight > 0 else 0
     heads = size.layers * size.heads
-    if method.attention_weight > 0 and method.selection != "all":
+    if method.distils_attention and method.selection != "all":
         heads = resolve_budgets(method.head_budget, method.layer_ratio, size.layers, size.heads).num_heads
-    if config.signal_form != "compact" or method.attention_weight == 0:
+    if config.signal_form != "compact" or not method.distils_attention:
         return logits + row_bytes(sample, size, config) * heads // (size.layers * size.heads)
     entry = FLOAT16 + (INT16 if sample.length <= LARGEST_INT16 else INT32)
     return logits + heads * _queries(sample, config) * min(LARGEST_KEYS, sample.length) * entry
@@ -189,7 +189,7 @@ def signal_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
 
 def row_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
     """One reading of the attention of every head at the sample's query rows; 0 where no attention is distilled."""
-    if config.method.in_effect().attention_weight == 0:
+    if not config.method.in_effect().distils_attention:
         return 0
     return size.layers * size.heads * _visible(sample, config) * (FLOAT32 if config.signal_form == "exact" else FLOAT16)
 
@@ -209,7 +209,7 @@ def _visible(sample: SampleSize, config: Config) -> int:
 
 def _known_bytes(sample: SampleSize, config: Config) -> int:
     """What every worker keeps of a sample: its tokens, and the positions of its query rows."""
-    distils = config.method.in_effect().attention_weight > 0
+    distils = config.method.in_effect().distils_attention
     return TOKEN_ID * sample.length + (POSITION * _queries(sample, config) if distils else 0)
 
 
@@ -234,7 +234,7 @@ def _by_worker(
 
 def _reading(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleSize]]) -> int:
     batch = reading_batch(config)
-    if config.method.in_effect().attention_weight == 0:
+    if not config.method.in_effect().distils_attention:
         return 0
 
     def held(sample: SampleSize) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -41,12 +41,14 @@ from seekr_tune.sequence.tensorfiles import (
     read_gradients,
     read_learner,
     read_signals,
+    require_weights,
     restore_weights,
     tensor_file,
 )
 from seekr_tune.sequence.workers import Workers
 from seekr_tune.sequence.writing import WritingRoom, write_share
 
+T = TypeVar("T")
 _NOT_AS_WRITTEN = (SafetensorError, ValueError, LookupError, TypeError, AttributeError)
 _logger = logging.getLogger(__name__)
 
@@ -64,6 +66,10 @@ class Restored:
     state: StreamState
     learner: LearnerState
     unfinished: tuple[StepRecord, ...]
+
+
+class HalfRestored(CheckpointError):
+    """Reading failed while weights were overwritten: this process must not learn with them."""
 
 
 class Room(Protocol):
@@ -98,8 +104,9 @@ class Room(Protocol):
 class CheckpointKeeper:
     """The checkpoints of a run; every rank has one and makes the same calls.
 
-    What one strategy and number of workers saved, any other can restore. From the moment it is made, this launch owns
-    the directory: whatever an earlier one still writes will not appear in it.
+    What one strategy and number of workers saved, any other can restore. All that is read is found whole on all ranks
+    before a weight of any of them is overwritten, and an error of one rank is raised on all. From the moment it is
+    made, this launch owns the directory: whatever an earlier one still writes will not appear in it.
 
     Args:
         directory: the run's `checkpoints`; made if need be.
@@ -123,46 +130,60 @@ class CheckpointKeeper:
             parameters: trained parameters by name; overwritten in place, if the checkpoint has weights.
 
         Raises:
-            CheckpointError: the checkpoint is of a model with other parameters, or holds something else.
+            CheckpointError: the checkpoint is of a model with other parameters, or holds something else; the parameters
+                are as they were.
+            HalfRestored: they are not.
         """
         stage, self._steps = self._room.newest()
         if stage is None:
             return None
-        unfinished: tuple[StepRecord, ...] = ()
-        if self._steps:
-            with _as_written(self._steps):
-                unfinished = decode_steps(read_document(self._steps)["steps"])
-        with _as_written(stage):
-            return self._restored(stage, parameters, unfinished)
+        steps = self._steps
+        unfinished = self._on_all_ranks(steps, lambda: _steps_of(steps)) if steps else ()
+        restored, weights = self._on_all_ranks(stage, lambda: self._read_stage(stage, parameters, unfinished))
+        self._overwrite(stage, weights, parameters)
+        return restored
 
-    def _restored(
+    def _read_stage(
         self, stage: Path, parameters: Mapping[str, nn.Parameter], unfinished: tuple[StepRecord, ...]
-    ) -> Restored:
+    ) -> tuple[Restored, list[Path]]:
+        """All but the weights, and the files that hold these."""
         document = read_document(stage)
-        learner = self._restore_model(stage, document, parameters)
+        learner, weights = self._read_model(stage, document, parameters)
         rank, world_size = self._workers.rank, self._workers.world_size
         own = {i for i, sample in enumerate(document["memory"]) if sample["shard"] % world_size == rank}
         signals = read_signals(_part_paths(stage, document, "memory"), own)
         heads, samples = (load_file(stage / f"{name}.safetensors") for name in ("heads", "samples"))
-        return Restored(decode_state(document, heads, samples, signals), learner, unfinished)
+        return Restored(decode_state(document, heads, samples, signals), learner, unfinished), weights
 
-    def restore_steps(self, parameters: Mapping[str, nn.Parameter]) -> Progress | None:
+    def restore_steps(self, parameters: Mapping[str, nn.Parameter], allowed: range | None = None) -> Progress | None:
         """Take up the stage behind the restored one where it was left; None where none of its steps were saved.
 
         Comes after `restore_stage`, and gives what it found only once: the stages behind begin at their beginning.
 
         Args:
             parameters: as for `restore_stage`.
+            allowed: how many steps may be done, up to those of the whole stage; None: any number.
 
         Raises:
-            CheckpointError: as `restore_stage` does.
+            CheckpointError, HalfRestored: as `restore_stage` does; also if another number of steps is done.
         """
         found, self._steps = self._steps, None
         if found is None:
             return None
-        with _as_written(found):
-            document = read_document(found)
-            return Progress(decode_steps(document["steps"]), self._restore_model(found, document, parameters))
+        progress, weights = self._on_all_ranks(found, lambda: self._read_steps(found, parameters, allowed))
+        self._overwrite(found, weights, parameters)
+        return progress
+
+    def _read_steps(
+        self, path: Path, parameters: Mapping[str, nn.Parameter], allowed: range | None
+    ) -> tuple[Progress, list[Path]]:
+        """All but the weights, and the files that hold these."""
+        steps = _steps_of(path)
+        if allowed is not None and len(steps) not in allowed:
+            said = f"holds {len(steps)} steps of a stage that has {allowed[-1]}"
+            raise CheckpointError(f"{path}: {said}; remove it to go on without")
+        learner, weights = self._read_model(path, read_document(path), parameters)
+        return Progress(steps, learner), weights
 
     def save_stage(self, state: StreamState, parameters: Mapping[str, Tensor] | None, learner: LearnerState) -> None:
         """Save what finished tasks leave; on return it is on disk, for every rank.
@@ -203,8 +224,9 @@ class CheckpointKeeper:
         rank, world_size = self._workers.rank, self._workers.world_size
         position = Position(tasks_done, len(progress.steps))
         files, parts = model_files(parameters, progress.learner.tensors, rank, world_size, copy=True)
+        # Asked on all ranks: one that finds it unreadable must not leave the others waiting in the next collective.
+        base = self._workers.broadcast(lambda: _base_of(self._directory, position))
         if rank == 0:
-            base = base_digest(self._directory, position)
             document = {"parts": parts, "base": base, **_counters(progress.learner)}
             files["progress.json"] = partial(_write_progress, document=document, steps=progress.steps)
         self._write(position, files)
@@ -240,18 +262,45 @@ class CheckpointKeeper:
         place = self._room.begin(position)
         self._writing = _Writing(place.name, lambda: self._room.write(place, files, self._kept))
 
-    def _restore_model(
+    def _on_all_ranks(self, path: Path, read: Callable[[], T]) -> T:
+        """What this rank reads of a checkpoint, if all of them could: no rank goes on alone.
+
+        Raises:
+            CheckpointError: on all ranks, if one of them could not.
+        """
+        made: list[T] = []
+        failure: Exception | None = None
+        try:
+            with _as_written(path):
+                made.append(read())
+        except CheckpointError as error:
+            failure = error
+        except OSError as error:
+            failure = CheckpointError(f"{path}: cannot be read ({error})")
+        told = dict.fromkeys(said for said in self._workers.gather(failure and str(failure)) if said)
+        if told:
+            raise CheckpointError("; ".join(told)) from failure
+        return made[0]
+
+    def _overwrite(self, path: Path, weights: Sequence[Path], parameters: Mapping[str, nn.Parameter]) -> None:
+        """The last act of a restoration: nothing but a disk that fails meanwhile can stop it half-way."""
+        try:
+            self._on_all_ranks(path, lambda: restore_weights(weights, parameters) if weights else None)
+        except CheckpointError as error:
+            raise HalfRestored(f"{error}; its weights are taken up in part") from error
+
+    def _read_model(
         self, path: Path, document: Mapping[str, Any], parameters: Mapping[str, nn.Parameter]
-    ) -> LearnerState:
-        weights = _part_paths(path, document, "weights")
-        if weights:
-            restore_weights(weights, parameters)
+    ) -> tuple[LearnerState, list[Path]]:
+        """The learner, and the files of the weights, which are whole; none before anything was learned."""
+        begun = parameters and Position.of(path) != Position(0)
+        weights = require_weights(path, document["parts"]["weights"], parameters) if begun else []
         gradients = _part_paths(path, document, "gradients")
         tensors = {
             **read_learner(_part_paths(path, document, "learner"), parameters),
             **read_gradients(gradients, parameters, self._workers.rank, self._workers.world_size),
         }
-        return LearnerState(tensors, document["pending_steps"], document["updates"])
+        return LearnerState(tensors, document["pending_steps"], document["updates"]), weights
 
 
 class _SharedRoom:
@@ -312,6 +361,17 @@ def _as_written(path: Path) -> Iterator[None]:
     except _NOT_AS_WRITTEN as error:
         said = f"does not hold tensors and a state ({type(error).__name__}: {error})"
         raise CheckpointError(f"{path}: {' '.join(said.split())[:250]}; remove it to go on without") from None
+
+
+def _steps_of(path: Path) -> tuple[StepRecord, ...]:
+    return decode_steps(read_document(path)["steps"])
+
+
+def _base_of(directory: Path, position: Position) -> str:
+    try:
+        return base_digest(directory, position)
+    except OSError as error:
+        raise CheckpointError(f"{directory / position.name}: builds on what cannot be read ({error})") from None
 
 
 def _part_paths(path: Path, document: Mapping[str, Any], kind: str) -> list[Path]:

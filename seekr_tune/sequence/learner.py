@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -24,12 +24,13 @@ from seekr_tune.method.semantics import Semantics
 from seekr_tune.method.targets import TeacherBatch
 from seekr_tune.method.transfer import Uploads
 from seekr_tune.sequence.ahead import Ahead
+from seekr_tune.sequence.balance import TermWeights, measured_steps, shares_of, term_norms, weight_of_share
 from seekr_tune.sequence.draws import Draws
 from seekr_tune.sequence.finite import require_finite
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps
 from seekr_tune.sequence.sharing import Batches, StepBatch
-from seekr_tune.sequence.state import LearnerState, Progress, StepRecord
+from seekr_tune.sequence.state import GradientShares, LearnerState, Progress, StepRecord
 from seekr_tune.sequence.throughput import FlopRates, Stopwatch, step_flops
 from seekr_tune.sequence.tokens import tokens_of
 from seekr_tune.sequence.workers import Workers
@@ -79,6 +80,7 @@ class Learner:
         self._optimizer = self._new_optimizer()
         self._pending_steps = 0
         self._updates = 0
+        self._attention_weight = self._method.attention_weight or 0.0  # where a share is asked for, found as it is met
         self._distillation = Stopwatch(workers.device)
 
     @property
@@ -113,11 +115,19 @@ class Learner:
         schedule = self._schedule(max(1, len(steps) // self._updates_after))
         self._loaded.model.train()
         done = len(progress.steps) if progress else 0
+        share = self._method.attention_share
+        if share is not None:
+            known = [step.attention_weight for step in (progress.steps if progress else ()) if step.attention_weight]
+            self._attention_weight = known[-1] if known else 0.0
+        measured = self._measured(steps)
         with Uploads(self._workers.device) as uploads:
             ahead = Ahead(steps[done:], self._batches(examples, memory, uploads).begin)
             for number, (step, batch) in enumerate(ahead, start=done):
-                torch.manual_seed(self._draws.torch_seed(stage.name, number, self._workers.rank))
-                record = self._step(stage, number, step, batch, schedule, ahead.begin_next)
+                seed = self._draws.torch_seed(stage.name, number, self._workers.rank)
+                started = time.perf_counter()
+                shares = self._measure(batch, seed) if number in measured else None
+                torch.manual_seed(seed)
+                record = self._step(stage, number, step, batch, schedule, ahead.begin_next, started, shares)
                 require_finite(record, stage, memory, self._config.stream.tasks)
                 yield record
 
@@ -157,7 +167,7 @@ class Learner:
             recipe.pad_to_multiple_of,
             sorts=self._semantics.accumulation == "within_step",  # elsewhere a loss depends on its micro-batch
             logits=method.logit_weight > 0,
-            rows=method.attention_weight > 0,
+            rows=method.distils_attention,
             workers=self._workers,
             uploads=uploads,
         )
@@ -170,13 +180,16 @@ class Learner:
         batch: StepBatch,
         schedule: LambdaLR,
         launched: Callable[[], None],
+        started: float,
+        shares: GradientShares | None,
     ) -> StepRecord:
         """One step.
 
         Args:
             launched: called when a GPU has all passes of the step before it, and this process has time.
+            started: when it began, by `time.perf_counter`; its measurement is a part of it.
+            shares: what was measured of it.
         """
-        started = time.perf_counter()
         self._distillation.reset()
         distils_logits, distils_attention = self._distils(batch)
         terms = self._backward(batch)
@@ -204,12 +217,23 @@ class Learner:
                 [len(example.input_ids) for example in batch.examples],
                 sum(map(_predictable_labels, batch.examples)),
             ),
+            cross_entropy_share=shares and shares.cross_entropy,
+            logit_distillation_share=shares and shares.logit_distillation,
+            attention_distillation_share=shares and shares.attention_distillation,
+            attention_weight=self._attention_weight if distils_attention else None,
         )
+
+    def _measured(self, steps: Sequence[Step]) -> frozenset[int]:
+        """Numbers of the steps whose terms are measured: none where a replay step has but one."""
+        if not self._method.distils_attention and self._method.logit_weight == 0:
+            return frozenset()
+        calibrates = self._method.attention_share is not None
+        return measured_steps(steps, self._config.training.gradient_shares_every, calibrates=calibrates)
 
     def _distils(self, batch: StepBatch) -> tuple[bool, bool]:
         """Whether a step distils logits, and attention."""
         replays = batch.samples is not None
-        return replays and self._method.logit_weight > 0, replays and self._method.attention_weight > 0
+        return replays and self._method.logit_weight > 0, replays and self._method.distils_attention
 
     def _shared(self, terms: Tensor, started: float) -> list[float]:
         """Loss terms over the global batch, and rank 0's seconds of the step and of its distillation, on all ranks."""
@@ -223,8 +247,12 @@ class Learner:
             shared[:4] /= workers.world_size
         return [float(value) for value in shared]
 
-    def _backward(self, batch: StepBatch) -> Tensor:
-        """Forward and backward passes of one step; returns this rank's part of the loss terms, `[4]` on the device."""
+    def _backward(self, batch: StepBatch, weights: TermWeights | None = None) -> Tensor:
+        """Forward and backward passes of one step; returns this rank's part of the loss terms, `[4]` on the device.
+
+        Args:
+            weights: see `_terms`.
+        """
         parts, multiple = batch.parts, self._config.recipe.pad_to_multiple_of
         within_step = self._semantics.accumulation == "within_step"
         global_labels = sum(map(_predictable_labels, batch.examples))
@@ -241,47 +269,79 @@ class Learner:
             weight = micro.weight if within_step else micro.weight * len(micro.items) / own_samples
             is_last = number == len(parts)
             # The forward pass belongs inside: DDP decides there whether the backward pass will reduce gradients.
-            with nullcontext() if is_last else self._workers.accumulate(self._wrapped):
+            with nullcontext() if is_last or weights else self._workers.accumulate(self._wrapped):
                 with self._workers.precision():
-                    terms = self._terms(tokens, teacher, global_labels if within_step else None, step_rows)
+                    terms = self._terms(tokens, teacher, global_labels if within_step else None, step_rows, weights)
                 loss = terms.total * (scale * weight)
                 loss.backward()  # type: ignore[no-untyped-call]
             logged += weight * _logged(terms)
         return logged
 
     def _terms(
-        self, tokens: Tokens, teacher: Callable[[], TeacherBatch] | None, global_labels: int | None, step_rows: int
+        self,
+        tokens: Tokens,
+        teacher: Callable[[], TeacherBatch] | None,
+        global_labels: int | None,
+        step_rows: int,
+        weights: TermWeights | None = None,
     ) -> Terms:
-        """Loss terms of one micro-batch, normalised by the global batch or (None) by the micro-batch alone."""
+        """Loss terms of one micro-batch, normalised by the global batch or (None) by the micro-batch alone.
+
+        Args:
+            weights: of the terms, for a measurement: without DDP, which counts the passes; None: those of the step.
+        """
+        model = self._wrapped if weights is None else self._loaded.model
         num_labels = tokens.num_labels if global_labels is None else global_labels
-        method, semantics = self._method, self._semantics
+        method, semantics, weights = self._method, self._semantics, weights or self._weights()
         if teacher is None:
-            logits = answer_logits(self._wrapped, tokens, semantics)
+            logits = answer_logits(model, tokens, semantics)
             cross_entropy = answer_cross_entropy(logits, tokens.labels) / num_labels
             return Terms(cross_entropy, cross_entropy)
         timed = partial(self._distillation.part, DISTILLATION)
         with timed():
             signals = teacher()
         sums = replay_losses(
-            self._wrapped,
+            model,
             tokens,
             signals,
             semantics,
             distil_logits=method.logit_weight > 0,
-            distil_attention=method.attention_weight > 0,
+            distil_attention=method.distils_attention,
             step_rows=step_rows,
             timed=timed,
         )
         cross_entropy = sums.cross_entropy / num_labels
-        total = (1 - method.logit_weight) * cross_entropy
+        total = weights.cross_entropy * cross_entropy
         logit_term = None
         if sums.logits is not None:
             rows = sum(tokens.answers) if global_labels is None else global_labels
             logit_term = sums.logits / rows
-            total = total + method.logit_weight * logit_term
+            total = total + weights.logits * logit_term
         if sums.attention is not None:
-            total = total + method.attention_weight * sums.attention
+            total = total + weights.attention * sums.attention
         return Terms(total, cross_entropy, logit_term, sums.attention)
+
+    def _weights(self) -> TermWeights:
+        """Of the terms of a replay step, as they are now."""
+        return TermWeights(1 - self._method.logit_weight, self._method.logit_weight, self._attention_weight)
+
+    def _measure(self, batch: StepBatch, seed: int) -> GradientShares | None:
+        """Shares of the terms in the gradient of a replay step, which is taken behind it as if nothing had been.
+
+        Where the method asks for a share of attention, the weight that gives it is found first.
+        """
+        share = self._method.attention_share
+        weights = self._weights() if share is None else replace(self._weights(), attention=1.0)
+
+        def backward(alone: TermWeights) -> None:
+            torch.manual_seed(seed)  # the same dropout in all passes
+            self._backward(batch, alone)
+
+        norms = term_norms(self._loaded.trainable(), weights, backward, self._workers)
+        if share is not None:
+            self._attention_weight = weight_of_share(share, norms, self._attention_weight)
+            norms["attention_distillation"] *= self._attention_weight
+        return shares_of(norms)
 
     def _update(self, schedule: LambdaLR) -> float | None:
         """Count the step; when enough gradients are in, clip them and change the weights."""

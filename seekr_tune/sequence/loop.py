@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seekr_tune.config import Config
 from seekr_tune.method.semantics import SEMANTICS, Semantics
+from seekr_tune.sequence.balance import mean_shares
 from seekr_tune.sequence.cadence import Cadence
 from seekr_tune.sequence.draws import Draws, draws_of
 from seekr_tune.sequence.evaluate import Scorer
@@ -188,7 +189,7 @@ class StreamRun:
             scores = self._scores(stage, state, first.scores if first else None)
         if first:
             first.close()
-        timing = clock.timing(records, spared + (self._first.spared_scoring() if self._first else 0.0))
+        timing = clock.timing(records, spared, self._first.spared_scoring() if self._first else 0.0)
         history = self._history(stage, records, lesson, clock.total(), timing)
         state = StreamState(
             tasks_done=stage.last + 1,
@@ -209,8 +210,8 @@ class StreamRun:
         """All steps of a stage, and the seconds of those that another run took for this one."""
         # Only now: the attention before the task had to be read with the weights that it started from.
         parameters = self._loaded.trainable()
-        progress = self._keeper.restore_steps(parameters) if self._keeper else None
         steps = self._plan(stage, len(state.memory))
+        progress = self._keeper.restore_steps(parameters, range(1, len(steps) + 1)) if self._keeper else None
         if first is None:
             return self._steps(stage, steps, state, progress, on_step, clock), 0.0
         shared = first.take(parameters, len(steps))
@@ -313,4 +314,5 @@ class StreamRun:
             replay_tokens=sum(record.tokens for record in replayed),
             seconds=seconds,
             timing=timing,
+            shares=mean_shares(records),
         )

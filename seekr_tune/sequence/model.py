@@ -148,7 +148,7 @@ def check_budgets(config: Config, model: PretrainedConfig) -> None:
         ConfigError: naming the field.
     """
     method = config.method.in_effect()
-    if method.attention_weight > 0 and method.selection != "all":
+    if method.distils_attention and method.selection != "all":
         resolve_budgets(method.head_budget, method.layer_ratio, *model_shape(model))
 
 

@@ -120,22 +120,35 @@ class PieceReader:
         Raises:
             CheckpointError: the files do not hold all of these rows.
         """
-        if name not in self.shapes:
-            raise CheckpointError(f"holds no {name}")
+        parts = self.require(name, rows)
         if not self.shapes[name]:
             return self._pieces[name][0][1].get_tensor(name)  # type: ignore[no-any-return]
-        found, reached = [], rows.start
-        for start, file in self._pieces[name]:
-            stored = file.get_slice(name)
-            stop = min(rows.stop, start + stored.get_shape()[0])
-            if start <= reached < stop:
-                found.append(stored[reached - start : stop - start])
-                reached = stop
-        if reached < rows.stop:
-            raise CheckpointError(f"holds no row {reached} of {name}")
+        found = [stored[part.start : part.stop] for stored, part in parts]
         if not found:
             return self._pieces[name][0][1].get_slice(name)[0:0]  # type: ignore[no-any-return]
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def require(self, name: str, rows: range) -> list[tuple[Any, range]]:
+        """Where some rows of a tensor lie, stored piece by stored piece; nothing is loaded.
+
+        Raises:
+            CheckpointError: the files do not hold all of these rows.
+        """
+        if name not in self.shapes:
+            raise CheckpointError(f"holds no {name}")
+        found, reached = [], rows.start
+        for start, file in self._pieces[name]:
+            stored = file.get_slice(name)
+            shape = tuple(stored.get_shape())
+            if shape[1:] != self.shapes[name][1:] or bool(shape) != bool(self.shapes[name]):
+                raise CheckpointError(f"holds rows of {name} of shape {shape}, not of {self.shapes[name]}")
+            stop = min(rows.stop, start + shape[0]) if shape else 1
+            if start <= reached < stop:
+                found.append((stored, range(reached - start, stop - start)))
+                reached = stop
+        if reached < rows.stop:
+            raise CheckpointError(f"holds no row {reached} of {name}")
+        return found
 
 
 @contextmanager

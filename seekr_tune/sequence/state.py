@@ -18,6 +18,15 @@ InitialScores = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
+class GradientShares:
+    """Share of each term in the replay gradient: its norm by the sum of the terms' norms; None where a term is off."""
+
+    cross_entropy: float | None = None
+    logit_distillation: float | None = None
+    attention_distillation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """One training step, as logged; losses are means over the global batch.
 
@@ -35,6 +44,9 @@ class StepRecord:
         distillation_seconds: its part for distillation terms (forward); None where there are none.
         batch: indices of the samples, in the stage's train samples or in the memory.
         flops: model FLOPs of its forward and backward passes, over all ranks (`throughput.FlopRates`).
+        cross_entropy_share, logit_distillation_share, attention_distillation_share: of the replay gradient; None where
+            they were not measured, or the term is off.
+        attention_weight: by which attention distillation was multiplied; None where it is off.
     """
 
     task_index: int
@@ -52,6 +64,16 @@ class StepRecord:
     distillation_seconds: float | None
     batch: tuple[int, ...]
     flops: float
+    cross_entropy_share: float | None = None
+    logit_distillation_share: float | None = None
+    attention_distillation_share: float | None = None
+    attention_weight: float | None = None
+
+    @property
+    def shares(self) -> GradientShares | None:
+        """What was measured of the replay gradient; None where nothing was."""
+        found = (self.cross_entropy_share, self.logit_distillation_share, self.attention_distillation_share)
+        return None if found == (None, None, None) else GradientShares(*found)
 
 
 @dataclass(frozen=True)
@@ -65,12 +87,14 @@ class StageTiming:
         evaluation_seconds: generating and scoring.
         checkpoint_seconds: time that training waited for checkpoints inside the stage.
         tokens: trained, new and replayed, padding not counted.
-        peak_memory_bytes: of the fullest rank: device memory on a GPU, resident set on a CPU.
+        peak_memory_bytes: of the fullest rank: device memory on a GPU, resident set on a CPU; None where the system
+            cannot say what it was since the stage began.
         model_flops: forward and backward passes of those tokens, over all ranks.
         flops_utilisation: their share of what the devices could have done in the steps' time; None where the peak of
             the device is not known.
         shared_seconds: of training and scoring that were spared, because another run had done the same. Its steps
             count in the seconds above, too: they are those of the run that took them.
+        shared_step_seconds: the part of `shared_seconds` that are steps; None: an earlier version did not say.
     """
 
     new_seconds: float
@@ -80,10 +104,11 @@ class StageTiming:
     evaluation_seconds: float
     checkpoint_seconds: float
     tokens: int
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     model_flops: float
     flops_utilisation: float | None
     shared_seconds: float = 0.0
+    shared_step_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +124,7 @@ class TaskHistory:
         presentations, replay_updates, replay_tokens: replayed while this task was learned.
         seconds: wall time of the task, evaluation included; of its last launch, where it was interrupted.
         timing: where that time went.
+        shares: means over the steps in which they were measured; None where they were not.
     """
 
     task: str
@@ -113,6 +139,7 @@ class TaskHistory:
     replay_tokens: int
     seconds: float
     timing: StageTiming
+    shares: GradientShares | None = None
 
 
 @dataclass(frozen=True)

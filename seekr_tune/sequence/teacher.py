@@ -141,7 +141,7 @@ class Teacher:
         def keep(chunk: _Chunk, arriving: Arriving[list[Tensor]]) -> None:
             rows.update(zip(chunk.positions, arriving(), strict=False))  # a pass that keeps step has no positions
 
-        if self._method.attention_weight > 0:
+        if self._method.distils_attention:
             self._loaded.model.eval()
             with _OneBehind() as behind:
                 for chunk in self._chunks(candidates):
@@ -169,7 +169,7 @@ class Teacher:
         """
         scores, selected = None, HeadSelection({})
         teachers: dict[int, TeacherSignals] = {}
-        if self._method.attention_weight > 0 and candidates:
+        if self._method.distils_attention and candidates:
             scores, rows, logits = self._observed(candidates, before)
             totals = totals + scores
             selected = self._select(task, totals)

@@ -69,24 +69,44 @@ def model_files(
     return files, parts
 
 
-def restore_weights(paths: Sequence[Path], parameters: Mapping[str, nn.Parameter]) -> None:
-    """Overwrite the parameters in place, each rank the rows that it holds.
+def require_weights(path: Path, parts: int, parameters: Mapping[str, nn.Parameter]) -> list[Path]:
+    """The files of a checkpoint's weights, which hold all rows that this rank needs; nothing is loaded.
 
     Raises:
-        CheckpointError: the files hold other parameters.
+        CheckpointError: there are none, or they hold other parameters, or not all of their rows.
     """
+    paths = [path / name for name in part_names("weights", parts)]
+    if not paths:
+        raise CheckpointError(f"{path}: holds no weights")
     with open_pieces(paths) as reader:
         expected = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
         wrong = sorted(n for n in reader.shapes | expected if reader.shapes.get(n) != expected.get(n))
         if wrong:
             saved, wanted = reader.shapes.get(wrong[0]), expected.get(wrong[0])
-            raise CheckpointError(f"{paths[0].parent}: is of another model: {wrong[0]} is {saved}, here {wanted}")
+            raise CheckpointError(f"{path}: is of another model: {wrong[0]} is {saved}, here {wanted}")
+        for name, parameter in parameters.items():
+            reader.require(name, rows_here(parameter))
+    return paths
+
+
+def restore_weights(paths: Sequence[Path], parameters: Mapping[str, nn.Parameter]) -> None:
+    """Overwrite the parameters in place, each rank the rows that it holds.
+
+    Args:
+        paths: what `require_weights` has found whole.
+        parameters: trained parameters by name.
+    """
+    with open_pieces(paths) as reader:
         for name, parameter in parameters.items():
             copy_rows(parameter, reader.read(name, rows_here(parameter)))
 
 
 def read_learner(paths: Sequence[Path], parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """The learner's tensors, laid out like the parameters that they belong to."""
+    """The learner's tensors, laid out like the parameters that they belong to.
+
+    Raises:
+        CheckpointError: some are missing: an optimizer that has an entry for a parameter has all of them.
+    """
     tensors: dict[str, Tensor] = {}
     with open_pieces(paths) as reader:
         for name, shape in reader.shapes.items():
@@ -95,6 +115,14 @@ def read_learner(paths: Sequence[Path], parameters: Mapping[str, nn.Parameter]) 
                 tensors[name] = laid_out_like(parameter, reader.read(name, rows_here(parameter)))
             else:  # AdamW's count of steps: the same for all rows; it stays on the CPU
                 tensors[name] = reader.read(name, range(1))
+    moments: dict[str, set[str]] = {}
+    for name in tensors:
+        if name.startswith("moments/"):
+            moments.setdefault(_parameter_of(name), set()).add(name.split("/")[1])
+    entries = {entry for own in moments.values() for entry in own}
+    missing = sorted(f"moments/{entry}/{name}" for name, own in moments.items() for entry in entries - own)
+    if missing:
+        raise CheckpointError(f"holds no {missing[0]}")
     return tensors
 
 
@@ -110,9 +138,11 @@ def read_gradients(
     found: dict[str, list[Tensor]] = {}
     for path in paths:
         with open_pieces([path]) as reader:
-            for name in reader.shapes:
-                rows = rows_here(parameters[_parameter_of(name)])
-                found.setdefault(name, []).append(reader.read(name, rows))
+            for name, shape in reader.shapes.items():
+                parameter = parameters[_parameter_of(name)]
+                if shape != parameter.shape:
+                    raise CheckpointError(f"{name} is {shape}, its parameter {tuple(parameter.shape)}")
+                found.setdefault(name, []).append(reader.read(name, rows_here(parameter)))
     means = {name: torch.stack(rows).mean(dim=0) for name, rows in found.items()}
     return {name: laid_out_like(parameters[_parameter_of(name)], mean) for name, mean in means.items()}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
-import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -85,7 +85,7 @@ class StageClock:
         self._dtype = workers.compute_dtype or next(loaded.model.parameters()).dtype
         self._watch = Stopwatch(torch.device("cpu"))  # parts end with results on the CPU: the device has caught up
         self._started = time.perf_counter()
-        reset_peak_memory(workers.device)
+        self._counts_anew = reset_peak_memory(workers.device)
 
     def part(self, name: StagePart) -> AbstractContextManager[None]:
         """Time the block as (another piece of) a part of the stage."""
@@ -95,12 +95,14 @@ class StageClock:
         """Seconds so far."""
         return time.perf_counter() - self._started
 
-    def timing(self, records: Sequence[StepRecord], shared_seconds: float = 0.0) -> StageTiming:
+    def timing(
+        self, records: Sequence[StepRecord], spared_steps: float = 0.0, spared_scoring: float = 0.0
+    ) -> StageTiming:
         """Where the time went; every rank calls this.
 
         Args:
             records: all steps of the stage, those of earlier launches included; the other parts are those of this one.
-            shared_seconds: that were spared.
+            spared_steps, spared_scoring: seconds that were spared.
         """
         seconds = {kind: sum(record.seconds for record in records if record.kind == kind) for kind in ("new", "replay")}
         flops = sum(record.flops for record in records)
@@ -114,40 +116,60 @@ class StageClock:
             evaluation_seconds=self._watch.seconds("evaluation"),
             checkpoint_seconds=self._watch.seconds("checkpoint"),
             tokens=sum(record.tokens for record in records),
-            peak_memory_bytes=max(self._workers.gather(peak_memory(device))),
+            peak_memory_bytes=self._fullest(),
             model_flops=flops,
             flops_utilisation=flops_utilisation(flops, device_seconds, device, self._dtype),
-            shared_seconds=shared_seconds,
+            shared_seconds=spared_steps + spared_scoring,
+            shared_step_seconds=spared_steps,
         )
+
+    def _fullest(self) -> int | None:
+        """Peak of the rank that held most; None where one of them cannot say."""
+        peaks = self._workers.gather(peak_memory(self._workers.device) if self._counts_anew else None)
+        known = [peak for peak in peaks if peak is not None]
+        return max(known) if len(known) == len(peaks) else None
 
 
 def _timer() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory` count from now on."""
+def reset_peak_memory(device: torch.device) -> bool:
+    """Let `peak_memory` count from now on; False where the system cannot: only Linux counts a CPU's peak anew.
+
+    What earlier trials of this process have left is given back first. Python frees what only refers to itself when it
+    comes to it, and the C library keeps freed memory for later: both would count as this trial's.
+    """
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return
-    with suppress(OSError):  # not Linux, or not allowed: the peak then counts from the start of the process
+        return True
+    _give_back()
+    try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
-def peak_memory(device: torch.device) -> int:
-    """Most bytes held at once since `reset_peak_memory`.
+def peak_memory(device: torch.device) -> int | None:
+    """Most bytes held at once since `reset_peak_memory`; None where the system does not say.
 
-    On a GPU, what torch's tensors held there. On a CPU, the resident set of the process, libraries included; where the
-    system cannot start this peak anew (anything but Linux), it is the peak since the process began: an upper bound.
+    On a GPU, what torch's tensors held there. On a CPU, the resident set of the process, libraries included.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError):
+    try:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-        if found:
-            return int(found[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _give_back() -> None:
+    """Return what the C library holds of freed memory to the system; only glibc has the call."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass(frozen=True)

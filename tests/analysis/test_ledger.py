@@ -148,6 +148,21 @@ def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: Reco
     assert metadata.metadata[b"seekr_tune.schema_version"] == b"2"
 
 
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("steps", "attention_distillation_share"), ("replay", "cross_entropy_share"), ("timing", "shared_step_seconds")],
+)
+def test_a_column_that_an_earlier_version_did_not_write_is_null(
+    name: ledger.TableName, column: str, make_record: RecordFactory, tmp_path: Path
+) -> None:
+    write_ledger(tmp_path, [make_record()], {})
+    whole = pq.read_table(table_path(tmp_path, name))
+    pq.write_table(whole.drop_columns([column]), table_path(tmp_path, name))
+    found = read_table(tmp_path, name)
+    assert set(found.column(column).to_pylist()) <= {None} and found.schema.field(column).type == pa.float64()
+    assert len(found) == len(whole)
+
+
 def test_missing_damaged_and_foreign_tables_are_refused_in_one_line(make_record: RecordFactory, tmp_path: Path) -> None:
     path = table_path(tmp_path, "trials")
     with pytest.raises(StudyError, match=r"trials.parquet: no such table"):

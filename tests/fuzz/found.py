@@ -102,7 +102,7 @@ FOUND: tuple[Found, ...] = (
         "compact replay memory",
         "a sample that does not say whose it is",
         f"{_STAGE}/state.json",
-        b'{"parts": {"weights": 0, "learner": 0, "gradients": 0, "memory": 1}, "pending_steps": 0, "updates": 0,'
+        b'{"parts": {"weights": 1, "learner": 0, "gradients": 0, "memory": 1}, "pending_steps": 0, "updates": 0,'
         b' "memory": [{}]}',
         "KeyError: 'shard'",
     ),

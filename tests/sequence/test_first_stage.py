@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
@@ -13,9 +14,13 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from seekr_tune.config import Config
 from seekr_tune.sequence import evaluate, first_stage
+from seekr_tune.sequence.checkpoint import fingerprint
 from seekr_tune.sequence.first_stage import SharedDirectories
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.loop import StreamRun
@@ -181,6 +186,108 @@ def test_a_damaged_stage_is_trained_again_with_a_warning(
     count_steps.clear()
     shared_run(tiny_config(), tmp_path, "three")
     assert 0 not in count_steps
+
+
+def resealed(path: Path, content: bytes) -> None:
+    """Another content of a checkpoint's file, vouched for by its manifest: only who reads it can find it wrong."""
+    path.write_bytes(content)
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    manifest["files"][path.name] = fingerprint(path)
+    (path.parent / "manifest.json").write_text(json.dumps(manifest))
+
+
+def with_tensors(path: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    """A file of tensors, changed; what it says of its layout stays."""
+    with safe_open(path, framework="pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    change(tensors)
+    save_file(tensors, path.with_suffix(".new"), metadata)
+    resealed(path, path.with_suffix(".new").read_bytes())
+    path.with_suffix(".new").unlink()
+
+
+def with_document(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads(path.read_text())
+    change(document)
+    resealed(path, json.dumps(document).encode())
+
+
+def drop_first(tensors: dict[str, Tensor]) -> None:
+    del tensors[min(tensors)]
+
+
+def cut_first(tensors: dict[str, Tensor]) -> None:
+    name = min(name for name, tensor in tensors.items() if tensor.dim() and len(tensor) > 1)
+    tensors[name] = tensors[name][:-1].clone()
+
+
+def drop_a_step(document: dict[str, Any]) -> None:
+    document["steps"].pop()
+
+
+WRONG: Mapping[str, tuple[dict[str, Any], Callable[[Path], None], str]] = {
+    "a learner file that holds no tensors": (
+        {"recipe.reset_optimizer": False},
+        lambda step: resealed(step / "learner-00-of-01.safetensors", b"\0" * 100),
+        "does not hold tensors",
+    ),
+    "a learner without one moment": (
+        {"recipe.reset_optimizer": False},
+        lambda step: with_tensors(step / "learner-00-of-01.safetensors", drop_first),
+        "does not contain tensor",
+    ),
+    "a moment without its last row": (
+        {"recipe.reset_optimizer": False},
+        lambda step: with_tensors(step / "learner-00-of-01.safetensors", cut_first),
+        "holds no row",
+    ),
+    "weights without one tensor": (
+        {},
+        lambda step: with_tensors(step / "weights-00-of-01.safetensors", drop_first),
+        "does not contain tensor",
+    ),
+    "weights without a last row": (
+        {},
+        lambda step: with_tensors(step / "weights-00-of-01.safetensors", cut_first),
+        "holds no row",
+    ),
+    "no weights": (
+        {},
+        lambda step: with_document(step / "progress.json", lambda document: document["parts"].update(weights=0)),
+        "holds no weights",
+    ),
+    "one step too few": (
+        {},
+        lambda step: with_document(step / "progress.json", drop_a_step),
+        "holds 5 steps of a stage that has 6",
+    ),
+    "a gradient of another shape": (
+        SETTINGS["official"],
+        lambda step: with_tensors(step / "gradients-00-of-01.safetensors", cut_first),
+        "holds no row",
+    ),
+}
+"""By what is wrong with a stage that its manifest vouches for: settings, how it comes about, and what is said."""
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_stage_that_cannot_be_taken_whole_is_trained_from_the_models_own_weights(
+    wrong: str, tmp_path: Path, count_steps: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings, spoil, said = WRONG[wrong]
+    config = tiny_config(**settings)
+    shared_run(config, tmp_path, "one")
+    (step,) = tmp_path.glob("stages/s/checkpoints/*-step-*")
+    spoil(step)
+    count_steps.clear()
+    with caplog.at_level(logging.WARNING, "seekr_tune"):
+        again = shared_run(config, tmp_path, "two")
+    assert 0 in count_steps
+    assert said in caplog.text and "the stage is trained here" in caplog.text
+    assert_same(again, run(config))
+    count_steps.clear()
+    assert_same(shared_run(config, tmp_path, "three"), run(config))
+    assert count_steps.count(0) == len(again.outcomes[0].steps)  # those of the run beside it alone
 
 
 def test_a_damaged_score_is_scored_again_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

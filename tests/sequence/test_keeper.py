@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from safetensors import safe_open
 from seekr_tune.errors import CheckpointError
 from seekr_tune.sequence import keeper as keeper_module
 from seekr_tune.sequence import writing
-from seekr_tune.sequence.keeper import CheckpointKeeper
+from seekr_tune.sequence.keeper import CheckpointKeeper, HalfRestored
 from seekr_tune.sequence.state import LearnerState, Progress
 
 from .saved import (
@@ -110,6 +111,45 @@ def test_steps_come_back_exactly_on_top_of_their_stage(tmp_path: Path) -> None:
     assert progress.steps == found.unfinished == progress_of(later, 3).steps
     assert_same_learner(progress.learner, learner_of(later))
     assert keeper.restore_steps(parameters_of(net)) is None  # the next stage begins at its beginning
+
+
+@pytest.mark.parametrize("allowed", [range(1, 3), range(4, 5)])
+def test_steps_of_another_number_than_the_stage_can_have_are_refused_before_a_weight_changes(
+    tmp_path: Path, allowed: range
+) -> None:
+    keeper = keeper_of(tmp_path)
+    save_stage(keeper, 2, Net(1))
+    save_steps(keeper, 2, 3, Net(2))
+    keeper.close()
+    keeper, net = keeper_of(tmp_path), Net(3)
+    keeper.restore_stage(parameters_of(net))
+    with pytest.raises(CheckpointError, match=f"holds 3 steps of a stage that has {allowed[-1]}; remove it"):
+        keeper.restore_steps(parameters_of(net), allowed)
+    assert_same_tensors(parameters_of(net), parameters_of(Net(1)))
+
+
+def test_a_disk_that_fails_while_weights_are_overwritten_is_another_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_stage(keeper_of(tmp_path), 2, Net(1))
+
+    def fail(*rest: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(keeper_module, "restore_weights", fail)
+    with pytest.raises(HalfRestored, match=r"task-0002: cannot be read \(\[Errno 5\].*taken up in part"):
+        restored(tmp_path, Net(9))
+
+
+def test_an_optimizer_with_half_of_its_moments_is_refused(tmp_path: Path) -> None:
+    net, learner = Net(1), learner_of(Net(1))
+    name = min(name for name in learner.tensors if name.startswith("moments/"))
+    rest = {key: tensor for key, tensor in learner.tensors.items() if key != name}
+    found = Net(9)
+    keeper_of(tmp_path).save_stage(stream_state(2), parameters_of(net), replace(learner, tensors=rest))
+    with pytest.raises(CheckpointError, match=f"holds no {name}"):
+        restored(tmp_path, found)
+    assert_same_tensors(parameters_of(found), parameters_of(Net(9)))
 
 
 def test_steps_hold_only_what_differs_from_their_stage(tmp_path: Path) -> None:

@@ -218,6 +218,16 @@ def second_rank_writes_for_an_old_launch(directory: Path) -> list[Any]:
     return [message, appeared, checkpoints_in(directory)]
 
 
+def first_rank_finds_no_base(directory: Path) -> list[Any]:
+    """What steps build on is gone on rank 0; the other rank must not wait for it."""
+    workers, net = workers_of("ddp"), Net(1)
+    keeper = CheckpointKeeper(directory, workers, kept=2)
+    keeper.save_stage(stream_state(1), parameters_of(net), learner_of(net, workers.rank))
+    if workers.rank == 0:
+        (directory / "task-0001" / "manifest.json").unlink()
+    return [message_of(lambda: keeper.save_steps(1, progress_of(net, 3), parameters_of(net)))]
+
+
 def no_rank_may_write(directory: Path) -> list[Any]:
     """Rank 0 cannot even begin."""
     workers = workers_of("ddp")
@@ -235,6 +245,7 @@ FAILURES = {
         second_rank_cannot_write,
         second_rank_never_writes,
         second_rank_writes_for_an_old_launch,
+        first_rank_finds_no_base,
         no_rank_may_write,
     )
 }
@@ -375,6 +386,12 @@ def test_a_late_rank_of_an_old_launch_makes_nothing_appear(on_ranks: dict[int, l
         assert "could not be written (" in message and "rank 1: " in message and "another launch took over" in message
         assert appeared == ["task-0001"]
         assert later == ["task-0001", "task-0002"]
+
+
+def test_steps_without_a_base_are_an_error_on_all(on_ranks: dict[int, list[dict[Any, Any]]]) -> None:
+    for rank in on_ranks[2]:
+        (message,) = rank["first_rank_finds_no_base"]
+        assert "task-0001-step-000003: builds on what cannot be read ([Errno 2]" in message
 
 
 def test_a_directory_that_cannot_be_used_is_an_error_on_all(on_ranks: dict[int, list[dict[Any, Any]]]) -> None:

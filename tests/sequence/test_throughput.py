@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -162,7 +161,7 @@ def test_a_stage_adds_up_its_steps_and_its_parts() -> None:
     assert (timing.new_seconds, timing.replay_seconds, timing.distillation_seconds) == (4.0, 3.0, 0.75)
     assert timing.tokens == 90 and timing.model_flops == 3e6 and timing.flops_utilisation is None
     assert 0.02 <= timing.teacher_seconds <= clock.total() and timing.evaluation_seconds == 0.0
-    assert timing.peak_memory_bytes > 100_000_000
+    assert timing.peak_memory_bytes is not None and timing.peak_memory_bytes > 100_000_000
 
 
 class FourGPUs(SingleProcess):
@@ -189,18 +188,37 @@ def test_the_peak_of_a_cpu_falls_back_when_it_is_reset() -> None:
     before = peak_memory(CPU)
     block = torch.ones(25_000_000)
     high = peak_memory(CPU)
+    assert before is not None and high is not None
     assert block.nbytes * 0.9 < high - before < block.nbytes * 1.5
     del block
-    assert peak_memory(CPU) > high - 5_000_000
+    assert (peak_memory(CPU) or 0) > high - 5_000_000
     reset_peak_memory(CPU)
-    assert peak_memory(CPU) < high - 50_000_000
+    assert (peak_memory(CPU) or high) < high - 50_000_000
 
 
-def test_where_a_peak_cannot_be_started_anew_it_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak cannot be started anew")
+def test_what_an_earlier_trial_has_left_is_no_part_of_the_peak() -> None:
+    """Small blocks, which the C library keeps when they are freed, between others that stay; and a circle."""
+    torch.ones(1)
+    reset_peak_memory(CPU)
+    before = peak_memory(CPU)
+    assert before is not None
+    blocks = [torch.ones(2_000) for _ in range(30_000)]  # 240 MB in pieces of 8 kB
+    circle: list[Any] = [torch.ones(25_000_000)]
+    circle.append(circle)
+    kept = blocks[::1000]
+    del blocks, circle
+    reset_peak_memory(CPU)
+    after = peak_memory(CPU)
+    assert after is not None and len(kept) == 30
+    assert after - before < 40_000_000
+
+
+def test_a_peak_that_cannot_be_started_anew_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "Path", lambda _: Path("/nowhere/at/all"))
-    reset_peak_memory(CPU)
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert peak_memory(CPU) == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    assert not reset_peak_memory(CPU)
+    assert peak_memory(CPU) is None
+    assert StageClock(SingleProcess(), tiny_loaded()).timing([step("new", 2.0, None)]).peak_memory_bytes is None
 
 
 def test_the_flops_of_a_llama_are_those_that_torch_counts() -> None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from seekr_tune.sequence import stopping
+from seekr_tune.errors import CheckpointError
+from seekr_tune.sequence import keeper, stopping
 from seekr_tune.sequence.first_stage import SharedDirectories
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.loop import StreamRun
@@ -78,6 +79,56 @@ class Stops:
         return {"begun": len(begun), "saved": saved, "weights": weights, "undisturbed": undisturbed}
 
 
+@dataclass(frozen=True)
+class Fails:
+    """Rank 1 cannot read a shared stage, once before and once while weights are overwritten, nor its own steps."""
+
+    root: Path
+
+    def __call__(self) -> dict[str, Any]:
+        config = tiny_config(**SETTINGS, **{"recipe.reset_optimizer": False, "training.checkpoint_steps": 1})
+        workers = group_workers(config, torch.device("cpu"))
+        shared = SharedDirectories(self.root / "base" / "b", self.root / "stages" / "s")
+        _, alone = learn(config, self.root / "alone", workers, None)
+        learn(config, self.root / "trains", workers, shared)
+        found: dict[str, Any] = {"alone": alone}
+        with failing("read_learner"), counted() as taken:
+            _, found["again"] = learn(config, self.root / "again", workers, shared)
+        found["taken"] = taken.count(0)
+        with failing("restore_weights"):
+            found["half"] = refused(lambda: learn(config, self.root / "half", workers, shared))
+        asked: list[None] = []
+
+        def stop_asked() -> bool:
+            asked.append(None)
+            return len(asked) == 5
+
+        stopping._SECONDS = 0.0
+        learn(config, self.root / "resumed", workers, None, stop_asked)
+        with failing("read_learner"):
+            found["resumed"] = refused(lambda: learn(config, self.root / "resumed", workers, None))
+        return found
+
+
+@contextmanager
+def failing(name: str) -> Iterator[None]:
+    """In the block, what the keeper calls so fails on rank 1 alone."""
+
+    def unreadable(*rest: Any) -> Any:
+        raise OSError(5, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if dist.get_rank() == 1:
+            patch.setattr(keeper, name, unreadable)
+        yield
+
+
+def refused(act: Callable[[], object]) -> tuple[str, str]:
+    with pytest.raises(CheckpointError) as caught:
+        act()
+    return type(caught.value).__name__, str(caught.value)
+
+
 @contextmanager
 def counted() -> Iterator[list[int]]:
     """Tasks of the steps that are taken in the block."""
@@ -131,3 +182,16 @@ def test_two_ranks_stop_at_the_same_step_and_go_on(tmp_path: Path) -> None:
     assert one["saved"] == other["saved"] == ["task-0000", "task-0000-step-000004"]
     for rank in (one, other):
         assert all(torch.equal(weight, rank["undisturbed"][key]) for key, weight in rank["weights"].items())
+
+
+def test_what_one_rank_cannot_read_none_takes_up(tmp_path: Path) -> None:
+    one, other = run_ranks(Fails(tmp_path), 2, tmp_path)
+    for rank in (one, other):
+        assert rank["taken"] > 0
+        assert all(torch.equal(weight, rank["alone"][key]) for key, weight in rank["again"].items())
+        kind, said = rank["half"]
+        assert kind == "HalfRestored"
+        assert "Input/output error" in said and "its weights are taken up in part" in said
+        kind, said = rank["resumed"]
+        assert kind == "CheckpointError"
+        assert "resumed/checkpoints/task-0000" in said and "Input/output error" in said

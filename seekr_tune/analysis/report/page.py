@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.analysis.gradients import dominated
 from seekr_tune.analysis.ledger import read_table, read_trials
 from seekr_tune.analysis.ranking import rank
 from seekr_tune.analysis.report import sections
@@ -40,7 +41,7 @@ def report_page(source: Source) -> str:
         source=source,
         by=ranking.by,
         findings=findings(ranking, runs, source.config),
-        caveats=caveats(ranking, source.protocol),
+        caveats=caveats(ranking, source.protocol, dominated(runs, read_table(source.directory, "replay"))),
         table=ranking_table(ranking),
         groups=GROUPS,
         shown_groups=SHOWN_GROUPS,
@@ -87,7 +88,7 @@ def _totals(runs: Sequence[TrialRow], timing: Any) -> Mapping[str, str]:
     spent = sum(row["wall_seconds"] for row in runs)
     spared = sum(row["shared_seconds"] for row in runs)
     memory = max((row["memory_bytes"] for row in runs), default=0)
-    peak = max((row["peak_memory_bytes"] or 0 for row in runs), default=0)
+    peak = max((row["peak_memory_bytes"] or 0 for row in runs), default=0)  # 0: no run knows
     tokens = sum(timing.column("tokens").to_pylist())
     return {
         "time of all runs": duration(spent),
@@ -96,7 +97,7 @@ def _totals(runs: Sequence[TrialRow], timing: Any) -> Mapping[str, str]:
         "tokens trained, new and replayed": count(tokens),
         "replayed tokens among them": count(sum(row["replay_tokens"] for row in runs)),
         "largest replay memory of a run": f"{count(memory)} bytes",
-        "largest peak memory of a worker": f"{count(peak)} bytes",
+        "largest peak memory of a worker": f"{count(peak)} bytes" if peak else "not known",
     }
 
 

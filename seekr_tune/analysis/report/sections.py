@@ -22,6 +22,7 @@ from seekr_tune.analysis.report.figures.matrices import forgetting_figure, matri
 from seekr_tune.analysis.report.figures.pareto import pareto_figure
 from seekr_tune.analysis.report.figures.settings import importance_figure, parallel_figure, slice_figure
 from seekr_tune.analysis.report.runs import RunTables, ShownRun, first_runs, matrices, rows_of
+from seekr_tune.analysis.spent import spent_seconds
 from seekr_tune.errors import StudyError
 
 _EVALUATOR: EvaluatorName = "fanova"
@@ -140,8 +141,8 @@ def cost_plots(ranking: Ranking, runs: Sequence[TrialRow], timing: pa.Table) -> 
     seconds = _seconds(rows, runs, timing)
     if seconds:
         caption = (
-            "Mean over the runs of a configuration. “Spared” is no time that was spent: another run had trained or "
-            "scored the same, and it was taken from there."
+            "Mean over the runs of a configuration; a bar is as long as its run took. What a run was spared stands "
+            "beside it and is no part of it: another run had trained or scored the same, and it was taken from there."
         )
         yield plot("time", "Where the time went", caption, time_figure(seconds))
     if rows:
@@ -149,17 +150,18 @@ def cost_plots(ranking: Ranking, runs: Sequence[TrialRow], timing: pa.Table) -> 
         yield plot("resources", "Tokens and bytes", caption, resources_figure(rows))
 
 
-_SUMS = ("new", "replay", "distillation", "teacher", "evaluation", "checkpoint", "shared")
-
-
 def _seconds(rows: Sequence[TrialRow], runs: Sequence[TrialRow], timing: pa.Table) -> dict[str, dict[str, float]]:
-    """By configuration: mean seconds of a run by part, `replay` without its distillation."""
-    sums = timing.group_by("trial").aggregate([(f"{part}_seconds", "sum") for part in _SUMS]).to_pylist()
-    of_run = {one["trial"]: {part: float(one[f"{part}_seconds_sum"]) for part in _SUMS} for one in sums}
+    """By configuration: mean seconds of a run by part, and those that it was spared."""
+    stages: dict[str, list[Mapping[str, Any]]] = {}
+    for stage in timing.to_pylist():
+        stages.setdefault(stage["trial"], []).append(stage)
     groups, found = grouped(runs), {}
     for row in rows:
-        own = [of_run[run["trial"]] for run in groups[row["role"], row["trial"]] if run["trial"] in of_run]
+        own = [
+            spent_seconds(stages[run["trial"]], run["wall_seconds"])
+            for run in groups[row["role"], row["trial"]]
+            if run["trial"] in stages
+        ]
         if own:
-            means = {part: fmean(one[part] for one in own) for part in _SUMS}
-            found[row["trial"]] = {**means, "replay": means["replay"] - means["distillation"]}
+            found[row["trial"]] = {part: fmean(one[part] for one in own) for part in own[0]}
     return found

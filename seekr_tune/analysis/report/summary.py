@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from seekr_tune.analysis.configurations import TrialRow, is_point
 from seekr_tune.analysis.ranking import Ranking
@@ -40,9 +40,9 @@ def findings(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> tupl
     return tuple(sentence for part in (_searched, _ended, _best, _front) for sentence in part(ranking, runs, config))
 
 
-def caveats(ranking: Ranking, protocol: str) -> tuple[str, ...]:
-    """What a reader must know before believing it."""
-    return tuple(_caveats(ranking, protocol))
+def caveats(ranking: Ranking, protocol: str, found: Iterable[str] = ()) -> tuple[str, ...]:
+    """What a reader must know before believing it; `found` is what was measured besides."""
+    return (*_caveats(ranking, protocol), *found)
 
 
 def best_of(ranking: Ranking) -> TrialRow | None:

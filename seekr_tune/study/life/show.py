@@ -75,8 +75,9 @@ class TrialLinks:
 
     def _status(self, run: TrialRecord) -> str:
         done = f"{run.tasks_done} of {len(run.tasks)} tasks, {run.wall_seconds:.1f} s"
-        op = TaskProgress.of(run).op if run.tasks_done else None
-        shown = f"{run.status}, {done}" + ("" if op is None else f", op {op:.1f} %")
+        progress = TaskProgress.of(run) if run.tasks_done else None
+        is_scored = progress is not None and (progress.op, progress.own) != (None, None)
+        shown = f"{run.status}, {done}" + (f", {progress.scored}" if progress and is_scored else "")
         if run.status == "pruned":
             last = run.tasks[run.tasks_done - 1]
             return (

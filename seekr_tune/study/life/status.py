@@ -23,7 +23,7 @@ from seekr_tune.study.directory.records import read_all_records, read_records
 from seekr_tune.study.directory.units import bytes_text, duration
 from seekr_tune.study.life.journal_view import told_trials
 from seekr_tune.study.life.quota import disk_usage
-from seekr_tune.study.runs.console import TaskProgress
+from seekr_tune.study.runs.console import TaskProgress, score_text
 from seekr_tune.study.search.standing import best_of, configuration_values, num_waiting, pareto_front, seconds_left
 
 __all__ = ["RunStatus", "StudyStatus", "read_records", "study_status", "watch_study"]
@@ -41,7 +41,9 @@ class RunStatus:
         role: `trial` or `bound`.
         state: `running` while the study's driver lives, `interrupted` without it.
         tasks_done, num_tasks: how far it is.
-        op: mean score of the tasks learned so far, in percent; None before the first one.
+        op: mean score of the tasks learned so far, in percent; None before the first one, and where one of them was
+            not evaluated.
+        own: score of the task learned last, in percent; None where it was not evaluated.
         wall_seconds: time that it took.
         params: what the search chose.
         error: why it failed, or why it cannot be read.
@@ -53,6 +55,7 @@ class RunStatus:
     tasks_done: int = 0
     num_tasks: int = 0
     op: float | None = None
+    own: float | None = None
     wall_seconds: float = 0.0
     params: Mapping[str, Any] | None = None
     error: str | None = None
@@ -113,8 +116,9 @@ class StudyStatus:
     def _details(self) -> Iterator[str]:
         for run in self.runs:
             if run.state in ("running", "interrupted"):
-                op = "" if run.op is None else f"  op {run.op:.1f} %"
-                yield f"  {run.trial}  {run.state}  task {run.tasks_done}/{run.num_tasks}{op}  {run.wall_seconds:.0f} s"
+                scored = "" if run.op is None and run.own is None else f"  {score_text(run.op, run.own)}"
+                how_far = f"task {run.tasks_done}/{run.num_tasks}{scored}"
+                yield f"  {run.trial}  {run.state}  {how_far}  {run.wall_seconds:.0f} s"
             elif run.state in ("failed", "damaged"):
                 yield f"  {run.trial}  {run.state}  {run.error}"
         yield from self._results()
@@ -208,6 +212,7 @@ def watch_study(directory: Path | str, seconds: float, show: Callable[[str], Non
 
 
 def _run_status(record: TrialRecord, is_driven: bool) -> RunStatus:
+    progress = TaskProgress.of(record) if record.tasks_done else None
     state: RunState = "running" if is_driven else "interrupted"
     if record.status != "running":
         state = record.status
@@ -217,7 +222,8 @@ def _run_status(record: TrialRecord, is_driven: bool) -> RunStatus:
         state=state,
         tasks_done=record.tasks_done,
         num_tasks=len(record.tasks),
-        op=TaskProgress.of(record).op if record.tasks_done else None,
+        op=progress and progress.op,
+        own=progress and progress.own,
         wall_seconds=record.wall_seconds,
         params=record.params,
         error=record.error,

@@ -70,7 +70,12 @@ def taken_over(known: TrialRecord, config: Config, request: TrialRequest, ray_tr
     """The record of a run that need not be made: the results of `known`, and no time of its own."""
     record = new_record(config, request, ray_trial_id)
     timing = tuple(
-        row.model_copy(update={"shared_seconds": row.step_seconds + row.teacher_seconds + row.evaluation_seconds})
+        row.model_copy(
+            update={
+                "shared_seconds": row.step_seconds + row.teacher_seconds + row.evaluation_seconds,
+                "shared_step_seconds": row.step_seconds,
+            }
+        )
         for row in known.timing
     )
     results = ("status", "scores", "heads", "replay", "tasks_done", "num_layers", "num_heads", "code_version")

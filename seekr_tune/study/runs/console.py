@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from textwrap import shorten
 from types import TracebackType
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from seekr_tune.analysis.gradients import dominant, told
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import TrialRecord, score_matrix, tuning_split
 from seekr_tune.shown import in_one_line
@@ -25,8 +27,10 @@ class TaskProgress:
         trial: key of the run.
         task: the task that was finished.
         tasks_done, num_tasks: how far it is.
-        op: mean score of the tasks learned so far, in percent; None if they were not evaluated.
+        op: mean score of the tasks learned so far, in percent; None if one of them was not evaluated.
+        own: score of the task just learned, in percent; None if it was not evaluated.
         wall_seconds: time that the run took so far.
+        warning: what is wrong with the run by what was measured; None if nothing is.
     """
 
     trial: str
@@ -35,13 +39,26 @@ class TaskProgress:
     num_tasks: int
     op: float | None
     wall_seconds: float
+    own: float | None = None
+    warning: str | None = None
 
     @classmethod
     def of(cls, record: TrialRecord) -> TaskProgress:
         """How far a run is that has finished at least one task."""
         done, split = record.tasks_done, tuning_split(record)
-        op = overall_performance(score_matrix(record, split)[:done, :done]) if split else None
-        return cls(record.trial, record.tasks[done - 1], done, len(record.tasks), op, record.wall_seconds)
+        op = own = None
+        if split:
+            matrix = score_matrix(record, split)[:done, :done]
+            op, last = overall_performance(matrix), float(matrix[-1, -1])
+            own = None if math.isnan(last) else last
+        found = dominant(record.replay[-1].model_dump()) if record.replay else None
+        warning = None if found is None else told(*found)
+        return cls(record.trial, record.tasks[done - 1], done, len(record.tasks), op, record.wall_seconds, own, warning)
+
+    @property
+    def scored(self) -> str:
+        """What is known of its scores: OP where all tasks so far were evaluated, else that of the last one."""
+        return score_text(self.op, self.own)
 
     def as_metrics(self) -> dict[str, Any]:
         """As Ray reports it."""
@@ -84,8 +101,10 @@ class ProgressConsole:
         """One line for a finished task."""
         self._print(
             f"{progress.trial}  task {progress.tasks_done}/{progress.num_tasks} {progress.task}  "
-            f"op {_percent(progress.op)}  {progress.wall_seconds:.1f} s"
+            f"{progress.scored}  {progress.wall_seconds:.1f} s"
         )
+        if progress.warning is not None:
+            self._print(f"{progress.trial}  warning: {progress.warning}")
 
     def run_finished(self, record: TrialRecord) -> None:
         """One line for a run that has ended."""
@@ -93,7 +112,7 @@ class ProgressConsole:
         self._bar.update(self._task, completed=self._done)
         where = f"{record.trial}  {record.status} ({self._done}/{self.total})"
         if record.status == "pruned":
-            after = f"after task {record.tasks_done}/{len(record.tasks)}  op {_percent(TaskProgress.of(record).op)}"
+            after = f"after task {record.tasks_done}/{len(record.tasks)}  {TaskProgress.of(record).scored}"
             self._print(f"{where}  {after}  {record.wall_seconds:.1f} s  {_settings(record)}")
             return
         if record.status == "failed":
@@ -111,6 +130,11 @@ class ProgressConsole:
 
     def _print(self, text: str) -> None:
         self._console.print(escape(in_one_line(text)), highlight=False, soft_wrap=True)
+
+
+def score_text(op: float | None, own: float | None) -> str:
+    """OP in words; where it is not known, the score of the task that was learned last."""
+    return f"own {own:.1f} %" if op is None and own is not None else f"op {_percent(op)}"
 
 
 def _percent(value: float | None) -> str:

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from seekr_tune.analysis.record import TrialRecord
@@ -85,13 +86,18 @@ def task_finished(outcome: TaskOutcome, record: TrialRecord) -> None:
         stored=history.stored_samples,
         replayed=history.presentations,
         scores=scores,
+        shares=None if history.shares is None else asdict(history.shares),
     )
+    warning = TaskProgress.of(record).warning
+    if warning is not None:
+        _logger.warning("one loss term has nearly all", extra={"fields": {"task": outcome.task, "found": warning}})
 
 
 def run_ended(record: TrialRecord, asked_to_stop: bool) -> None:
     """The run is finished, was pruned, or was asked to stop."""
-    op = TaskProgress.of(record).op if record.tasks_done else None
-    scored = {} if op is None else {"op": round(op, 3)}
+    progress = TaskProgress.of(record) if record.tasks_done else None
+    known = {"op": progress.op, "own": progress.own} if progress else {}
+    scored = {name: round(value, 3) for name, value in known.items() if value is not None}
     how = "stopped" if asked_to_stop else record.status
     _say(f"run {how}", tasks_done=record.tasks_done, seconds=round(record.wall_seconds, 3), **scored)
 

@@ -204,8 +204,8 @@ def _publish(working: Path, directory: Path) -> TrialRecord:
     """Move the update into the run, its record last; what an interrupted call has moved is not there any more."""
     for path in sorted((working / "checkpoints").glob("task-*")):
         target = directory / "checkpoints" / path.name
-        if not target.exists():
-            path.rename(target)
+        shutil.rmtree(target, ignore_errors=True)  # the same one, unless it was damaged and learned again
+        path.rename(target)
     kept = load_experiment(directory / "config.yaml").training.checkpoints_kept
     for old in sorted((directory / "checkpoints").glob("task-*"))[:-kept]:
         shutil.rmtree(old)

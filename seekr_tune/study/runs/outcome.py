@@ -137,6 +137,9 @@ def _replay_row(history: TaskHistory) -> ReplayRow:
         replay_updates=history.replay_updates,
         tokens=history.replay_tokens,
         bytes=history.memory_bytes,
+        cross_entropy_share=history.shares and history.shares.cross_entropy,
+        logit_distillation_share=history.shares and history.shares.logit_distillation,
+        attention_distillation_share=history.shares and history.shares.attention_distillation,
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from seekr_tune.config import Config, SelectionName
 from seekr_tune.config.messages import rule, shown
-from seekr_tune.config.readers import READERS
+from seekr_tune.config.readers import ALTERNATIVES, READERS
 from seekr_tune.config.reading import dump_yaml
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import config_paths, flatten, parse_config, read_yaml_mapping, require_path, with_values
@@ -147,8 +147,12 @@ class Space:
         """Check both ends of every range, and every choice, in `config`.
 
         Raises:
-            ConfigError: a value that the schema refuses; one line that names the file and the key.
+            ConfigError: a value that the schema refuses, or two keys of which one stands for the other; one line that
+                names the file and the key.
         """
+        for key, other in ALTERNATIVES.items():
+            if key in self.dimensions and other in self.dimensions:
+                raise ConfigError(f"{self.origin}: {key} and {other} exclude each other; drop one of them")
         for key, dimension in self.dimensions.items():
             for value in dimension.extremes():
                 with_values(config, {key: value}, origin=self.origin)

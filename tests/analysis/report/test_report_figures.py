@@ -17,6 +17,7 @@ from seekr_tune.analysis.report.figures.matrices import forgetting_figure, matri
 from seekr_tune.analysis.report.figures.pareto import pareto_figure
 from seekr_tune.analysis.report.figures.settings import parallel_figure, slice_figure
 from seekr_tune.analysis.report.figures.style import label, log_axis, panels, short_label
+from seekr_tune.analysis.spent import PARTS
 
 NAN = math.nan
 SCORES = np.array([[50.0, NAN, NAN], [40.0, 60.0, NAN], [30.0, 45.0, 90.0]])
@@ -160,8 +161,10 @@ def test_losses_are_parted_by_kind_and_ends_of_tasks_are_marked(study: object) -
 
 
 def test_time_is_stacked_in_the_order_of_the_table() -> None:
-    parts = dict.fromkeys(("new", "replay", "distillation", "teacher", "evaluation", "checkpoint", "shared"), 2.0)
-    figure = time_figure({"first": parts, "second": {**parts, "new": 5.0}})
+    parts = {**dict.fromkeys(PARTS, 2.0), "spared": 0.0}
+    figure = time_figure({"first": parts, "second": {**parts, "new": 5.0, "spared": 232.4}})
     assert list(figure.data[0].x) == [2.0, 5.0] and len(figure.data) == 7
     assert figure.layout.yaxis.categoryarray == ("second", "first")  # plotly draws from below
+    assert [sum(trace.x[i] for trace in figure.data) for i in (0, 1)] == [14.0, 17.0]
+    assert list(figure.data[-1].text) == ["", "+ 232 s spared"]  # beside the bar, and no part of it
     assert len({trace.marker.pattern.shape for trace in figure.data}) == 7

@@ -36,6 +36,15 @@ def test_the_spaces_that_ship_start_with_the_published_settings(repository: Path
     assert with_values(config, space.suggest(trial))  # type: ignore[arg-type]
 
 
+def test_a_share_of_attention_is_searched_in_place_of_the_weight(repository: Path, config: Config) -> None:
+    space = load_space(repository / "search_spaces" / "seekr_shares.yaml")
+    weighed = with_values(config, {"method.attention_weight": 10.0})
+    space.require_fits(weighed)
+    trial = optuna.trial.FixedTrial({"method.replay_percent": 2.0, "method.attention_share": 0.25})
+    method = with_values(weighed, space.suggest(trial)).method  # type: ignore[arg-type]
+    assert (method.attention_weight, method.attention_share) == (None, 0.25)
+
+
 def test_every_kind_of_dimension_becomes_its_distribution(tmp_path: Path) -> None:
     space = load_space(
         write(
@@ -77,6 +86,11 @@ def test_a_dumped_space_is_the_same_space(repository: Path, tmp_path: Path) -> N
         ("method.selection: {type: categorical, choices: [importance, best]}", "method.selection='best' is refused"),
         ("method.selection: {type: categorical, choices: [all, all]}", "'all' is listed twice"),
         ("method.selection: {type: categorical, choices: [all, random], published: importance}", "not one of"),
+        (
+            "method.attention_share: {type: float, low: 0.1, high: 0.9}\n"
+            "method.attention_weight: {type: float, low: 1, high: 9}",
+            "exclude each other; drop one of them",
+        ),
         ("{}", "has no dimensions"),
     ],
 )

@@ -28,7 +28,7 @@ _PARTS = (
     ("teacher", "teacher passes", ORANGE, "x"),
     ("evaluation", "evaluation", PURPLE, "-"),
     ("checkpoint", "checkpoints", VERMILION, "|"),
-    ("shared", "spared", GREY, "."),
+    ("rest", "loading, waiting, saving", GREY, "."),
 )
 
 _PATTERN = {"fgcolor": "white", "size": 6, "solidity": 0.3}
@@ -42,11 +42,10 @@ _RESOURCES = (
 
 
 def time_figure(seconds: Mapping[str, Mapping[str, float]]) -> go.Figure:
-    """A bar for each configuration: seconds of a run by what they were spent on, and those that it was spared.
+    """A bar for each configuration, as long as its run took; beside it the seconds that the run was spared.
 
     Args:
-        seconds: by configuration, in order: seconds by part (`new`, `replay` without its distillation,
-            `distillation`, `teacher`, `evaluation`, `checkpoint`, `shared`).
+        seconds: by configuration, in order: seconds by part as `spent.spent_seconds` gives them, `spared` among them.
     """
     names = [*seconds]
     made = figure(
@@ -65,6 +64,8 @@ def time_figure(seconds: Mapping[str, Mapping[str, float]]) -> go.Figure:
             marker={"color": colour, "pattern": {**_PATTERN, "shape": pattern, "bgcolor": colour}},
             hovertemplate="%{y}: %{x:.1f} s",
         )
+    spared = [f"+ {parts['spared']:.0f} s spared" if parts["spared"] >= 0.5 else "" for parts in seconds.values()]
+    made.data[-1].update(text=spared, textposition="outside", cliponaxis=False)
     narrow = {"height": 240 + 26 * len(names), "margin.t": 150}
     return made.update_layout(legend_traceorder="normal", meta={"narrow": narrow})
 
