@@ -19,10 +19,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from seekr_tune.access import access_error
+from seekr_tune.analysis.earlier import with_columns, with_counts_and_shares, with_replayed_samples
 from seekr_tune.analysis.files import replacing
 from seekr_tune.analysis.flat import Kind, Scalar, flat_config, kind_of, known_kinds
 from seekr_tune.analysis.measures import measure
-from seekr_tune.analysis.record import SCHEMA_VERSION, ScoredSplit, StepRow, TrialRecord
+from seekr_tune.analysis.record import (
+    READABLE_VERSIONS,
+    SCHEMA_VERSION,
+    ScoredSplit,
+    StepRow,
+    TrialRecord,
+    readable_versions,
+)
 from seekr_tune.errors import StudyError
 
 TableName = Literal["trials", "scores", "heads", "replay", "timing", "steps", "erased"]
@@ -49,6 +58,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "fwt": _REAL,
         "forgetting": _REAL,
         "distinct_replayed_samples": _COUNT,
+        "stored_samples": _COUNT,
         "replay_presentations": _COUNT,
         "replay_updates": _COUNT,
         "replay_tokens": _COUNT,
@@ -100,6 +110,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "replay_updates": _COUNT,
         "tokens": _COUNT,
         "bytes": _COUNT,
+        "first_presentations": _COUNT,
     },
     "timing": {
         "trial": _TEXT,
@@ -205,15 +216,21 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
         table = file.read() if trials is None else _rows_of(file, trials)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such table; {directory} holds no results yet, or is not a study") from None
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StudyError(f"{path}: is damaged ({reason}); resume the study to write its ledger again") from None
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-    if version != str(SCHEMA_VERSION):
+    if version not in map(str, READABLE_VERSIONS):
         raise StudyError(
-            f"{path}: has schema version {version}, but this package reads version {SCHEMA_VERSION}; "
+            f"{path}: has schema version {version}, but this package reads {readable_versions()}; "
             "use the package version that wrote it, or resume the study to write its ledger again"
         )
+    if version != str(SCHEMA_VERSION):
+        table = with_columns(table, _COLUMNS[name])
+        if name == "trials":
+            table = with_counts_and_shares(with_replayed_samples(table, read_table(directory, "replay")))
     return table
 
 

@@ -27,10 +27,13 @@ def run(
     Run again in the same directory, it goes on where it was: also after Ctrl-C, which saves the step that is running.
     """
     config = ready(experiment, assignments, search=False)
+    from seekr_tune.study.directory.outside import require_outside
     from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
     from seekr_tune.study.runs.single import run_experiment
 
-    directory = writable(out or default_run_directory(config))
+    directory = out or default_run_directory(config)
+    require_outside(directory, "a run")
+    writable(directory)
     stop = StopFile(directory.absolute() / ".stop")
     try:
         with stopped_by_signals(stop, say):

@@ -122,7 +122,12 @@ def _encode_history(entry: TaskHistory) -> dict[str, Any]:
 
 
 def _decode_history(entry: Mapping[str, Any], heads: Mapping[str, Tensor]) -> TaskHistory:
-    decoded = {"selected": _decode_heads(entry["selected"]), "timing": StageTiming(**entry["timing"])}
+    shown = entry.get("first_shown")
+    decoded = {
+        "selected": _decode_heads(entry["selected"]),
+        "timing": StageTiming(**entry["timing"]),
+        "first_shown": None if shown is None else tuple((task, index) for task, index in shown),
+    }
     return TaskHistory(
         **(dict(entry) | decoded),
         scores=_head_scores(heads, f"task/{entry['index']}"),

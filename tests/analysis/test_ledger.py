@@ -84,6 +84,7 @@ def test_the_config_is_exact_as_json_and_typed_as_columns(make_record: RecordFac
     assert json.loads(one["config"]) == first and json.loads(two["config"]) == second
     assert '"head_budget": 1,' in one["config"] and '"head_budget": 1.0,' in two["config"]
     assert (one["config.method.replay_percent"], two["config.method.query_budget"]) == (3.0, None)
+    assert (one["config.method.head_budget"], two["config.method.head_budget"]) == ("1", "1.0")
     assert (one["config.recipe.epochs"], two["config.recipe.epochs"]) == ("1", "[1, 2, 3]")
     assert one["config.stream.tasks"] == json.dumps(list(TASKS)) and one["config.model.path"] == "builtin"
     assert [row["config.training.resources_per_worker.GPU"] for row in (one, two)] == [1.0, None]

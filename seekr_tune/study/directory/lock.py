@@ -23,6 +23,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from seekr_tune.access import access_error
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.errors import StudyError
 from seekr_tune.remains import is_alive
@@ -197,6 +198,8 @@ def _read(path: Path) -> Holder | None:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         return Holder(int(holder["pid"]), str(holder["host"]), str(holder.get("since", "?")), holder.get("slots"))
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

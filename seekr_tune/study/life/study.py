@@ -10,7 +10,7 @@ from rich.console import Console
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
-from seekr_tune.experiment import dump_config, flatten, load_experiment, with_values
+from seekr_tune.experiment import differing, dump_config, flatten, load_experiment, with_values
 from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.layout import (
     experiment_path,
@@ -22,6 +22,7 @@ from seekr_tune.study.directory.layout import (
 )
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.log import logged_in
+from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
 from seekr_tune.study.directory.provenance import write_provenance
 from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
@@ -62,13 +63,14 @@ def start_study(
         warm_start: directories of finished studies that the sampler learns from.
 
     Raises:
-        StudyError: the directory is taken, the machine is too small for one trial, no cluster is at the address, or a
-            disk is full or fails.
+        StudyError: the directory is taken, or inside of a study or a run, the machine is too small for one trial, no
+            cluster is at the address, or a disk is full or fails.
         ConfigError: the space, the objectives, the protocol or a configuration of `enqueue` are wrong.
         DataError: prompts of the test split occur in others.
         Stopped: somebody asked to stop.
     """
     directory = Path(directory).absolute()
+    require_outside(directory, "a study")
     if isinstance(experiment, Space):
         space = experiment
         space.require_fits(config)
@@ -183,6 +185,8 @@ def _drive(directory: Path, config: Config, space: Space, console: Console | Non
 def _require_no_run(directory: Path) -> None:
     if is_run(directory):
         raise StudyError(f"{directory}: holds a single run; choose another directory for the study")
+    if not is_study(directory):
+        require_nothing_inside(directory, "a study")
 
 
 def _require_free(directory: Path, config: Config, space: Space) -> None:
@@ -190,20 +194,15 @@ def _require_free(directory: Path, config: Config, space: Space) -> None:
     _require_no_run(directory)
     if not is_study(directory):
         return
-    differing = _differing(load_experiment(experiment_path(directory)), config)
+    changed = differing(flatten(load_experiment(experiment_path(directory))), flatten(config))
     if load_space(space_path(directory)).dump() != space.dump():
-        differing.append("the search space")
-    if not differing:
+        changed.append("the search space")
+    if not changed:
         raise StudyError(f"{directory}: holds a study already; go on with `{_RESUME} {directory}`")
     raise StudyError(
-        f"{directory}: holds a study already, and {', '.join(differing)} differ{'s' * (len(differing) == 1)} from it; "
+        f"{directory}: holds a study already, and {', '.join(changed)} differ{'s' * (len(changed) == 1)} from it; "
         f"put that back and go on with `{_RESUME} {directory}` (--trials N for another total), or choose another --out"
     )
-
-
-def _differing(begun: Config, now: Config) -> list[str]:
-    before, after = flatten(begun), flatten(now)
-    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
 
 
 def _require_total(directory: Path, config: Config, space: Space, trials: int) -> None:

@@ -137,6 +137,7 @@ def _replay_row(history: TaskHistory) -> ReplayRow:
         replay_updates=history.replay_updates,
         tokens=history.replay_tokens,
         bytes=history.memory_bytes,
+        first_presentations=None if history.first_shown is None else len(history.first_shown),
     )
 
 

@@ -14,7 +14,8 @@ from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import with_values
-from seekr_tune.study.directory.layout import is_run, is_study, ray_path, storage_path
+from seekr_tune.study.directory.layout import extending_path, is_run, is_study, ray_path, storage_path
+from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.files import TrialFiles, begun_settings
 from seekr_tune.study.runs.group import run_in_group
@@ -52,11 +53,15 @@ def run_experiment(
             is `running`. Must be picklable with workers.
 
     Raises:
-        StudyError: the directory holds a study or a run of other settings, the machine is too small, or there is no
-            cluster at the address.
+        StudyError: the directory holds a study or a run of other settings, or is inside of one, the machine is too
+            small, or there is no cluster at the address.
         UserError: the data, the model or the settings cannot be used.
     """
     directory = Path(directory).absolute()
+    if directory.name != extending_path(directory).name:  # an update is learned inside of its run
+        require_outside(directory, "a run")
+    if not (is_run(directory) or is_study(directory)):
+        require_nothing_inside(directory, "a run")
     if address is not None and config.training.workers == 0:
         raise StudyError(
             f"address {address!r}: with training.workers 0 the run would stay in this process and use nothing of the "
