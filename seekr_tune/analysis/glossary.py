@@ -376,6 +376,11 @@ METRICS: dict[str, Metric] = {
     "num_layers": Metric(formula="layers of the model", reading="what layer_ratio is a share of"),
     "num_heads": Metric(formula="attention heads of each layer", reading="times num_layers: what head_budget is of"),
     "code_version": Metric(formula="version of this package that ran the trial", reading="one study, one version"),
+    "accepted_changes": Metric(
+        formula="how often the data or the model had changed, and that was accepted (`--accept-change`), when the run "
+        "was last begun or taken up",
+        reading="runs with different numbers have seen different data or models: compare them among themselves",
+    ),
     "params": Metric(
         formula="what the search chose, by config path (JSON)", reading="the searched settings that it has"
     ),

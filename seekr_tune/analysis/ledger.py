@@ -78,6 +78,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "num_layers": _COUNT,
         "num_heads": _COUNT,
         "code_version": _TEXT,
+        "accepted_changes": _COUNT,
         "params": _TEXT,
         "config": _TEXT,
     },

@@ -190,6 +190,8 @@ class TrialRecord(Row):
     """Which replicate, from 0: its order, seed and memory draw stand in the config."""
     status: Status
     """How far it came; only `finished` trials are ranked. `pruned`: stopped after a task, and may be revived."""
+    accepted_changes: int = Field(0, ge=0)
+    """How often data or model had changed, and that was accepted, when the run was last begun or taken up."""
     revived: bool = False
     """Whether it was pruned once and then taken up again; it is not pruned any more."""
     method: str

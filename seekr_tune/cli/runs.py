@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seekr_tune.cli.app import Address, Assignments, Experiment, app
+from seekr_tune.cli.app import AcceptChange, Address, Assignments, Experiment, app
 from seekr_tune.cli.experiments import default_run_directory, ready
 from seekr_tune.cli.output import console, print_ranking, say, writable
 from seekr_tune.errors import Stopped
@@ -21,6 +21,7 @@ def run(
     assignments: Assignments = None,
     out: Annotated[Path | None, typer.Option(help="Output directory. [default: runs/<name>-<fingerprint>]")] = None,
     address: Address = None,
+    accept_change: AcceptChange = False,
 ) -> None:
     """Learn one stream with the settings in its file.
 
@@ -37,7 +38,14 @@ def run(
     stop = StopFile(directory.absolute() / ".stop")
     try:
         with stopped_by_signals(stop, say):
-            record = run_experiment(config, directory, address=address, console=console(stderr=True), stop_asked=stop)
+            record = run_experiment(
+                config,
+                directory,
+                address=address,
+                console=console(stderr=True),
+                stop_asked=stop,
+                accept_change=accept_change,
+            )
     finally:
         stop.take_back()
     if record.status == "running":
@@ -56,6 +64,7 @@ def extend(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the new task.")] = None,
     metric: Annotated[str | None, typer.Option(help="Metric of the new task.")] = None,
     address: Address = None,
+    accept_change: AcceptChange = False,
 ) -> None:
     """Learn one more task at the end of a finished run.
 
@@ -71,6 +80,7 @@ def extend(
         metric=metric,
         address=address,
         console=console(stderr=True),
+        accept_change=accept_change,
     )
     print_ranking(directory)
     for name, points in update.forgetting.items():

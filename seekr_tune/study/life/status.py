@@ -18,6 +18,7 @@ from seekr_tune.study.directory.layout import experiment_path, is_study, stop_pa
 from seekr_tune.study.directory.lock import living_driver
 from seekr_tune.study.directory.log import last_failure
 from seekr_tune.study.directory.openings import protocol_line
+from seekr_tune.study.directory.provenance import change_lines
 from seekr_tune.study.directory.records import read_all_records, read_records
 from seekr_tune.study.directory.units import bytes_text, duration
 from seekr_tune.study.life.journal_view import told_trials
@@ -78,6 +79,7 @@ class StudyStatus:
         disk_bytes: what the study's directory takes.
         is_disk_known: False where this user may not look into a part of it: it takes more then.
         protocol: what is tuned on, and whether the test split was opened.
+        changes: of data and model, as they were accepted.
         erased: by training sample that was taken out, the day of it.
         driver: process that runs the study now; None if there is none.
         failure: what ended the last launch before its time; None with a driver, or where nothing did.
@@ -100,6 +102,7 @@ class StudyStatus:
     disk_bytes: int
     is_disk_known: bool
     protocol: str
+    changes: tuple[str, ...]
     erased: Mapping[str, str]
     driver: str | None
     failure: str | None
@@ -122,6 +125,7 @@ class StudyStatus:
         closed = "" if self.is_disk_known else " (this user may not look into all of it)"
         yield f"  disk used: {least}{bytes_text(self.disk_bytes)}{closed}"
         yield f"  {self.protocol}"
+        yield from (f"  {line}" for line in self.changes)
         if self.erased:
             yield f"  erased: {', '.join(f'{sample} ({day})' for sample, day in self.erased.items())}"
         if self.driver is not None:
@@ -189,6 +193,7 @@ def study_status(directory: Path | str) -> StudyStatus:
         disk_bytes=usage.total,
         is_disk_known=usage.is_known,
         protocol=_protocol(directory),
+        changes=tuple(change_lines(directory)),
         erased={entry.sample: entry.when.partition("T")[0] for entry in read_erased(directory)},
         driver=None if driver is None else str(driver),
         failure=None if driver else last_failure(directory),

@@ -23,7 +23,7 @@ from seekr_tune.study.directory.layout import (
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
-from seekr_tune.study.directory.provenance import write_provenance
+from seekr_tune.study.directory.provenance import require_unchanged, write_provenance
 from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import StudyStatus, study_status
@@ -97,6 +97,7 @@ def resume_study(
     address: str | None = None,
     console: Console | None = None,
     enqueue: Path | None = None,
+    accept_change: bool = False,
 ) -> StudyStatus:
     """Go on with a study: its unfinished runs first, then new trials up to the total.
 
@@ -106,10 +107,11 @@ def resume_study(
         address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
         console: where to show progress.
         enqueue: a file of configurations that are tried next; they count in the total.
+        accept_change: go on although data or model changed since the study was begun; that is noted.
 
     Raises:
-        StudyError: no study is there, another process runs it, its files were changed, the total is too small, no
-            cluster is at the address, or a disk is full or fails.
+        StudyError: no study is there, another process runs it, its files, data or model were changed, the total is too
+            small, no cluster is at the address, or a disk is full or fails.
         ConfigError: a configuration of `enqueue` is wrong.
         Stopped: somebody asked to stop.
     """
@@ -121,6 +123,7 @@ def resume_study(
         logged_in(directory),
     ):
         config, space = load_experiment(experiment_path(directory)), load_space(space_path(directory))
+        require_unchanged(directory, config, accept=accept_change)
         if trials is not None and trials != config.study.trials:
             _require_total(directory, config, space, trials)
             config = with_values(config, {"study.trials": trials})

@@ -24,8 +24,16 @@ from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.study.directory.erased import require_nothing_erasing
-from seekr_tune.study.directory.layout import extending_path, is_run, is_study, rejected_path, storage_path
+from seekr_tune.study.directory.layout import (
+    extending_path,
+    is_run,
+    is_study,
+    provenance_path,
+    rejected_path,
+    storage_path,
+)
 from seekr_tune.study.directory.lock import held_run
+from seekr_tune.study.directory.provenance import add_data, require_unchanged
 from seekr_tune.study.runs.single import run_experiment
 
 _ACCEPTED = "accepted"
@@ -56,6 +64,7 @@ def extend_run(
     metric: str | None = None,
     console: Console | None = None,
     address: str | None = None,
+    accept_change: bool = False,
 ) -> Extension:
     """Learn one more task at the end of a finished run's stream.
 
@@ -67,6 +76,7 @@ def extend_run(
         metric: metric of the new task; None: as the experiment says.
         console: where to show progress.
         address: of a Ray cluster, for a run with workers.
+        accept_change: learn the task although data or model changed since the run was begun; that is noted.
 
     Raises:
         StudyError: no finished run is there, another process works on it, or another update is unfinished.
@@ -80,11 +90,15 @@ def extend_run(
             record = _publish(working, directory)
             if record.tasks[-1] == task:
                 return Extension(record, _forgetting(record), accepted=True)
-        config = _extended(load_experiment(directory / "config.yaml"), task, epochs, metric)
+        begun = load_experiment(directory / "config.yaml")
+        config = _extended(begun, task, epochs, metric)
         _require_gate(config, record, max_forgetting)
+        require_unchanged(directory, begun, accept=accept_change)
         load_stream(config, ("train", *config.evaluation.splits))  # data that cannot be used must leave nothing behind
         _prepare(working, directory, record, config)
-        extended = run_experiment(config, working, name=directory.name, console=console, address=address)
+        extended = run_experiment(
+            config, working, name=directory.name, console=console, address=address, accept_change=accept_change
+        )
         dropped = _forgetting(extended)
         if max_forgetting is not None and max(dropped.values()) > max_forgetting:
             write_record(rejected_path(directory, task), extended)
@@ -154,6 +168,7 @@ def _prepare(working: Path, directory: Path, record: TrialRecord, config: Config
     )
     write_record(making / "result.json", begun_record)
     write_atomically(making / "config.yaml", dump_config(config).encode())
+    add_data(directory, making, config)
     making.rename(working)
 
 
@@ -194,8 +209,9 @@ def _publish(working: Path, directory: Path) -> TrialRecord:
     for folder in ("events", "ledger"):
         for path in sorted((working / folder).glob("*")):
             os.replace(path, directory / folder / path.name)
-    for name in ("steps.jsonl", "log.jsonl", "config.yaml", "result.json"):
+    for name in (str(provenance_path(Path())), "steps.jsonl", "log.jsonl", "config.yaml", "result.json"):
         if (working / name).exists():
+            (directory / name).parent.mkdir(exist_ok=True)
             os.replace(working / name, directory / name)
     _remove(working)
     return read_record(directory / "result.json")

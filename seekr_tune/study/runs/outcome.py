@@ -48,6 +48,7 @@ def new_record(config: Config, request: TrialRequest, ray_trial_id: str | None =
         optuna_number=request.number,
         ray_trial_id=ray_trial_id,
         code_version=code_version(),
+        accepted_changes=request.accepted_changes,
     )
 
 

@@ -16,6 +16,12 @@ from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, ray_path, storage_path
 from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
+from seekr_tune.study.directory.provenance import (
+    accepted_changes,
+    read_provenance,
+    require_unchanged,
+    write_provenance,
+)
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.files import TrialFiles, begun_settings
 from seekr_tune.study.runs.group import run_in_group
@@ -38,6 +44,7 @@ def run_experiment(
     address: str | None = None,
     console: Console | None = None,
     stop_asked: Callable[[], bool] | None = None,
+    accept_change: bool = False,
 ) -> TrialRecord:
     """One run of an experiment, without a search; called again on the same directory it goes on.
 
@@ -51,6 +58,7 @@ def run_experiment(
         console: where to show progress.
         stop_asked: asked between steps: whether to save what is done, and end. The record is then that of a run that
             is `running`. Must be picklable with workers.
+        accept_change: go on although data or model changed since the run was begun; that is noted.
 
     Raises:
         StudyError: the directory holds a study or a run of other settings, or is inside of one, the machine is too
@@ -70,7 +78,8 @@ def run_experiment(
     if is_study(directory):
         raise StudyError(f"{directory}: holds a study; go on with `seekr-tune resume {directory}`, or choose another")
     config = _without_erased(directory, config)
-    request = TrialRequest(key=name or directory.name, role="run")
+    changes = _known_inputs(directory, config, accept_change)
+    request = TrialRequest(key=name or directory.name, role="run", accepted_changes=changes)
     with cluster_session(address), ProgressConsole(console, total=1) as progress:
         try:
             record = _run(config, directory, request, progress, stop_asked)
@@ -111,6 +120,17 @@ def _run(
         trials_at_once(config.training)
         run_in_group(config, directory, request, home=home, stop_asked=stop_asked)
     return read_record(directory / "result.json")
+
+
+def _known_inputs(directory: Path, config: Config, accept: bool) -> int:
+    """Note data and model of a run that begins; compare them where it goes on. How often changes were accepted."""
+    if not is_run(directory):
+        write_provenance(directory, config)
+        return 0
+    result = directory / "result.json"
+    if result.is_file() and read_record(result).status == "finished":  # nothing is learned any more
+        return accepted_changes(read_provenance(directory))
+    return require_unchanged(directory, config, accept=accept)
 
 
 def _without_erased(directory: Path, config: Config) -> Config:

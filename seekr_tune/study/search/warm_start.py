@@ -18,7 +18,8 @@ from seekr_tune.config.meaning import same_meaning
 from seekr_tune.config.reading import read_yaml
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import flatten, load_experiment, parse_config, with_values
-from seekr_tune.study.directory.layout import experiment_path, is_study
+from seekr_tune.study.directory.layout import cache_path, experiment_path, is_study
+from seekr_tune.study.directory.provenance import accepted_changes, changes, read_provenance
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.search.dimensions import member
 from seekr_tune.study.search.protocol import replicates
@@ -94,6 +95,7 @@ def _comparable(
     space: Space, first: Config, config: Config, directory: Path
 ) -> list[tuple[str, dict[str, Any], tuple[float, ...]]]:
     """The finished trials of an earlier study: key, settings, and the objectives of this study."""
+    _require_same_inputs(config, directory)
     found = []
     for key, record, values in _finished(directory, config):
         earlier = flatten(parse_config(record.config, str(directory)))
@@ -151,6 +153,20 @@ def _require_same(space: Space, ours: Mapping[str, Any], theirs: Mapping[str, An
         raise StudyError(
             f"{directory}: differs from this study in {', '.join(differing)}, so its trials say nothing about this "
             "one; leave it out, or put that back"
+        )
+
+
+def _require_same_inputs(config: Config, directory: Path) -> None:
+    """Refuse an earlier study of other data or another model, as far as it has noted them."""
+    noted = read_provenance(directory)
+    if noted is None or not noted.get("Data"):
+        _logger.warning("%s: has no digests of data and model, so nobody can see whether they are these", directory)
+        return
+    differing = changes(noted, config, cache_path(directory, config.study.cache))
+    if differing or accepted_changes(noted):
+        what = ", ".join(map(str, differing)) or "data or model, which changed while it ran"
+        raise StudyError(
+            f"{directory}: differs from this study in {what}, so its trials say nothing about this one; leave it out"
         )
 
 
