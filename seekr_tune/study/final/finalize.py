@@ -85,7 +85,7 @@ def finalize_study(
         raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
     with cluster_session(address), StudyLock(directory) as lock, logged_in(directory):
         config = load_experiment(experiment_path(directory))
-        open_study(directory, config, load_space(space_path(directory)))  # refuses what was edited since its start
+        open_study(directory, config, load_space(space_path(directory)), recount=False)  # refuses what was edited
         changes = require_unchanged(directory, config, accept=accept_change)
         opening = _unfinished(directory, config) or _new_opening(directory, config, again)
         queue = FinalQueue(config, opening, directory / opening.folder, changes)

@@ -53,11 +53,17 @@ _STUDY_NAME = "seekr-tune"
 _RECOUNTED = ("distinct_replayed_samples", "op_per_replayed_sample")
 """Objectives that mean something else since schema version 3."""
 
+_COUNTS = "counts stored samples as"
+
 _logger = logging.getLogger(__name__)
 
 
-def open_study(directory: Path, config: Config, space: Space) -> optuna.Study:
+def open_study(directory: Path, config: Config, space: Space, *, recount: bool = True) -> optuna.Study:
     """The Optuna study of a study directory, made on first use. The caller holds the directory's lock.
+
+    Args:
+        directory, config, space: of the study.
+        recount: build anew a journal that was told of other counts; not needed where nothing is proposed.
 
     Raises:
         ConfigError: an objective is not a column of the ledger, or the sampler does not fit.
@@ -75,7 +81,9 @@ def open_study(directory: Path, config: Config, space: Space) -> optuna.Study:
         remains.unlink()
     hear_libraries()
     known = _params_on_disk(directory, space)
-    damage = _damage(path, bool(known)) or _unknown_trial(path, known) or _earlier_counts(directory, config)
+    damage = _damage(path, bool(known)) or _unknown_trial(path, known)
+    if damage is None and recount:
+        damage = _earlier_counts(directory, config)
     if damage is None:
         study = _load(path, config)
     else:
@@ -184,7 +192,10 @@ def _earlier_counts(directory: Path, config: Config) -> str | None:
     counted = [name for name in objectives if name in _RECOUNTED]
     if not counted or not path.is_file() or not path.stat().st_size:
         return None
-    study = optuna.load_study(study_name=_STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
+    try:
+        study = optuna.load_study(study_name=_STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
+    except KeyError:  # killed before the study had its name
+        return None
     trials = study.get_trials(deepcopy=False)
     if not trials or _VERSION in study.user_attrs:
         return None
@@ -197,7 +208,7 @@ def _earlier_counts(directory: Path, config: Config) -> str | None:
             f"{directory}: an earlier version took stored samples for {counted[0]}, and those that {lost} replayed "
             "cannot be counted any more, so new trials could not be compared with it; start a new study"
         )
-    return f"counts stored samples as {counted[0]}, as an earlier version did"
+    return f"{_COUNTS} {counted[0]}, as an earlier version did"
 
 
 def _params_on_disk(directory: Path, space: Space) -> dict[int, dict[str, Any]]:
@@ -231,7 +242,7 @@ def _rebuild(
     path = journal_path(directory)
     kept = ""
     if path.is_file():
-        aside = _free_name(path)
+        aside = _free_name(path, "earlier" if damage.startswith(_COUNTS) else "damaged")
         path.rename(aside)
         kept = f" (kept as {aside.name})"
     _logger.warning("%s: the journal %s%s; built anew from the records of %d trials", path, damage, kept, len(known))
@@ -285,10 +296,10 @@ def _given_path(directory: Path) -> Path:
     return journal_path(directory).with_name("given.json")
 
 
-def _free_name(path: Path) -> Path:
-    """A name beside a file for its damaged content."""
+def _free_name(path: Path, what: str = "damaged") -> Path:
+    """A name beside a file for the content that it had."""
     number = 1
-    while (aside := path.with_name(f"{path.stem}.damaged-{number}")).exists():
+    while (aside := path.with_name(f"{path.stem}.{what}-{number}")).exists():
         number += 1
     return aside
 
