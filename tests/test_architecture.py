@@ -92,7 +92,7 @@ def test_the_rooms_of_the_study_stand_on_one_another(room: str) -> None:
 
 def test_every_room_has_its_place() -> None:
     assert {room_of(path) for path in FILES} - {"cli", "__init__"} <= set(BELOW)
-    assert {path.parent.name for path in FILES if path.parent.parent.name == "study"} == set(INSIDE_STUDY)
+    assert {path.parent.name for path in FILES if path.parent.parent == PACKAGE / "study"} == set(INSIDE_STUDY)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
