@@ -106,15 +106,16 @@ def replayed_samples(rows: Sequence[ReplayRow], config: Mapping[str, Any]) -> in
         config: the resolved experiment.
     """
     epochs = config["recipe"]["epochs"]
-    shown = stored = 0
+    shown: int | None = 0
+    stored = 0
     for row in rows:
         of_each = epochs if isinstance(epochs, int) else epochs[row.task_index]
         if row.first_presentations is not None:
-            shown += row.first_presentations
+            shown = None if shown is None else shown + row.first_presentations
         elif row.presentations >= of_each * stored:
             shown = stored
         elif row.presentations:
-            return None
+            shown = None
         stored += row.stored_samples
     return shown
 

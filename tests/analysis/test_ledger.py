@@ -146,7 +146,7 @@ def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: Reco
     assert sorted(path.name for path in (tmp_path / "ledger").iterdir()) == sorted(f"{name}.parquet" for name in NAMES)
     metadata = pq.read_metadata(table_path(tmp_path, "trials"))
     assert metadata.row_group(0).column(0).compression == "ZSTD"
-    assert metadata.metadata[b"seekr_tune.schema_version"] == b"2"
+    assert metadata.metadata[b"seekr_tune.schema_version"] == b"3"
 
 
 def test_missing_damaged_and_foreign_tables_are_refused_in_one_line(make_record: RecordFactory, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_missing_damaged_and_foreign_tables_are_refused_in_one_line(make_record:
         read_trials(tmp_path)
     assert "\n" not in str(caught.value)
     pq.write_table(pa.table({"trial": ["a"]}), path)
-    with pytest.raises(StudyError, match="has schema version none, but this package reads version 2"):
+    with pytest.raises(StudyError, match="has schema version none, but this package reads versions 2 and 3"):
         read_trials(tmp_path)
 
 

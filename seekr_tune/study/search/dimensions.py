@@ -191,14 +191,14 @@ def member(dimension: Dimension, path: str, value: Any) -> Any:
         raise ValueError(f"is {is_what}, and the range has {has_what} ({mend})")
     if not is_real and value != int(value):
         raise ValueError("is no whole number")
+    step = dimension.step
+    if step is not None and _is_multiple(value - dimension.low, step):
+        value = _point(dimension.low, step, round((value - dimension.low) / step))
+    elif step is not None and dimension.low <= value <= dimension.high:
+        raise ValueError(f"is not {dimension.low} plus a multiple of {step}")
     if not dimension.low <= value <= dimension.high:
         raise ValueError(f"is outside the range {dimension.low} .. {dimension.high}")
-    step = dimension.step
-    if step is not None and not _is_multiple(value - dimension.low, step):
-        raise ValueError(f"is not {dimension.low} plus a multiple of {step}")
-    if not is_real:
-        return int(value)
-    return float(value) if step is None else _point(dimension.low, step, round((value - dimension.low) / step))
+    return float(value) if is_real else int(value)
 
 
 def holds(dimension: Dimension, path: str, value: Any) -> bool:
