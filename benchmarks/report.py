@@ -87,6 +87,7 @@ def _replay(index: int, stored: int) -> ReplayRow:
         replay_updates=index,
         tokens=100 * index * stored,
         bytes=5000 * stored,
+        first_presentations=stored if index else 0,
     )
 
 

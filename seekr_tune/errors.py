@@ -6,7 +6,8 @@
     │   ├── DataError           a stream: its folders, files, rows
     │   ├── ModelError          a model or tokenizer that cannot be loaded or served
     │   ├── TrainingError       training diverged: a loss or gradient is not a number
-    │   └── StudyError          a run or study directory, or what is asked of it
+    │   ├── StudyError          a run or study directory, or what is asked of it
+    │   └── AccessError         files that this user may not read: neither missing nor damaged
     ├── CheckpointError         a checkpoint whose files do not match its manifest
     └── Stopped                 nothing is wrong: the user ended a study or a run, which can be resumed; exit code 130
 
@@ -42,6 +43,10 @@ class TrainingError(UserError):
 
 class StudyError(UserError):
     """A run or study directory is not what the command needs."""
+
+
+class AccessError(UserError):
+    """This user may not read something, so nobody can say what it holds, or whether it is there."""
 
 
 class CheckpointError(SeekrTuneError):

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from seekr_tune.config import Config
+from seekr_tune.config.meaning import same_meaning
 from seekr_tune.config.messages import one_line, shown, suggestion
 from seekr_tune.config.numerals import UnclearValue
 from seekr_tune.config.readers import ALTERNATIVES
@@ -78,6 +79,12 @@ def with_values(config: Config, values: Mapping[str, Any], origin: str = "overri
 def flatten(config: Config) -> dict[str, Any]:
     """Every leaf of the config by its path: `{"method.replay_percent": 1.0, ...}`."""
     return dict(_leaves("", config.model_dump(mode="json")))
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Paths at which two flat experiments say different things, in alphabetic order."""
+    paths = sorted({*before, *now})
+    return [path for path in paths if not same_meaning(path, before.get(path), now.get(path))]
 
 
 def fingerprint(config: Config) -> str:

@@ -10,6 +10,7 @@ from seekr_tune.analysis.comparison import Comparison, PairedScores, Side
 from seekr_tune.analysis.final import Estimate
 from seekr_tune.analysis.paper_tables import Cell, Column, PaperTable
 from seekr_tune.analysis.uncertainty import LEVEL
+from seekr_tune.config.meaning import number_text
 
 _BEST = (
     Column("study", "study", is_text=True),
@@ -52,7 +53,7 @@ def comparison_tables(found: Comparison) -> list[PaperTable]:
         f"{shown}: settings that differ",
         (Column("setting", "setting", is_text=True), *(Column(name, name, is_text=True) for name in names)),
         tuple(
-            {"setting": path, **{name: _text(value) for name, value in zip(names, values, strict=True)}}
+            {"setting": path, **{name: _text(path, value) for name, value in zip(names, values, strict=True)}}
             for path, values in found.differing.items()
         ),
     )
@@ -87,7 +88,7 @@ def _best(side: Side) -> dict[str, Cell]:
     best = side.best
     if best is None:
         return bounds
-    params = ", ".join(f"{path}={_text(value)}" for path, value in json.loads(best["params"]).items())
+    params = ", ".join(f"{path}={_text(path, value)}" for path, value in json.loads(best["params"]).items())
     numbers = {name: best[name] for name in ("trial", "method", "replicates", "bwt", "distinct_replayed_samples")}
     ranked = {side.ranking.by: best[side.ranking.by]}
     return {**numbers, **ranked, **bounds, "op": Estimate(best["op"], best["op_se"]), "params": params}
@@ -100,9 +101,9 @@ def _pair(pair: PairedScores) -> dict[str, Cell]:
     return {**keys, "mean": found.mean, "interval": interval, "n": found.n, "p_better": found.p_better}
 
 
-def _text(value: Any) -> str:
+def _text(path: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number_text(path, value, ".4g")
     return value if isinstance(value, str) else json.dumps(value)

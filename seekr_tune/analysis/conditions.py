@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.config.numerals import UnclearValue
 from seekr_tune.config.reading import parse_yaml
 from seekr_tune.errors import StudyError
@@ -36,17 +37,21 @@ class Condition:
         column: of the ranking, or `config.<path>`.
         sign: one of `= != < <= > >=`.
         value: number, flag, text or None, as the column holds it.
+        exact: whether a count (1) and a share (1.0) are different things here.
     """
 
     column: str
     sign: str
     value: Any
+    exact: bool = False
 
     def holds(self, row: TrialRow) -> bool:
         """Whether a row meets it; where the row has no value, only `=null` and `!=` something hold."""
         own = row.get(self.column)
         if own is None or self.value is None:
             return bool(_OPERATORS[self.sign](own, self.value)) if self.sign in ("=", "!=") else False
+        if self.exact and isinstance(own, int) != isinstance(self.value, int):
+            return self.sign == "!="
         return bool(_OPERATORS[self.sign](own, self.value))
 
 
@@ -79,7 +84,14 @@ def _parse(text: str, columns: Sequence[str], rows: Sequence[TrialRow]) -> Condi
     sign = "=" if sign == "==" else sign
     if sign not in ("=", "!=") and _kind(read) != "a number":
         raise StudyError(f"condition {text!r}: only numbers have an order; use = or !=")
-    return Condition(column, sign, read)
+    return Condition(column, sign, read, _is_exact(column, sign, rows))
+
+
+def _is_exact(column: str, sign: str, rows: Sequence[TrialRow]) -> bool:
+    """Whether counts and shares are kept apart: always for equality; for an order where the rows have both."""
+    if column.removeprefix("config.") not in counts_or_shares():
+        return False
+    return sign in ("=", "!=") or len({type(row[column]) for row in rows if row.get(column) is not None}) > 1
 
 
 def _column(name: str, columns: Sequence[str]) -> str:

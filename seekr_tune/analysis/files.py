@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from seekr_tune.access import access_error
 from seekr_tune.errors import StudyError
 from seekr_tune.remains import new_file, unfinished
 
@@ -107,5 +108,7 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; the trial has not finished a task yet") from None
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None

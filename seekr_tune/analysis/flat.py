@@ -1,7 +1,8 @@
 """A trial's config as flat columns whose type depends on the schema alone, never on the values of one study.
 
 A field that only takes numbers is a number everywhere (null where it is off), a switch is a flag, and all else is
-text: strings as they are, lists and mixed values as JSON. So `method.replay_percent` is a float in every ledger,
+text: strings as they are, lists and mixed values as JSON. So is a field that takes a count or a share: as text `1` and
+`1.0` stay what they are. So `method.replay_percent` is a float in every ledger,
 whether a study searched it or not, and the ledgers of several studies can be joined.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, JsonValue
 
 from seekr_tune.config import Config
+from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.errors import StudyError
 
 Kind = Literal["number", "flag", "text"]
@@ -87,7 +89,7 @@ def _leaf_kinds(prefix: str, section: type[BaseModel]) -> Iterator[tuple[str, Ki
             mapping = next(one for one in types if get_origin(one) is dict)
             yield f"{path}.*", _kind(set(_plain_types(get_args(mapping)[1])))
         else:
-            yield path, _kind(types)
+            yield path, "text" if path in counts_or_shares() else _kind(types)
 
 
 def _plain_types(annotation: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from seekr_tune.errors import StudyError
 
 
 class Outcome(NamedTuple):
-    """A finished configuration as a point: what it reached and what it kept."""
+    """A finished configuration as a point: what it reached, and how many samples it replayed."""
 
     op: float
     samples: float

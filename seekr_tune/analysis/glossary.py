@@ -86,12 +86,20 @@ METRICS: dict[str, Metric] = {
         trap="null unless evaluation.matrix is full or seen",
     ),
     "distinct_replayed_samples": Metric(
+        formula="different samples that were shown in replay at least once",
+        unit="samples",
+        better="lower",
+        reads=("replay.first_presentations",),
+        reading="first reading of replayed samples: what the result used of the memory; the x of the front",
+        trap="not what is stored: nothing replays the last task's samples yet, and semantics official may show a part "
+        "of the memory; null where version 2 of the ledger did not count that part",
+    ),
+    "stored_samples": Metric(
         formula="samples kept in the replay memory, summed over tasks",
         unit="samples",
         better="lower",
         reads=("replay.stored_samples",),
-        reading="first reading of replayed samples: what has to be stored; the x of the front",
-        trap="the last task's samples count, though nothing replays them yet",
+        reading="what has to be kept, the last task's samples too: `extend` replays them",
     ),
     "replay_presentations": Metric(
         formula="times that a replayed sample was shown during training, repeats counted",
@@ -167,7 +175,7 @@ METRICS: dict[str, Metric] = {
         unit="points per sample",
         better="higher",
         reads=("op", "op_seqft", "distinct_replayed_samples"),
-        reading="points above no replay that a stored sample buys",
+        reading="points above no replay that a replayed sample buys",
         trap="noise / few samples is large: compare it with its interval only",
     ),
     "op_seqft": Metric(
@@ -371,6 +379,11 @@ METRICS: dict[str, Metric] = {
     "num_layers": Metric(formula="layers of the model", reading="what layer_ratio is a share of"),
     "num_heads": Metric(formula="attention heads of each layer", reading="times num_layers: what head_budget is of"),
     "code_version": Metric(formula="version of this package that ran the trial", reading="one study, one version"),
+    "accepted_changes": Metric(
+        formula="how often the data or the model had changed, and that was accepted (`--accept-change`), when the run "
+        "was last begun or taken up",
+        reading="runs with different numbers have seen different data or models: compare them among themselves",
+    ),
     "params": Metric(
         formula="what the search chose, by config path (JSON)", reading="the searched settings that it has"
     ),

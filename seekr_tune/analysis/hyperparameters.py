@@ -32,6 +32,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.glossary import more_is_better
+from seekr_tune.config.meaning import on_one_scale
 from seekr_tune.errors import StudyError
 from seekr_tune.noise import hear_libraries
 
@@ -112,7 +113,7 @@ def _trials(rows: Sequence[TrialRow], objective: str) -> list[FrozenTrial]:
     ]
     used = [(row, params) for row, params in used if params and row[objective] is not None]
     paths = list(dict.fromkeys(path for _, params in used for path in params))
-    ranges = {path: _range([params[path] for _, params in used if path in params]) for path in paths}
+    ranges = {path: _range(path, [params[path] for _, params in used if path in params]) for path in paths}
     return [
         create_trial(
             params={path: _plain(value, ranges[path]) for path, value in params.items()},
@@ -123,9 +124,10 @@ def _trials(rows: Sequence[TrialRow], objective: str) -> list[FrozenTrial]:
     ]
 
 
-def _range(values: Sequence[Any]) -> BaseDistribution:
-    """Numbers that span a decade are on a logarithmic scale; what is no number is a choice."""
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+def _range(path: str, values: Sequence[Any]) -> BaseDistribution:
+    """Numbers that span a decade are on a logarithmic scale; what is no number is a choice, and so are counts beside
+    shares, which have no common scale."""
+    if not on_one_scale(path, values):
         return CategoricalDistribution(sorted({_text(value) for value in values}))
     low, high = min(values), max(values)
     is_log = low > 0 and high >= 10 * low

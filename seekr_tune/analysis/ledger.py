@@ -19,10 +19,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from seekr_tune.access import access_error
+from seekr_tune.analysis.earlier import with_columns, with_counts_and_shares, with_replayed_samples
 from seekr_tune.analysis.files import replacing
 from seekr_tune.analysis.flat import Kind, Scalar, flat_config, kind_of, known_kinds
 from seekr_tune.analysis.measures import measure
-from seekr_tune.analysis.record import SCHEMA_VERSION, ScoredSplit, StepRow, TrialRecord
+from seekr_tune.analysis.record import (
+    READABLE_VERSIONS,
+    SCHEMA_VERSION,
+    ScoredSplit,
+    StepRow,
+    TrialRecord,
+    readable_versions,
+)
 from seekr_tune.errors import StudyError
 
 TableName = Literal["trials", "scores", "heads", "replay", "timing", "steps", "erased"]
@@ -49,6 +58,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "fwt": _REAL,
         "forgetting": _REAL,
         "distinct_replayed_samples": _COUNT,
+        "stored_samples": _COUNT,
         "replay_presentations": _COUNT,
         "replay_updates": _COUNT,
         "replay_tokens": _COUNT,
@@ -68,6 +78,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "num_layers": _COUNT,
         "num_heads": _COUNT,
         "code_version": _TEXT,
+        "accepted_changes": _COUNT,
         "params": _TEXT,
         "config": _TEXT,
     },
@@ -103,6 +114,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "cross_entropy_share": _REAL,
         "logit_distillation_share": _REAL,
         "attention_distillation_share": _REAL,
+        "first_presentations": _COUNT,
     },
     "timing": {
         "trial": _TEXT,
@@ -216,18 +228,24 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
         table = file.read() if trials is None else _rows_of(file, trials)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such table; {directory} holds no results yet, or is not a study") from None
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StudyError(f"{path}: is damaged ({reason}); resume the study to write its ledger again") from None
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-    if version != str(SCHEMA_VERSION):
+    if version not in map(str, READABLE_VERSIONS):
         raise StudyError(
-            f"{path}: has schema version {version}, but this package reads version {SCHEMA_VERSION}; "
+            f"{path}: has schema version {version}, but this package reads {readable_versions()}; "
             "use the package version that wrote it, or resume the study to write its ledger again"
         )
     for column, kind in _COLUMNS[name].items():
         if column not in table.column_names:
             table = table.append_column(column, pa.nulls(len(table), kind))
+    if version != str(SCHEMA_VERSION):
+        table = with_columns(table, _COLUMNS[name])
+        if name == "trials":
+            table = with_counts_and_shares(with_replayed_samples(table, read_table(directory, "replay")))
     return table
 
 

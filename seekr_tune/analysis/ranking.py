@@ -8,6 +8,7 @@ finished configurations are ranked; the bounds (`role` "bound") are references, 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from seekr_tune.analysis.configurations import TrialRow, add_gains, by_configura
 from seekr_tune.analysis.front import Outcome, hypervolume, knee, pareto_front, samples_to_target
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.uncertainty import INTERVALS, add_intervals, add_p_best
+from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.errors import StudyError
 
 DEFAULT_COLUMN = "op_per_replayed_sample"
@@ -99,7 +101,8 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) 
         StudyError: there is no such column, it is not numeric, or a condition cannot be read.
     """
     _require_numeric(trials.schema, by)
-    runs: list[TrialRow] = trials.to_pylist()
+    runs = _exact(trials)
+    _require_one_scale(runs, by)
     add_gains(runs)
     every, groups = by_configuration(runs), list(grouped(runs).values())
     add_intervals(every, groups)
@@ -139,7 +142,7 @@ def study_measures(ranking: Ranking, sample_range: tuple[float, float] | None = 
     gains = [
         (row["normalised_gain"], row["distinct_replayed_samples"])
         for row in ranking.rows
-        if is_point(row) and row["normalised_gain"] is not None
+        if is_point(row) and None not in (row["normalised_gain"], row["distinct_replayed_samples"])
     ]
     return StudyMeasures(
         hypervolume=hypervolume(outcomes, covered, fmean(seqft)) if seqft and outcomes and covered else None,
@@ -150,7 +153,7 @@ def study_measures(ranking: Ranking, sample_range: tuple[float, float] | None = 
 
 def _require_numeric(schema: pa.Schema, by: str) -> None:
     numeric = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
-    numeric = [name for name in numeric if name != "replicate"] + [*_COMPARED_NUMBERS]
+    numeric = [name for name in numeric if name != "replicate"] + [*_COMPARED_NUMBERS, *_counts_or_shares()]
     if by in numeric:
         return
     if by in schema.names:
@@ -158,6 +161,27 @@ def _require_numeric(schema: pa.Schema, by: str) -> None:
     close = difflib.get_close_matches(by, [*numeric, *schema.names], n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"give one of {_listed(numeric)}"
     raise StudyError(f"trials have no column {by!r}; {hint}")
+
+
+def _counts_or_shares() -> list[str]:
+    return [f"config.{path}" for path in counts_or_shares()]
+
+
+def _exact(trials: pa.Table) -> list[TrialRow]:
+    """The rows, with counts (1) and shares (1.0) as the numbers that they are."""
+    rows: list[TrialRow] = trials.to_pylist()
+    for column in set(_counts_or_shares()) & set(trials.schema.names):
+        for row in rows:
+            row[column] = None if row[column] is None else json.loads(row[column])
+    return rows
+
+
+def _require_one_scale(rows: Sequence[TrialRow], by: str) -> None:
+    if by in _counts_or_shares() and len({type(row[by]) for row in rows if row.get(by) is not None}) > 1:
+        raise StudyError(
+            f"trials cannot be ranked by {by}, which is a count in some and a share in others; rank them by another "
+            "column"
+        )
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -176,7 +200,7 @@ def _mark_front(rows: Sequence[TrialRow]) -> None:
 
 
 def _is_competitor(row: TrialRow) -> bool:
-    return is_point(row) and row["method"] != "joint"
+    return is_point(row) and row["distinct_replayed_samples"] is not None and row["method"] != "joint"
 
 
 def _outcomes(rows: Sequence[TrialRow]) -> list[Outcome]:
@@ -184,8 +208,8 @@ def _outcomes(rows: Sequence[TrialRow]) -> list[Outcome]:
 
 
 def _range_of(outcomes: Sequence[Outcome]) -> tuple[float, float] | None:
-    stored = [outcome.samples for outcome in outcomes if outcome.samples > 0]
-    return (min(stored), max(stored)) if stored and min(stored) < max(stored) else None
+    replayed = [outcome.samples for outcome in outcomes if outcome.samples > 0]
+    return (min(replayed), max(replayed)) if replayed and min(replayed) < max(replayed) else None
 
 
 def _order(row: TrialRow, by: str) -> tuple[Any, ...]:

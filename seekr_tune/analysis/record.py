@@ -19,8 +19,14 @@ from seekr_tune.analysis.seal import sealed, sealed_line, unsealed, unsealed_lin
 from seekr_tune.config import Section
 from seekr_tune.errors import StudyError
 
-SCHEMA_VERSION = 2
-"""Version of `TrialRecord` and of the ledger's tables; raised when a column changes its meaning."""
+SCHEMA_VERSION = 3
+"""Version of `TrialRecord` and of the ledger's tables; raised when a column changes its meaning.
+
+3: `distinct_replayed_samples` counts the samples that were replayed; before, it was what `stored_samples` is.
+"""
+
+READABLE_VERSIONS = (2, SCHEMA_VERSION)
+"""Versions that are read: what changed its meaning is worked out anew, or null."""
 
 Scores = NDArray[np.float64]
 ScoredSplit = Literal["eval", "test"]
@@ -89,6 +95,8 @@ class ReplayRow(Row):
     """Tokens of those presentations, pads not counted."""
     bytes: int = Field(ge=0)
     """Memory that this task's samples take, teacher tensors included."""
+    first_presentations: int | None = Field(None, ge=0)
+    """Those of the presentations that showed a sample for the first time; null where version 2 did not count them."""
     cross_entropy_share: float | None = None
     """Share of cross-entropy in the replay gradient while this task was trained, a mean over the steps in which it was
     measured; null where it was not."""
@@ -200,6 +208,8 @@ class TrialRecord(Row):
     """Which replicate, from 0: its order, seed and memory draw stand in the config."""
     status: Status
     """How far it came; only `finished` trials are ranked. `pruned`: stopped after a task, and may be revived."""
+    accepted_changes: int = Field(0, ge=0)
+    """How often data or model had changed, and that was accepted, when the run was last begun or taken up."""
     revived: bool = False
     """Whether it was pruned once and then taken up again; it is not pruned any more."""
     method: str
@@ -261,14 +271,19 @@ class TrialRecord(Row):
         text = unsealed(text.encode() if isinstance(text, str) else text, origin)
         try:
             version = _Versioned.model_validate_json(text).schema_version
-            if version != SCHEMA_VERSION:
+            if version not in READABLE_VERSIONS:
                 raise StudyError(
-                    f"{origin}: has schema version {version}, but this package reads version {SCHEMA_VERSION}; "
+                    f"{origin}: has schema version {version}, but this package reads {readable_versions()}; "
                     "use the package version that wrote it, or run the trial again"
                 )
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(text).model_copy(update={"schema_version": SCHEMA_VERSION})
         except ValidationError as error:
             raise StudyError(f"{origin}: {_one_line(error)}; restore the file or run the trial again") from None
+
+
+def readable_versions() -> str:
+    """The versions that are read, in words."""
+    return f"versions {' and '.join(map(str, READABLE_VERSIONS))}"
 
 
 class _Versioned(Section):

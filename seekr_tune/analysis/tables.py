@@ -14,6 +14,7 @@ from rich.table import Table
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.measures import FORMULAS
 from seekr_tune.analysis.ranking import Ranking, StudyMeasures
+from seekr_tune.config.meaning import number_text
 from seekr_tune.shown import csv_text
 
 _FIRST = (
@@ -31,6 +32,7 @@ _FIRST = (
     "p_best",
     "bwt",
     "distinct_replayed_samples",
+    "stored_samples",
     "replay_presentations",
     "op_per_replayed_sample",
     "normalised_gain",
@@ -142,8 +144,8 @@ def _cells(row: TrialRow, searched: Sequence[str], extra: Sequence[str], replica
         _number(row["normalised_gain"], "{:z.2f}"),
         _marks(row),
         *[_number(row["p_best"], "{:.2f}")] * replicated,
-        *(_value_text(params[path]) if path in params and row["role"] == "trial" else "" for path in searched),
-        *(_value_text(row[column]) for column in extra),
+        *(_value_text(path, params[path]) if path in params and row["role"] == "trial" else "" for path in searched),
+        *(_value_text(column.removeprefix("config."), row[column]) for column in extra),
         _number(row["wall_seconds"], "{:.1f}"),
     ]
 
@@ -183,8 +185,10 @@ def _marks(row: TrialRow) -> str:
     return "*" * bool(row["pareto"]) + "K" * bool(row["knee"]) + "!" * buys_nothing
 
 
-def _count(value: float) -> str:
+def _count(value: float | None) -> str:
     """A count, or the mean of several."""
+    if value is None:
+        return "-"
     return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
 
 
@@ -196,8 +200,8 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None or math.isnan(value) else form.format(value)
 
 
-def _value_text(value: Any) -> str:
-    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+def _value_text(path: str, value: Any) -> str:
+    return escape(number_text(path, value, ".4g") if isinstance(value, float) else str(value))
 
 
 def _ordered(row: TrialRow) -> TrialRow:

@@ -25,6 +25,7 @@ OP and BWT as charts of their own.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,7 @@ from seekr_tune.analysis.flat import Kind, flat_config, known_kinds
 from seekr_tune.analysis.head_images import head_images
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
+from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.config.readers import is_read
 from seekr_tune.remains import new_file
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
@@ -168,6 +170,7 @@ class TrialWriter:
         """
         values = hparam_values(record)
         columns = {path: _SAMPLE_OF_KIND[kind] for path, kind in known_kinds().items() if _is_main(path)}
+        columns |= {name: 0.0 for path in counts_or_shares() for name in (path, f"{path}.count")}
         metrics = {f"hparam/{name}": 0.0 for name in HPARAM_METRICS}
         experiment, _, _ = hparams({**values, **columns}, metrics)  # type: ignore[no-untyped-call]
         _, start, end = hparams(values, {})  # type: ignore[no-untyped-call]
@@ -185,11 +188,16 @@ class TrialWriter:
 def hparam_values(record: TrialRecord) -> dict[str, float | bool | str]:
     """A trial's settings for the HParams tab, by config path, without those that are off (null) or not read."""
     flat = {"status": record.status, **flat_config(record.config)}
+    for path in counts_or_shares() & flat.keys():  # two columns of numbers: a count and a share have no common scale
+        if (text := flat.pop(path)) is not None:
+            value = json.loads(str(text))
+            flat[path if isinstance(value, float) else f"{path}.count"] = value
     return {path: value for path, value in flat.items() if value is not None and _is_shown(path, record)}
 
 
 def _is_shown(path: str, record: TrialRecord) -> bool:
-    return path == "status" or (is_read(path, record.method) and (path in record.params or _is_main(path)))
+    field = path.removesuffix(".count")
+    return path == "status" or (is_read(field, record.method) and (field in record.params or _is_main(field)))
 
 
 def _is_main(path: str) -> bool:

@@ -31,3 +31,7 @@ Enqueue = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Configurations to try first: a YAML list of mappings from path to value."),
 ]
+AcceptChange = Annotated[
+    bool,
+    typer.Option("--accept-change", help="Go on although data or model changed since it was begun; that is noted."),
+]

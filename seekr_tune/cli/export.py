@@ -92,7 +92,10 @@ def _export_model(directory: Path, trial: str | None, to: Path) -> None:
 def _export_tables(tables: list[PaperTable], format: TableFormat, to: Path | None) -> None:
     from seekr_tune.analysis.files import write_atomically
     from seekr_tune.analysis.paper_tables import as_csv, as_json, as_latex, as_markdown
+    from seekr_tune.study.directory.outside import require_outside
 
+    if to is not None:
+        require_outside(to, "a table")
     render = {"csv": as_csv, "json": as_json, "markdown": as_markdown, "latex": as_latex}[format.value]
     text = render(tables)
     if to is None:

@@ -127,6 +127,7 @@ def print_ranking(
     from seekr_tune.analysis.ranking import rank as ranked
     from seekr_tune.analysis.tables import study_lines, terminal_table, to_csv, to_json
     from seekr_tune.study.directory.openings import protocol_line
+    from seekr_tune.study.directory.provenance import change_lines
 
     trials = read_trials(directory)
     ranking = ranked(trials, by or DEFAULT_COLUMN, where)
@@ -144,6 +145,8 @@ def print_ranking(
     protocol = protocol_line(directory)
     if protocol is not None:
         say(protocol)
+    for line in change_lines(directory):
+        say(line)
 
 
 def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seekr_tune.cli.app import Address, Assignments, Experiment, app
+from seekr_tune.cli.app import AcceptChange, Address, Assignments, Experiment, app
 from seekr_tune.cli.experiments import default_run_directory, ready
 from seekr_tune.cli.output import console, print_ranking, say, writable
 from seekr_tune.errors import Stopped
@@ -21,20 +21,31 @@ def run(
     assignments: Assignments = None,
     out: Annotated[Path | None, typer.Option(help="Output directory. [default: runs/<name>-<fingerprint>]")] = None,
     address: Address = None,
+    accept_change: AcceptChange = False,
 ) -> None:
     """Learn one stream with the settings in its file.
 
     Run again in the same directory, it goes on where it was: also after Ctrl-C, which saves the step that is running.
     """
     config = ready(experiment, assignments, search=False)
+    from seekr_tune.study.directory.outside import require_outside
     from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
     from seekr_tune.study.runs.single import run_experiment
 
-    directory = writable(out or default_run_directory(config))
+    directory = out or default_run_directory(config)
+    require_outside(directory, "a run")
+    writable(directory)
     stop = StopFile(directory.absolute() / ".stop")
     try:
         with stopped_by_signals(stop, say):
-            record = run_experiment(config, directory, address=address, console=console(stderr=True), stop_asked=stop)
+            record = run_experiment(
+                config,
+                directory,
+                address=address,
+                console=console(stderr=True),
+                stop_asked=stop,
+                accept_change=accept_change,
+            )
     finally:
         stop.take_back()
     if record.status == "running":
@@ -53,6 +64,7 @@ def extend(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the new task.")] = None,
     metric: Annotated[str | None, typer.Option(help="Metric of the new task.")] = None,
     address: Address = None,
+    accept_change: AcceptChange = False,
 ) -> None:
     """Learn one more task at the end of a finished run.
 
@@ -68,6 +80,7 @@ def extend(
         metric=metric,
         address=address,
         console=console(stderr=True),
+        accept_change=accept_change,
     )
     print_ranking(directory)
     for name, points in update.forgetting.items():

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from seekr_tune.cli.app import Address, Assignments, Directory, Enqueue, Experiment, Trial, Trials, app
+from seekr_tune.cli.app import (
+    AcceptChange,
+    Address,
+    Assignments,
+    Directory,
+    Enqueue,
+    Experiment,
+    Trial,
+    Trials,
+    app,
+)
 from seekr_tune.cli.experiments import default_study_directory, ready, with_trials
 from seekr_tune.cli.output import Format, console, finish_study, print_table, say, show, writable
 from seekr_tune.shown import ours
@@ -66,6 +76,7 @@ def resume(
     trials: Annotated[int | None, typer.Option(min=1, help="New total of trials.")] = None,
     address: Address = None,
     enqueue: Enqueue = None,
+    accept_change: AcceptChange = False,
 ) -> None:
     """Go on with a study.
 
@@ -73,7 +84,14 @@ def resume(
     """
     from seekr_tune.study.life.study import resume_study
 
-    resume_study(directory, trials=trials, address=address, console=console(stderr=True), enqueue=enqueue)
+    resume_study(
+        directory,
+        trials=trials,
+        address=address,
+        console=console(stderr=True),
+        enqueue=enqueue,
+        accept_change=accept_change,
+    )
     finish_study(directory)
 
 
@@ -146,6 +164,7 @@ def finalize(
     again: Annotated[bool, typer.Option("--again", help="Open the test split once more, which is noted.")] = False,
     format: Annotated[Format, typer.Option(help="Output.")] = Format.table,
     address: Address = None,
+    accept_change: AcceptChange = False,
 ) -> None:
     """Score the chosen configurations of a finished study on the test split.
 
@@ -154,7 +173,9 @@ def finalize(
     from seekr_tune.analysis.final_tables import final_csv, final_json, terminal_final_table
     from seekr_tune.study.final.finalize import finalize_study
 
-    table = finalize_study(directory, again=again, address=address, console=console(stderr=True))
+    table = finalize_study(
+        directory, again=again, accept_change=accept_change, address=address, console=console(stderr=True)
+    )
     if format is Format.json:
         show(final_json(table))
     elif format is Format.csv:

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from seekr_tune.access import access_error, listed
 from seekr_tune.errors import CheckpointError
 
 SCHEMA_VERSION = 3
@@ -99,8 +100,7 @@ def newest_intact(directory: Path) -> tuple[Path | None, Path | None]:
     Args:
         directory: the run's `checkpoints`; it need not exist.
     """
-    paths = directory.iterdir() if directory.is_dir() else ()
-    return choose_intact([(position, path) for path in paths if (position := Position.of(path))], verify)
+    return choose_intact([(position, path) for path in listed(directory) if (position := Position.of(path))], verify)
 
 
 def choose_intact(found: Iterable[tuple[Position, C]], check: Callable[[C], object]) -> tuple[C | None, C | None]:
@@ -150,6 +150,7 @@ def verify(path: Path) -> None:
     """Read every byte of a checkpoint.
 
     Raises:
+        AccessError: this user may not read it.
         CheckpointError: files are missing or not as the manifest says, the checkpoint is of another schema version, or
             (inside a stage) does not build on the stage checkpoint that is there now.
     """
@@ -169,6 +170,8 @@ def verify(path: Path) -> None:
             raise CheckpointError(f"damaged ({', '.join(missing)} not in the manifest)")
         if position.steps and document["base"] != base_digest(path.parent, position):
             raise CheckpointError(f"builds on another {Position(position.tasks_done).name} than the one that is there")
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise CheckpointError(f"damaged ({type(error).__name__}: {error})") from None
 

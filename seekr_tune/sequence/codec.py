@@ -126,11 +126,12 @@ def _encode_history(entry: TaskHistory) -> dict[str, Any]:
 
 
 def _decode_history(entry: Mapping[str, Any], heads: Mapping[str, Tensor]) -> TaskHistory:
-    shares = entry.get("shares")  # an earlier version did not measure any
+    shown, shares = entry.get("first_shown"), entry.get("shares")  # earlier versions did not note them
     decoded = {
         "selected": _decode_heads(entry["selected"]),
         "timing": StageTiming(**entry["timing"]),
         "shares": None if shares is None else GradientShares(**shares),
+        "first_shown": None if shown is None else tuple((task, index) for task, index in shown),
     }
     return TaskHistory(
         **(dict(entry) | decoded),

@@ -21,6 +21,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from seekr_tune.access import access_error, listed
 from seekr_tune.errors import CheckpointError
 from seekr_tune.sequence.checkpoint import MANIFEST, Position, fingerprint, part_names, read_document, read_json
 from seekr_tune.sequence.shards import Piece, save_pieces
@@ -62,6 +63,7 @@ def held_samples(path: Path) -> list[Held]:
     """The memory of a checkpoint of finished tasks; `state.json` and `samples.safetensors` are enough of it.
 
     Raises:
+        AccessError: this user may not read it.
         CheckpointError: it cannot be read.
     """
     try:
@@ -69,6 +71,8 @@ def held_samples(path: Path) -> list[Held]:
         with safe_open(path / SAMPLES, framework="pt") as file:
             tokens = [tuple(file.get_tensor(f"{place}/input_ids").tolist()) for place in range(len(entries))]
         return [Held(int(e["task"]), int(e["index"]), ids) for e, ids in zip(entries, tokens, strict=True)]
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except _UNREADABLE as error:
         raise CheckpointError(f"{path}: its memory cannot be read ({type(error).__name__})") from None
 
@@ -167,5 +171,4 @@ def _write(path: Path, text: str) -> None:
 
 
 def _visible(directory: Path) -> Iterator[Path]:
-    if directory.is_dir():
-        yield from (path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+    yield from (path for path in listed(directory) if path.is_dir() and not path.name.startswith("."))

@@ -25,7 +25,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import nn
 
-from seekr_tune.errors import CheckpointError
+from seekr_tune.errors import AccessError, CheckpointError
 from seekr_tune.remains import new_file, unfinished
 from seekr_tune.sequence.keeper import CheckpointKeeper, HalfRestored
 from seekr_tune.sequence.shared_scores import SharedScores
@@ -37,7 +37,7 @@ _POLL_SECONDS = 0.2
 _ROUND_SECONDS = 20.0
 """Ranks that wait for rank 0 hear from it this often; a collective that takes half an hour is an error."""
 
-_UNUSABLE = (OSError, NotImplementedError, CheckpointError)
+_UNUSABLE = (OSError, NotImplementedError, CheckpointError, AccessError)
 """What must not end a run that could do without the shared directory: a full disk, one without locks."""
 
 _logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions, require_learnable
 from seekr_tune.sequence.moved import require_moved, weight_sums
 from seekr_tune.sequence.same_tokens import require_same_tokens
-from seekr_tune.sequence.schedule import Stage, Step, plan_steps, stages_of, stored_samples
+from seekr_tune.sequence.schedule import Stage, Step, shown_samples, stage_steps, stages_of, stored_samples
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import Progress, Scores, StageTiming, StepRecord, StreamState, TaskHistory, TaskOutcome
 from seekr_tune.sequence.stopping import RunStopped, StopAsked, StopPoll
@@ -190,7 +190,7 @@ class StreamRun:
         if first:
             first.close()
         timing = clock.timing(records, spared, self._first.spared_scoring() if self._first else 0.0)
-        history = self._history(stage, records, lesson, clock.total(), timing)
+        history = self._history(stage, state, records, lesson, clock.total(), timing)
         state = StreamState(
             tasks_done=stage.last + 1,
             totals=lesson.totals,
@@ -279,16 +279,8 @@ class StreamRun:
         return [example for task in stage.tasks for example in self._encoded[task]]
 
     def _plan(self, stage: Stage, memory_size: int) -> list[Step]:
-        """The steps of a stage; a task is present in as many epochs as its own setting says."""
-        recipe = self._config.recipe
-        epochs: list[list[int]] = [[] for _ in range(max(recipe.epochs_of(task) for task in stage.tasks))]
-        offset = 0
-        for task in stage.tasks:
-            size = len(self._encoded[task])
-            for epoch in range(recipe.epochs_of(task)):
-                epochs[epoch].extend(range(offset, offset + size))
-            offset += size
-        return plan_steps(epochs, memory_size, self._config, stage.name, self._semantics, self._draws)
+        sizes = [len(examples) for examples in self._encoded]
+        return stage_steps(self._config, stage, sizes, memory_size, self._semantics, self._draws)
 
     def _scores(self, stage: Stage, state: StreamState, shared: SharedScores | None) -> dict[str, Scores]:
         """The score matrices, with what is due after a stage."""
@@ -298,7 +290,13 @@ class StreamRun:
         return scores
 
     def _history(
-        self, stage: Stage, records: Sequence[StepRecord], lesson: Lesson, seconds: float, timing: StageTiming
+        self,
+        stage: Stage,
+        state: StreamState,
+        records: Sequence[StepRecord],
+        lesson: Lesson,
+        seconds: float,
+        timing: StageTiming,
     ) -> TaskHistory:
         replayed = [record for record in records if record.kind == "replay"]
         return TaskHistory(
@@ -315,4 +313,5 @@ class StreamRun:
             seconds=seconds,
             timing=timing,
             shares=mean_shares(records),
+            first_shown=state.first_shown(shown_samples(records)),
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from seekr_tune.config import Config
-from seekr_tune.method.semantics import Semantics
-from seekr_tune.sequence.draws import Draws
+from seekr_tune.method.semantics import SEMANTICS, Semantics
+from seekr_tune.sequence.draws import Draws, draws_of
 
 T = TypeVar("T")
 
@@ -24,6 +24,11 @@ class Step:
 
     kind: Literal["new", "replay"]
     samples: tuple[int, ...]
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The samples, by the name that a step has for them that was taken."""
+        return self.samples
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,57 @@ def reading_batch(config: Config) -> int:
     """Samples that are read in one pass when a task ends."""
     replayed = config.recipe.replay_batch_size
     return min(replayed, config.recipe.micro_batch_size or replayed)
+
+
+def stage_steps(
+    config: Config, stage: Stage, sizes: Sequence[int], memory_size: int, semantics: Semantics, draws: Draws
+) -> list[Step]:
+    """The steps of a stage; a task is present in as many epochs as its own setting says.
+
+    Args:
+        sizes: training samples of every task of the stream.
+        memory_size: samples in the replay memory.
+    """
+    epochs: list[list[int]] = [[] for _ in range(max(config.recipe.epochs_of(task) for task in stage.tasks))]
+    offset = 0
+    for task in stage.tasks:
+        for epoch in range(config.recipe.epochs_of(task)):
+            epochs[epoch].extend(range(offset, offset + sizes[task]))
+        offset += sizes[task]
+    return plan_steps(epochs, memory_size, config, stage.name, semantics, draws)
+
+
+class _Taken(Protocol):
+    """A step that is planned, or one that was taken."""
+
+    @property
+    def kind(self) -> Literal["new", "replay"]: ...
+
+    @property
+    def batch(self) -> tuple[int, ...]: ...
+
+
+def shown_samples(steps: Iterable[_Taken]) -> set[int]:
+    """Places in the memory of the samples that steps replay."""
+    return {place for step in steps if step.kind == "replay" for place in step.batch}
+
+
+def replayed_samples(config: Config, sizes: Sequence[int]) -> int:
+    """How many different stored samples a run will replay. The last task's are stored, and never replayed.
+
+    Args:
+        config: the experiment as the run sees it.
+        sizes: training samples of every task of the stream.
+    """
+    semantics, percent = SEMANTICS[config.method.semantics], config.method.in_effect().replay_percent
+    draws = draws_of(semantics, config.seed, config.memory_draw)
+    shown: set[int] = set()
+    memory_size = 0
+    for stage in stages_of(config):
+        if memory_size:
+            shown |= shown_samples(stage_steps(config, stage, sizes, memory_size, semantics, draws))
+        memory_size += sum(stored_samples(sizes[task], percent, semantics) for task in stage.tasks)
+    return len(shown)
 
 
 def plan_steps(

@@ -64,6 +64,9 @@ def _read(path: Path) -> tuple[float, float] | None:
         return float(found["score"]), float(found["seconds"])
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        _logger.warning("%s: this user may not read it (%s); scored again", path, error.strerror)
+        return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         _logger.warning("%s: damaged (%s); scored again", path, error)
         return None

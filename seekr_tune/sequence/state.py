@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -125,6 +125,8 @@ class TaskHistory:
         seconds: wall time of the task, evaluation included; of its last launch, where it was interrupted.
         timing: where that time went.
         shares: means over the steps in which they were measured; None where they were not.
+        first_shown: stored samples that were replayed for the first time while this task was learned, each as the
+            index of its task and its index there; None where an earlier version did not note them.
     """
 
     task: str
@@ -140,6 +142,7 @@ class TaskHistory:
     seconds: float
     timing: StageTiming
     shares: GradientShares | None = None
+    first_shown: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,20 @@ class StreamState:
         for split, row in self.initial.items():
             initial[split][: len(row)] = row
         return replace(self, scores=scores, initial=initial)
+
+    def first_shown(self, places: Collection[int]) -> tuple[tuple[int, int], ...] | None:
+        """Of samples that a stage has replayed, those that no earlier one had; None where that is not known.
+
+        Args:
+            places: of the samples in the memory.
+        """
+        known: set[tuple[int, int]] = set()
+        for entry in self.history:
+            if entry.first_shown is None:
+                return None
+            known.update(entry.first_shown)
+        shown = {(self.memory[place].task, self.memory[place].index) for place in places}
+        return tuple(sorted(shown - known))
 
     @property
     def num_layers(self) -> int:

@@ -38,6 +38,7 @@ class RecordFactory:
                 replay_updates=2 if index else 0,
                 tokens=20 * presentations if index else 0,
                 bytes=100 * samples,
+                first_presentations=samples,  # all that is stored was shown: what is not is test_measures.py's
             )
             for index, samples in enumerate(stored)
         )

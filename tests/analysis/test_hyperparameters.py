@@ -154,3 +154,14 @@ def test_optuna_says_nothing_meanwhile(capfd: pytest.CaptureFixture[str]) -> Non
         assert capfd.readouterr().err == "" and optuna.logging.get_verbosity() == logging.INFO
     finally:
         optuna.logging.set_verbosity(before)
+
+
+def test_a_count_beside_shares_is_a_choice_and_has_no_direction() -> None:
+    path = "method.head_budget"
+    budgets = [1, 1.0, 0.5, 64] * 6
+    found = rows(len(budgets))
+    for one, budget in zip(found, budgets, strict=True):
+        one["params"] = json.dumps({path: budget, "x": json.loads(one["params"])["x"]})
+        one["op"] = 90.0 if budget == 1 and isinstance(budget, int) else 10.0
+    (heads, _) = importances(found, "op")  # on one scale a single head and all of them would be the same
+    assert heads.path == path and heads.importance > 0.9 and heads.effect is None

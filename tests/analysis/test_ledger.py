@@ -84,6 +84,7 @@ def test_the_config_is_exact_as_json_and_typed_as_columns(make_record: RecordFac
     assert json.loads(one["config"]) == first and json.loads(two["config"]) == second
     assert '"head_budget": 1,' in one["config"] and '"head_budget": 1.0,' in two["config"]
     assert (one["config.method.replay_percent"], two["config.method.query_budget"]) == (3.0, None)
+    assert (one["config.method.head_budget"], two["config.method.head_budget"]) == ("1", "1.0")
     assert (one["config.recipe.epochs"], two["config.recipe.epochs"]) == ("1", "[1, 2, 3]")
     assert one["config.stream.tasks"] == json.dumps(list(TASKS)) and one["config.model.path"] == "builtin"
     assert [row["config.training.resources_per_worker.GPU"] for row in (one, two)] == [1.0, None]
@@ -145,7 +146,7 @@ def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: Reco
     assert sorted(path.name for path in (tmp_path / "ledger").iterdir()) == sorted(f"{name}.parquet" for name in NAMES)
     metadata = pq.read_metadata(table_path(tmp_path, "trials"))
     assert metadata.row_group(0).column(0).compression == "ZSTD"
-    assert metadata.metadata[b"seekr_tune.schema_version"] == b"2"
+    assert metadata.metadata[b"seekr_tune.schema_version"] == b"3"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_missing_damaged_and_foreign_tables_are_refused_in_one_line(make_record:
         read_trials(tmp_path)
     assert "\n" not in str(caught.value)
     pq.write_table(pa.table({"trial": ["a"]}), path)
-    with pytest.raises(StudyError, match="has schema version none, but this package reads version 2"):
+    with pytest.raises(StudyError, match="has schema version none, but this package reads versions 2 and 3"):
         read_trials(tmp_path)
 
 

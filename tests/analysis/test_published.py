@@ -63,6 +63,7 @@ def record(make_record: RecordFactory, key: str, order: int, orders: int) -> Tri
             replay_updates=0,
             tokens=0,
             bytes=0,
+            first_presentations=int(samples) // 8,
         )
         for i, task in enumerate(tasks)
     ]

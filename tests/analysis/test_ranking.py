@@ -187,3 +187,46 @@ def test_the_range_of_the_hypervolume_is_declared_or_that_of_the_study(trial: Ca
     assert study_measures(ranking, (10, 10_000)).hypervolume == pytest.approx(10 * 2 + 30 * 1)
     alone = study_measures(ranked([trial("a", 30.0, 10), bound]))
     assert (alone.sample_range, alone.hypervolume) == (None, None)
+
+
+def budgets(make_record: RecordFactory, *values: float) -> list[TrialRecord]:
+    return [
+        make_record(
+            f"trial-{number:04d}",
+            role="trial",
+            config=make_record.config(method={"head_budget": value}),
+            params={"method.head_budget": value},
+            matrix=make_record.matrix(50.0 + number),
+        )
+        for number, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("head_budget=1", ["trial-0000"]),
+        ("head_budget=1.0", ["trial-0001"]),
+        ("head_budget!=1", ["trial-0001", "trial-0002", "trial-0003"]),
+        ("head_budget<=64", ["trial-0000", "trial-0003"]),
+        ("head_budget>=0.5", ["trial-0001", "trial-0002"]),
+    ],
+)
+def test_a_condition_keeps_counts_and_shares_apart(
+    make_record: RecordFactory, condition: str, expected: list[str]
+) -> None:
+    table = trials_table(budgets(make_record, 1, 1.0, 0.5, 64))
+    assert sorted(row["trial"] for row in rank(table, "op", [condition]).rows) == expected
+
+
+def test_an_order_of_shares_alone_may_be_written_either_way(make_record: RecordFactory) -> None:
+    table = trials_table(budgets(make_record, 0.25, 1.0, 0.5))
+    assert [row["trial"] for row in rank(table, "op", ["head_budget<1"]).rows] == ["trial-0002", "trial-0000"]
+
+
+def test_configurations_are_ranked_by_a_budget_of_one_kind_only(make_record: RecordFactory) -> None:
+    column = "config.method.head_budget"
+    ranked_shares = rank(trials_table(budgets(make_record, 1.0, 0.25)), column).rows
+    assert [row[column] for row in ranked_shares] == [0.25, 1.0]
+    with pytest.raises(StudyError, match="a count in some and a share in others"):
+        rank(trials_table(budgets(make_record, 1, 1.0)), column)

@@ -72,12 +72,12 @@ def test_eval_is_preferred_to_test_and_test_to_nothing(make_record: RecordFactor
 
 def test_another_schema_version_is_refused_by_name(make_record: RecordFactory) -> None:
     values = json.loads(make_record().to_json()) | {"schema_version": 99, "field_of_the_future": 1}
-    with pytest.raises(StudyError, match=r"result.json: has schema version 99, but this package reads version 2;"):
+    with pytest.raises(StudyError, match="result.json: has schema version 99, but this package reads versions 2 and 3"):
         TrialRecord.from_json(json.dumps(values), "result.json")
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"schema_version": 2, "trial": "00', b"[]", b'{"schema_version": 2}', b"\xff"]
+    "content", [b"", b'{"schema_version": 3, "trial": "00', b"[]", b'{"schema_version": 3}', b"\xff"]
 )
 def test_a_damaged_record_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "result.json"

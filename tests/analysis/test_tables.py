@@ -140,3 +140,18 @@ def test_importances_for_people_and_programs() -> None:
     assert json.loads(importance_json(found))[1]["effect"] is None
     (first, second) = csv.DictReader(io.StringIO(importance_csv(found)))
     assert (first["path"], first["importance"], second["effect"]) == ("method.replay_percent", "0.75", "")
+
+
+def test_a_share_is_printed_as_one(make_record: RecordFactory) -> None:
+    table = trials_table(
+        [
+            make_record(
+                f"trial-{number:04d}",
+                config=make_record.config(method={"head_budget": value}),
+                params={"method.head_budget": value},
+            )
+            for number, value in enumerate((1, 1.0))
+        ]
+    )
+    (column,) = [one for one in terminal_table(rank(table, "op")).columns if str(one.header) == "head\nbudget"]
+    assert list(column.cells) == ["1", "1.0"]

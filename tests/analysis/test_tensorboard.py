@@ -277,3 +277,11 @@ def test_two_runs_share_the_charts_and_every_chart_has_a_curve(make_record: Reco
     assert drawn["each task, in percent"] == {f"score/{task}" for task in TASKS}
     assert drawn["OP of the tasks learned so far"] == {"op"} and drawn["BWT of the tasks learned so far"] == {"bwt"}
     assert len(drawn["terms of replay steps"]) == 3
+
+
+def test_counts_and_shares_are_two_columns_of_the_hparams_tab(make_record: RecordFactory) -> None:
+    found = [
+        hparam_values(make_record(config=make_record.config(method={"head_budget": value}))) for value in (1, 1.0)
+    ]
+    assert found[0]["method.head_budget.count"] == 1 and "method.head_budget" not in found[0]
+    assert found[1]["method.head_budget"] == 1.0 and "method.head_budget.count" not in found[1]

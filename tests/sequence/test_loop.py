@@ -16,6 +16,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, DataError, TrainingError
 from seekr_tune.method.storage import unpack_rows
 from seekr_tune.sequence.loop import StreamRun, run_stream
+from seekr_tune.sequence.schedule import replayed_samples
 from seekr_tune.sequence.state import StepRecord, StreamState
 from seekr_tune.stream.collate import Encoder
 from seekr_tune.stream.sources import load_stream
@@ -193,6 +194,27 @@ def test_seekr_keeps_answer_rows_and_chosen_rows_only() -> None:
         own = [sample for sample in state.memory if sample.task == entry.index]
         assert entry.stored_samples == len(own) == 3
         assert entry.memory_bytes == sum(sample.num_bytes for sample in own)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"method.semantics": "official", "method.replay_cycle": 2, "recipe.replay_batch_size": 1, "recipe.epochs": 1},
+    ],
+)
+def test_the_history_says_which_samples_were_shown_for_the_first_time_as_foreseen(settings: dict[str, Any]) -> None:
+    config = tiny_config(**{"method.name": "replay", **settings}, **NO_SCORES)
+    outcomes = run(config).outcomes
+    shown: set[tuple[int, int]] = set()
+    for before, outcome in zip([None, *outcomes], outcomes, strict=False):
+        memory = before.state.memory if before else ()
+        own = {(memory[i].task, memory[i].index) for step in outcome.steps if step.kind == "replay" for i in step.batch}
+        assert outcome.state.history[-1].first_shown == tuple(sorted(own - shown))
+        shown |= own
+    stream = tiny_stream()
+    assert len(shown) == replayed_samples(config, [len(task.train) for task in stream])
+    assert 0 < len(shown) < len(outcomes[-1].state.memory)
 
 
 def test_stored_tensors_do_not_keep_a_larger_tensor_alive() -> None:

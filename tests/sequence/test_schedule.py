@@ -17,6 +17,7 @@ from seekr_tune.sequence.schedule import (
     batches,
     interleave,
     plan_steps,
+    replayed_samples,
     spread,
     stages_of,
     stored_samples,
@@ -168,3 +169,29 @@ def test_an_empty_memory_gives_new_steps_only(semantics: object) -> None:
     assert isinstance(semantics, type(CORRECTED))
     steps = plan_steps([range(8)], 0, tiny_config(), "first", semantics, SeededDraws(1))
     assert {step.kind for step in steps} == {"new"}
+
+
+def test_replayed_are_the_samples_of_all_tasks_but_the_last() -> None:
+    config = tiny_config(**{"method.replay_percent": 25.0})
+    assert replayed_samples(config, [12] * len(config.stream.tasks)) == 3 * (len(config.stream.tasks) - 1)
+
+
+def test_a_method_without_replay_and_a_single_stage_replay_nothing() -> None:
+    for name in ("seqft", "joint"):
+        config = tiny_config(**{"method.name": name, "method.replay_percent": 25.0})
+        assert replayed_samples(config, [12] * len(config.stream.tasks)) == 0
+
+
+def test_the_release_may_show_a_part_of_the_memory() -> None:
+    config = tiny_config(
+        **{
+            "method.semantics": "official",
+            "method.replay_percent": 50.0,
+            "method.replay_cycle": 2,
+            "recipe.batch_size": 4,
+            "recipe.replay_batch_size": 1,
+        }
+    )
+    sizes = [12] * len(config.stream.tasks)
+    # 3 new steps a task, a replay step before the second: one sample a task, where 6 are stored of each.
+    assert 1 <= replayed_samples(config, sizes) <= len(sizes) - 1

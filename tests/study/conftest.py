@@ -70,6 +70,7 @@ def finish(tmp_path: Path) -> Finish:
                         replay_updates=1,
                         tokens=10,
                         bytes=10,
+                        first_presentations=samples,
                     ),
                 ),
             }

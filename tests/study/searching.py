@@ -111,5 +111,12 @@ def is_complete(trial: FrozenTrial) -> bool:
 
 def _replay_row(task: str, index: int, samples: int) -> ReplayRow:
     return ReplayRow(
-        task=task, task_index=index, stored_samples=samples, presentations=samples, replay_updates=1, tokens=1, bytes=1
+        task=task,
+        task_index=index,
+        stored_samples=samples,
+        presentations=samples,
+        replay_updates=1,
+        tokens=1,
+        bytes=1,
+        first_presentations=samples,
     )

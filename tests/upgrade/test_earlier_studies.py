@@ -88,7 +88,7 @@ def older(path: Path) -> None:
 def test_a_record_of_an_older_schema_is_refused_with_a_hint(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = study / "trials" / "trial-0000" / "result.json"
     older(path)
-    with pytest.raises(StudyError, match="schema version 1, but this package reads version 2; use the package"):
+    with pytest.raises(StudyError, match="schema version 1, but this package reads versions 2 and 3; use the package"):
         read_record(path)
     assert main(["status", str(study)]) == 0
     assert "trial-0000  damaged" in capsys.readouterr().out

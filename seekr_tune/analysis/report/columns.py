@@ -86,6 +86,7 @@ _NUMBERS: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("fwt", "FWT", "score", _form("+.2f")),
     ("forgetting", "forgetting", "score", _form(".2f")),
     ("distinct_replayed_samples", "distinct samples", "replay", count),
+    ("stored_samples", "stored", "replay", count),
     ("replay_presentations", "times shown", "replay", count),
     ("replay_tokens", "tokens", "replay", count),
     ("memory_bytes", "bytes", "replay", count),
@@ -167,7 +168,7 @@ def _cell(row: TrialRow, column: Column) -> Cell:
         return Cell(text, "" if low is None else repr(low))
     if column.group == "setting":
         value = json.loads(row["params"]).get(key) if row["role"] != "bound" else None
-        return Cell(NOTHING if value is None else setting(value), "" if value is None else _sort(value))
+        return Cell(NOTHING if value is None else setting(key, value), "" if value is None else _sort(value))
     value = row[key]
     text = _TEXTS[key](value) if key in _TEXTS else NOTHING if value is None else str(value)
     return Cell(text, "" if text == NOTHING else _sort(value))

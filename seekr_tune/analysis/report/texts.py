@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from seekr_tune.config.meaning import number_text
+
 PER_CENT = "\N{NO-BREAK SPACE}%"
 NOTHING = "–"
 """Stands where there is no value."""
@@ -63,13 +65,15 @@ def plural(value: int, one: str, many: str | None = None) -> str:
     return f"{value:,} {one if value == 1 else many or one + 's'}"
 
 
-def setting(value: Any) -> str:
-    """A value of the config."""
+def setting(path: str, value: Any) -> str:
+    """A value of a field of the config."""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number_text(path, value, ".4g")
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def settings(params: Mapping[str, Any]) -> str:
     """Searched settings on one line, but for the method."""
-    return ", ".join(f"{short_path(path)} {setting(value)}" for path, value in params.items() if path != "method.name")
+    return ", ".join(
+        f"{short_path(path)} {setting(path, value)}" for path, value in params.items() if path != "method.name"
+    )

@@ -23,6 +23,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from seekr_tune.access import access_error
 from seekr_tune.analysis.files import read_bytes, write_atomically
 from seekr_tune.errors import StudyError
 from seekr_tune.remains import is_alive
@@ -202,6 +203,8 @@ def _read(path: Path) -> Holder | None:
         slots = holder.get("slots")
         since = str(holder.get("since", "?"))
         return Holder(int(holder["pid"]), str(holder["host"]), since, None if slots is None else int(slots))
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 

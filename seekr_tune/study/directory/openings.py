@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
+from seekr_tune.access import access_error
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Section
 from seekr_tune.errors import StudyError
@@ -75,6 +76,8 @@ def openings(directory: Path) -> tuple[Opening, ...]:
         return ()
     try:
         return _OPENINGS.validate_json(path.read_bytes())
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except (OSError, ValidationError):
         raise StudyError(
             f"{path}: cannot be read, so nobody knows how often test was opened; restore the file from a copy"

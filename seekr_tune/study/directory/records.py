@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from seekr_tune.access import access_told, listed
 from seekr_tune.analysis.record import TrialRecord, read_record
 from seekr_tune.errors import StudyError
 from seekr_tune.study.directory.layout import trials_path
@@ -16,13 +17,13 @@ def read_records(directory: Path) -> list[TrialRecord]:
     Raises:
         StudyError: one of them is damaged.
     """
-    return [record_at(path) for path in sorted(trials_path(directory).glob("*/result.json"))]
+    return [record_at(path) for path in _results(directory)]
 
 
 def read_all_records(directory: Path) -> tuple[list[TrialRecord], dict[str, str]]:
     """The records that can be read, and by key why each of the others cannot."""
     records, damaged = [], {}
-    for path in sorted(trials_path(directory).glob("*/result.json")):
+    for path in _results(directory):
         try:
             records.append(record_at(path))
         except StudyError as error:
@@ -36,11 +37,19 @@ def record_at(path: Path) -> TrialRecord:
     Raises:
         StudyError: it is not, or it is damaged.
     """
-    found = path.stat()
+    with access_told(path):
+        found = path.stat()
     record = _record_as_of(path, (found.st_ino, found.st_mtime_ns, found.st_size))
     if record.trial != path.parent.name:
         raise StudyError(f"{path}: is the record of {record.trial!r}; put back that of {path.parent.name}")
     return record
+
+
+def _results(directory: Path) -> list[Path]:
+    """Where the runs' records are; AccessError where this user may not look."""
+    places = [folder / "result.json" for folder in listed(trials_path(directory))]
+    with access_told(trials_path(directory)):
+        return [path for path in places if path.is_file()]
 
 
 @lru_cache(maxsize=10_000)

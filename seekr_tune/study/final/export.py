@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seekr_tune.access import listed
 from seekr_tune.analysis.record import TrialRecord, read_record
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
@@ -22,6 +23,7 @@ from seekr_tune.sequence.finished import FinishedModel, load_finished
 from seekr_tune.study.directory.disk import disk_fault
 from seekr_tune.study.directory.layout import is_run, is_study, result_path, trial_path, trials_path
 from seekr_tune.study.directory.openings import protocol_line
+from seekr_tune.study.directory.outside import require_outside
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.final.model_card import CardSource, model_card
 from seekr_tune.study.final.reported import finished_opening, reported
@@ -80,6 +82,7 @@ def export_model(directory: Path | str, target: Path | str, *, trial: str | None
         ModelError: the base model is not where it was.
     """
     directory, target = Path(directory).absolute(), Path(target).absolute()
+    require_outside(target, "a model")
     _require_free(target)
     chosen = chosen_run(directory, trial)
     record = read_record(chosen.path / "result.json")
@@ -139,7 +142,7 @@ def _restored(run: Path, config: Config) -> FinishedModel:
     try:
         return load_finished(config, checkpoints)
     except (CheckpointError, FileNotFoundError) as error:
-        if any(checkpoints.glob("task-*")):
+        if any(path.name.startswith("task-") for path in listed(checkpoints)):
             raise StudyError(f"{error}; run the trial again, or export another one") from None
         raise StudyError(
             f"{run}: its checkpoints were removed (study.disk_gigabytes), so its model is gone; export another run, or "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from seekr_tune.study.directory.layout import (
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.openings import Finalist, Opening, openings, protocol_line, write_openings
+from seekr_tune.study.directory.provenance import require_unchanged
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.final.choice import candidates, choose, decides, rule_text
 from seekr_tune.study.life.drive import drive, room_in_ray
@@ -57,19 +58,26 @@ from seekr_tune.training.session import cluster_session
 
 
 def finalize_study(
-    directory: Path | str, *, again: bool = False, address: str | None = None, console: Console | None = None
+    directory: Path | str,
+    *,
+    again: bool = False,
+    accept_change: bool = False,
+    address: str | None = None,
+    console: Console | None = None,
 ) -> FinalTable:
     """Score the configurations that `study.final` chooses on the test split, and write `final/table.{csv,json,md}`.
 
     Args:
         directory: of a finished study.
         again: open `test` although it was opened before; that is noted, too.
+        accept_change: go on although data or model changed since the study was begun; that is noted, too.
         address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
         console: where to show progress.
 
     Raises:
-        StudyError: the study is not finished, no configuration is complete, `test` was opened before, `study.final` was
-            edited while runs are left, or a final run failed (the table is written, and the same call tries it again).
+        StudyError: the study is not finished, its data or model changed, no configuration is complete, `test` was
+            opened before, `study.final` was edited while runs are left, or a final run failed (the table is written,
+            and the same call tries it again).
         ConfigError, DataError: the test split is missing, or leaks.
         Stopped: somebody asked to stop.
     """
@@ -78,9 +86,10 @@ def finalize_study(
         raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
     with cluster_session(address), StudyLock(directory) as lock, logged_in(directory):
         config = load_experiment(experiment_path(directory))
-        open_study(directory, config, load_space(space_path(directory)))  # refuses what was edited since its start
+        open_study(directory, config, load_space(space_path(directory)), recount=False)  # refuses what was edited
+        changes = require_unchanged(directory, config, accept=accept_change)
         opening = _unfinished(directory, config) or _new_opening(directory, config, again)
-        queue = FinalQueue(config, opening, directory / opening.folder)
+        queue = FinalQueue(config, opening, directory / opening.folder, changes)
         if not queue.is_done:
             with room_in_ray(config):  # a machine that is too small must not have opened anything
                 _note(directory, opening)
@@ -97,11 +106,13 @@ class FinalQueue:
         config: the study's experiment.
         opening: which configurations.
         directory: of the final runs.
+        changes: of data and model that were accepted so far.
     """
 
     config: Config
     opening: Opening
     directory: Path
+    changes: int = 0
     _waiting: deque[TrialRequest] = field(default_factory=deque, init=False)
     _live: set[str] = field(default_factory=set, init=False)
 
@@ -128,7 +139,7 @@ class FinalQueue:
         """The next run, or None when all have been handed out."""
         if not self._waiting:
             return None
-        request = self._waiting.popleft()
+        request = replace(self._waiting.popleft(), accepted_changes=self.changes)
         self._live.add(request.key)
         return request
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from seekr_tune.access import walked
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.analysis.ledger import write_erased_table
 from seekr_tune.config import Config, ErasedRows
@@ -146,7 +147,7 @@ def samples_with(directory: Path | str, text: str) -> list[str]:
 def runs_of(directory: Path) -> list[Run]:
     """Every run below a study's or a run's directory, final ones and an update that is being learned too."""
     runs = []
-    for path in sorted(directory.rglob("config.yaml")):
+    for path in sorted(path for path in walked(directory) if path.name == "config.yaml"):
         own = path.parent
         home = known_home(own if own in (directory, directory / ".extending") else own.parent.parent)
         key = directory.name if own.name == ".extending" else own.name

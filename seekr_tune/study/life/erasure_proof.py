@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seekr_tune.access import access_told, walked
+
 _SHORTEST_TEXT = 16
 _FEWEST_TOKENS = 4
 """Anything shorter is found by chance."""
@@ -73,11 +75,15 @@ def search(directories: Iterable[Path], wanted: dict[bytes, str], but: Path) -> 
         directories: where; they need not exist. What vanishes meanwhile is passed over, links are not followed.
         wanted: what `patterns` returned.
         but: a file that is not read.
+
+    Raises:
+        AccessError: this user may not read all of them.
     """
     files, num_bytes, traces = 0, 0, []
     for path in sorted({path for directory in directories for path in _files(directory)} - {but}):
         try:
-            traces += [Trace(path, what) for what in _found_in(path, wanted)]
+            with access_told(path):
+                traces += [Trace(path, what) for what in _found_in(path, wanted)]
             num_bytes += path.stat().st_size
             files += 1
         except FileNotFoundError:
@@ -86,7 +92,7 @@ def search(directories: Iterable[Path], wanted: dict[bytes, str], but: Path) -> 
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    yield from (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
+    yield from (path for path in walked(directory) if path.is_file() and not path.is_symlink())
 
 
 def _found_in(path: Path, wanted: dict[bytes, str]) -> list[str]:

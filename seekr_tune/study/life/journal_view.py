@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seekr_tune.access import access_error
 from seekr_tune.noise import hear_libraries
 from seekr_tune.study.directory.layout import journal_path, trial_key
 
@@ -53,6 +54,8 @@ def told_trials(directory: Path) -> dict[str, ToldTrial]:
     try:
         study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path))))
         trials = study.get_trials(deepcopy=False)
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except Exception:  # whatever a damaged journal makes of Optuna: `resume` mends it, and says so
         return {}
     return {

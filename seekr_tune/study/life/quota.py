@@ -21,9 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seekr_tune.access import walked
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
-from seekr_tune.errors import StudyError
+from seekr_tune.errors import AccessError, StudyError
 from seekr_tune.sequence.checkpoint import Position
 from seekr_tune.study.directory.layout import trial_path
 from seekr_tune.study.directory.links import leads_elsewhere
@@ -65,10 +66,12 @@ class DiskUsage:
     Attributes:
         checkpoints: of all its runs.
         rest: results, curves, ledger, and what else lies in its directory.
+        is_known: False where this user may not look into a part of it: it takes more then.
     """
 
     checkpoints: int
     rest: int
+    is_known: bool = True
 
     @property
     def total(self) -> int:
@@ -80,7 +83,7 @@ def disk_usage(directory: Path) -> DiskUsage:
     """What a study takes; what vanishes meanwhile does not count."""
     folders = directory.glob("**/trials/*/checkpoints")
     checkpoints = sum(_bytes_in(path) for path in folders if not leads_elsewhere(path, directory))
-    return DiskUsage(checkpoints, _bytes_in(directory) - checkpoints)
+    return DiskUsage(checkpoints, _bytes_in(directory) - checkpoints, _may_look_into_all(directory))
 
 
 def removal_plan(entries: Sequence[Entry], quota_bytes: float) -> list[Entry]:
@@ -202,6 +205,13 @@ def _remove(path: Path) -> None:
     hidden = path.with_name(f"{_REMOVED}{path.name}-{uuid.uuid4().hex[:8]}")
     path.rename(hidden)  # from here on nobody takes it for a checkpoint
     shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _may_look_into_all(directory: Path) -> bool:
+    try:
+        return all(True for _ in walked(directory))
+    except AccessError:
+        return False
 
 
 def _bytes_in(directory: Path) -> int:

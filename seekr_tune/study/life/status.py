@@ -19,6 +19,7 @@ from seekr_tune.study.directory.layout import experiment_path, is_study, stop_pa
 from seekr_tune.study.directory.lock import living_driver
 from seekr_tune.study.directory.log import last_failure
 from seekr_tune.study.directory.openings import protocol_line
+from seekr_tune.study.directory.provenance import change_lines
 from seekr_tune.study.directory.records import read_all_records, read_records
 from seekr_tune.study.directory.units import bytes_text, duration
 from seekr_tune.study.life.journal_view import told_trials
@@ -80,7 +81,9 @@ class StudyStatus:
         seconds_left: about how long the driver still needs; None without a driver, or before a run was finished.
         seconds_shared: time that runs were spared, because another run had done the same.
         disk_bytes: what the study's directory takes.
+        is_disk_known: False where this user may not look into a part of it: it takes more then.
         protocol: what is tuned on, and whether the test split was opened.
+        changes: of data and model, as they were accepted.
         erased: by training sample that was taken out, the day of it.
         driver: process that runs the study now; None if there is none.
         failure: what ended the last launch before its time; None with a driver, or where nothing did.
@@ -101,7 +104,9 @@ class StudyStatus:
     seconds_left: float | None
     seconds_shared: float
     disk_bytes: int
+    is_disk_known: bool
     protocol: str
+    changes: tuple[str, ...]
     erased: Mapping[str, str]
     driver: str | None
     failure: str | None
@@ -122,8 +127,11 @@ class StudyStatus:
             elif run.state in ("failed", "damaged"):
                 yield f"  {run.trial}  {run.state}  {run.error}"
         yield from self._results()
-        yield f"  disk used: {bytes_text(self.disk_bytes)}"
+        least = "" if self.is_disk_known else "at least "
+        closed = "" if self.is_disk_known else " (this user may not look into all of it)"
+        yield f"  disk used: {least}{bytes_text(self.disk_bytes)}{closed}"
         yield f"  {self.protocol}"
+        yield from (f"  {line}" for line in self.changes)
         if self.erased:
             yield f"  erased: {', '.join(f'{sample} ({day})' for sample, day in self.erased.items())}"
         if self.driver is not None:
@@ -173,7 +181,7 @@ def study_status(directory: Path | str) -> StudyStatus:
     counts = Counter(run.state for run in runs)
     values = configuration_values(records, config)
     directions = list(config.study.objectives.values())
-    best = best_of(values, directions[0])
+    best, usage = best_of(values, directions[0]), disk_usage(directory)
     return StudyStatus(
         directory=directory,
         name=config.name,
@@ -188,8 +196,10 @@ def study_status(directory: Path | str) -> StudyStatus:
         front=pareto_front(values, directions),
         seconds_left=seconds_left(records, waiting, driver.slots or 1) if driver else None,
         seconds_shared=sum(row.shared_seconds for record in records for row in record.timing),
-        disk_bytes=disk_usage(directory).total,
+        disk_bytes=usage.total,
+        is_disk_known=usage.is_known,
         protocol=_protocol(directory),
+        changes=tuple(change_lines(directory)),
         erased={entry.sample: entry.when.partition("T")[0] for entry in read_erased(directory)},
         driver=None if driver is None else str(driver),
         failure=None if driver else last_failure(directory),

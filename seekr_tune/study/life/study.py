@@ -10,7 +10,7 @@ from rich.console import Console
 from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
-from seekr_tune.experiment import dump_config, flatten, load_experiment, with_values
+from seekr_tune.experiment import differing, dump_config, flatten, load_experiment, with_values
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.layout import (
@@ -23,7 +23,12 @@ from seekr_tune.study.directory.layout import (
 )
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.log import logged_in
-from seekr_tune.study.directory.provenance import require_same_special_tokens, write_provenance
+from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
+from seekr_tune.study.directory.provenance import (
+    require_same_special_tokens,
+    require_unchanged,
+    write_provenance,
+)
 from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import StudyStatus, study_status
@@ -63,13 +68,14 @@ def start_study(
         warm_start: directories of finished studies that the sampler learns from.
 
     Raises:
-        StudyError: the directory is taken, the machine is too small for one trial, no cluster is at the address, or a
-            disk is full or fails.
+        StudyError: the directory is taken, or inside of a study or a run, the machine is too small for one trial, no
+            cluster is at the address, or a disk is full or fails.
         ConfigError: the space, the objectives, the protocol or a configuration of `enqueue` are wrong.
         DataError: prompts of the test split occur in others.
         Stopped: somebody asked to stop.
     """
     directory = Path(directory).absolute()
+    require_outside(directory, "a study")
     if isinstance(experiment, Space):
         space = experiment
         space.require_fits(config)
@@ -96,6 +102,7 @@ def resume_study(
     address: str | None = None,
     console: Console | None = None,
     enqueue: Path | None = None,
+    accept_change: bool = False,
 ) -> StudyStatus:
     """Go on with a study: its unfinished runs first, then new trials up to the total.
 
@@ -105,11 +112,12 @@ def resume_study(
         address: of a running Ray cluster, HOST:PORT or `auto`; None: this machine.
         console: where to show progress.
         enqueue: a file of configurations that are tried next; they count in the total.
+        accept_change: go on although data or model changed since the study was begun; that is noted.
 
     Raises:
-        StudyError: no study is there, another process runs it, its files were changed, the total is too small, no
-            cluster is at the address, a disk is full or fails, or new runs would have other special tokens than those
-            that are there.
+        StudyError: no study is there, another process runs it, its files, data or model were changed, the total is too
+            small, no cluster is at the address, a disk is full or fails, or new runs would have other special tokens
+            than those that are there.
         ConfigError: a configuration of `enqueue` is wrong.
         Stopped: somebody asked to stop.
     """
@@ -121,6 +129,7 @@ def resume_study(
         logged_in(directory),
     ):
         config, space = load_experiment(experiment_path(directory)), load_space(space_path(directory))
+        require_unchanged(directory, config, accept=accept_change)
         if trials is not None and trials != config.study.trials:
             _require_total(directory, config, space, trials)
             config = with_values(config, {"study.trials": trials})
@@ -189,6 +198,8 @@ def _drive(directory: Path, config: Config, space: Space, console: Console | Non
 def _require_no_run(directory: Path) -> None:
     if is_run(directory):
         raise StudyError(f"{directory}: holds a single run; choose another directory for the study")
+    if not is_study(directory):
+        require_nothing_inside(directory, "a study")
 
 
 def _require_free(directory: Path, config: Config, space: Space) -> None:
@@ -196,21 +207,16 @@ def _require_free(directory: Path, config: Config, space: Space) -> None:
     _require_no_run(directory)
     if not is_study(directory):
         return
-    differing = _differing(load_experiment(experiment_path(directory)), config)
+    changed = differing(flatten(load_experiment(experiment_path(directory))), flatten(config))
     if load_space(space_path(directory)).dump() != space.dump():
-        differing.append("the search space")
-    if not differing:
+        changed.append("the search space")
+    if not changed:
         raise StudyError(f"{directory}: holds a study already; go on with `{ours(_RESUME, directory)}`")
     raise StudyError(
-        f"{directory}: holds a study already, and {', '.join(differing)} differ{'s' * (len(differing) == 1)} from it; "
+        f"{directory}: holds a study already, and {', '.join(changed)} differ{'s' * (len(changed) == 1)} from it; "
         f"put that back and go on with `{ours(_RESUME, directory)}` (--trials N for another total), or choose another "
         "--out"
     )
-
-
-def _differing(begun: Config, now: Config) -> list[str]:
-    before, after = flatten(begun), flatten(now)
-    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
 
 
 def _require_total(directory: Path, config: Config, space: Space, trials: int) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, write_record, write_steps
 from seekr_tune.config import Config
-from seekr_tune.errors import StudyError
+from seekr_tune.errors import AccessError, StudyError
 from seekr_tune.remains import unfinished
 from seekr_tune.sequence.checkpoint import fingerprint
 from seekr_tune.study.runs.outcome import new_record
@@ -33,14 +33,17 @@ KnownBound = tuple[TrialRecord, tuple[StepRow, ...]]
 
 def find_bound(place: Path) -> KnownBound | None:
     """The reference that is kept at a place; a damaged one is removed, with a warning."""
-    if not place.is_dir():
-        return None
     try:
+        if not place.is_dir():
+            return None
         manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
         damaged = [name for name in _FILES if manifest[name] != fingerprint(place / name)]
         if damaged:
             raise StudyError(f"{', '.join(damaged)} not as the manifest says")
         return read_record(place / "result.json"), read_steps(place / "steps.jsonl")
+    except (PermissionError, AccessError) as error:
+        _logger.warning("%s: cannot be shared (%s); the reference is run again", place, error)
+        return None
     except (OSError, ValueError, LookupError, TypeError) as error:
         _logger.warning("%s: damaged (%s); the reference is run again", place, error)
         shutil.rmtree(place, ignore_errors=True)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seekr_tune.analysis.gradients import dominant, told
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import TrialRecord, score_matrix, tuning_split
+from seekr_tune.config.meaning import number_text
 from seekr_tune.shown import in_one_line
 from seekr_tune.stream.metrics import overall_performance
 
@@ -119,8 +120,9 @@ class ProgressConsole:
             self._print(f"{where}  {shorten(record.error or '', 200)}")
             return
         measures = measure(record)
+        replayed = measures.distinct_replayed_samples
         self._print(
-            f"{where}  op {_percent(measures.op)}  {measures.distinct_replayed_samples} replayed samples"
+            f"{where}  op {_percent(measures.op)}  {'?' if replayed is None else replayed} replayed samples"
             f"  {record.wall_seconds:.1f} s  {_settings(record)}"
         )
 
@@ -142,9 +144,9 @@ def _percent(value: float | None) -> str:
 
 
 def _settings(record: TrialRecord) -> str:
-    settings = ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in record.params.items())
+    settings = ", ".join(f"{key.rpartition('.')[2]}={_short(key, value)}" for key, value in record.params.items())
     return settings or record.method
 
 
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _short(path: str, value: object) -> str:
+    return number_text(path, value, ".4g") if isinstance(value, float) else str(value)

@@ -29,8 +29,16 @@ from seekr_tune.sequence.model import read_model_config
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.directory.erased import require_nothing_erasing
-from seekr_tune.study.directory.layout import extending_path, is_run, is_study, rejected_path, storage_path
+from seekr_tune.study.directory.layout import (
+    extending_path,
+    is_run,
+    is_study,
+    provenance_path,
+    rejected_path,
+    storage_path,
+)
 from seekr_tune.study.directory.lock import held_run
+from seekr_tune.study.directory.provenance import add_data, require_unchanged
 from seekr_tune.study.runs.single import run_experiment
 
 _logger = logging.getLogger(__name__)
@@ -62,6 +70,7 @@ def extend_run(
     metric: str | None = None,
     console: Console | None = None,
     address: str | None = None,
+    accept_change: bool = False,
 ) -> Extension:
     """Learn one more task at the end of a finished run's stream.
 
@@ -73,6 +82,7 @@ def extend_run(
         metric: metric of the new task; None: as the experiment says.
         console: where to show progress.
         address: of a Ray cluster, for a run with workers.
+        accept_change: learn the task although data or model changed since the run was begun; that is noted.
 
     Raises:
         StudyError: no finished run is there, another process works on it, or another update is unfinished.
@@ -86,12 +96,16 @@ def extend_run(
             record = _publish(working, directory)
             if record.tasks[-1] == task:
                 return Extension(record, _forgetting(record), accepted=True)
-        config = _extended(load_experiment(directory / "config.yaml"), task, epochs, metric)
+        begun = load_experiment(directory / "config.yaml")
+        config = _extended(begun, task, epochs, metric)
         _require_gate(config, record, max_forgetting)
+        require_unchanged(directory, begun, accept=accept_change)
         stream = load_stream(config, ("train", *config.evaluation.splits))  # bad data must leave nothing behind
         _warn_of_answers(config, TaskStream((stream[-1],)))
         _prepare(working, directory, record, config)
-        extended = run_experiment(config, working, name=directory.name, console=console, address=address)
+        extended = run_experiment(
+            config, working, name=directory.name, console=console, address=address, accept_change=accept_change
+        )
         dropped = _forgetting(extended)
         if max_forgetting is not None and max(dropped.values()) > max_forgetting:
             write_record(rejected_path(directory, task), extended)
@@ -172,6 +186,7 @@ def _prepare(working: Path, directory: Path, record: TrialRecord, config: Config
     )
     write_record(making / "result.json", begun_record)
     write_atomically(making / "config.yaml", dump_config(config).encode())
+    add_data(directory, making, config)
     making.rename(working)
 
 
@@ -212,8 +227,9 @@ def _publish(working: Path, directory: Path) -> TrialRecord:
     for folder in ("events", "ledger"):
         for path in sorted((working / folder).glob("*")):
             os.replace(path, directory / folder / path.name)
-    for name in ("steps.jsonl", "log.jsonl", "config.yaml", "result.json"):
+    for name in (str(provenance_path(Path())), "steps.jsonl", "log.jsonl", "config.yaml", "result.json"):
         if (working / name).exists():
+            (directory / name).parent.mkdir(exist_ok=True)
             os.replace(working / name, directory / name)
     _remove(working)
     return read_record(directory / "result.json")

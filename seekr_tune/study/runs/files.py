@@ -13,7 +13,7 @@ from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_s
 from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
-from seekr_tune.experiment import dump_config, flatten, load_experiment
+from seekr_tune.experiment import differing, dump_config, flatten, load_experiment
 from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.writing import remove_rooms
@@ -189,8 +189,7 @@ def _require_same_settings(directory: Path, config: Config) -> None:
         write_atomically(path, dump_config(config).encode())
         return
     begun, now = flatten(begun_settings(directory)), flatten(config)
-    changed = [key for key in sorted({*begun, *now}) if begun.get(key) != now.get(key)]
-    changed = [key for key in changed if not key.startswith(_MAY_CHANGE)]
+    changed = [key for key in differing(begun, now) if not key.startswith(_MAY_CHANGE)]
     if changed:
         raise StudyError(
             f"{directory}: was begun with other settings ({', '.join(changed)} differ); "

@@ -48,6 +48,7 @@ def new_record(config: Config, request: TrialRequest, ray_trial_id: str | None =
         optuna_number=request.number,
         ray_trial_id=ray_trial_id,
         code_version=code_version(),
+        accepted_changes=request.accepted_changes,
     )
 
 
@@ -140,6 +141,7 @@ def _replay_row(history: TaskHistory) -> ReplayRow:
         cross_entropy_share=history.shares and history.shares.cross_entropy,
         logit_distillation_share=history.shares and history.shares.logit_distillation,
         attention_distillation_share=history.shares and history.shares.attention_distillation,
+        first_presentations=None if history.first_shown is None else len(history.first_shown),
     )
 
 

@@ -23,6 +23,7 @@ class TrialRequest:
         configuration: key of the trial or bound that it is a replicate of; None for a run that stands alone.
         replicate: which one, from 0.
         setting: config paths that make it this replicate: tasks in their order, seed, memory draw.
+        accepted_changes: of data and model, so far.
     """
 
     key: str
@@ -32,6 +33,7 @@ class TrialRequest:
     configuration: str | None = None
     replicate: int = 0
     setting: Mapping[str, Any] = field(default_factory=dict)
+    accepted_changes: int = 0
 
     def config(self, experiment: Config) -> Config:
         """The experiment as this run sees it."""

@@ -15,7 +15,14 @@ from seekr_tune.config import Config
 from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import with_values
 from seekr_tune.shown import ours
-from seekr_tune.study.directory.layout import is_run, is_study, ray_path, storage_path
+from seekr_tune.study.directory.layout import extending_path, is_run, is_study, ray_path, storage_path
+from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
+from seekr_tune.study.directory.provenance import (
+    accepted_changes,
+    read_provenance,
+    require_unchanged,
+    write_provenance,
+)
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.files import TrialFiles, begun_settings
 from seekr_tune.study.runs.group import run_in_group
@@ -38,6 +45,7 @@ def run_experiment(
     address: str | None = None,
     console: Console | None = None,
     stop_asked: Callable[[], bool] | None = None,
+    accept_change: bool = False,
 ) -> TrialRecord:
     """One run of an experiment, without a search; called again on the same directory it goes on.
 
@@ -51,13 +59,18 @@ def run_experiment(
         console: where to show progress.
         stop_asked: asked between steps: whether to save what is done, and end. The record is then that of a run that
             is `running`. Must be picklable with workers.
+        accept_change: go on although data or model changed since the run was begun; that is noted.
 
     Raises:
-        StudyError: the directory holds a study or a run of other settings, the machine is too small, or there is no
-            cluster at the address.
+        StudyError: the directory holds a study or a run of other settings, or is inside of one, the machine is too
+            small, or there is no cluster at the address.
         UserError: the data, the model or the settings cannot be used.
     """
     directory = Path(directory).absolute()
+    if directory.name != extending_path(directory).name:  # an update is learned inside of its run
+        require_outside(directory, "a run")
+    if not (is_run(directory) or is_study(directory)):
+        require_nothing_inside(directory, "a run")
     if address is not None and config.training.workers == 0:
         raise StudyError(
             f"address {address!r}: with training.workers 0 the run would stay in this process and use nothing of the "
@@ -66,7 +79,8 @@ def run_experiment(
     if is_study(directory):
         raise StudyError(f"{directory}: holds a study; go on with `{ours('resume', directory)}`, or choose another")
     config = _without_erased(directory, config)
-    request = TrialRequest(key=name or directory.name, role="run")
+    changes = _known_inputs(directory, config, accept_change)
+    request = TrialRequest(key=name or directory.name, role="run", accepted_changes=changes)
     with cluster_session(address), ProgressConsole(console, total=1) as progress:
         try:
             record = _run(config, directory, request, progress, stop_asked)
@@ -107,6 +121,17 @@ def _run(
         trials_at_once(config.training)
         run_in_group(config, directory, request, home=home, stop_asked=stop_asked)
     return read_record(directory / "result.json")
+
+
+def _known_inputs(directory: Path, config: Config, accept: bool) -> int:
+    """Note data and model of a run that begins; compare them where it goes on. How often changes were accepted."""
+    if not is_run(directory):
+        write_provenance(directory, config)
+        return 0
+    result = directory / "result.json"
+    if result.is_file() and read_record(result).status == "finished":  # nothing is learned any more
+        return accepted_changes(read_provenance(directory))
+    return require_unchanged(directory, config, accept=accept)
 
 
 def _without_erased(directory: Path, config: Config) -> Config:

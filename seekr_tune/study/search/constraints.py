@@ -13,8 +13,9 @@ from typing import Any
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import config_paths
 
-QUANTITIES = ("heads", "layers", "stored_samples")
-"""What budgets become for a model and its data: heads distilled, layers that may hold some, samples kept in total."""
+QUANTITIES = ("heads", "layers", "stored_samples", "distinct_replayed_samples")
+"""What budgets become for a model and its data: heads distilled, layers that may hold some, samples kept in total, and
+how many of them will be replayed."""
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,

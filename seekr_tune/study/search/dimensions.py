@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import Field, FiniteFloat, StrictBool, StrictFloat, StrictInt, TypeAdapter
 from pydantic import model_validator as validator
 
 from seekr_tune.config import Section
+from seekr_tune.config.meaning import counts_or_shares, same_meaning
 
 _MAX_POINTS = 100_000
 """Values of one dimension that are worth a list."""
@@ -71,7 +73,8 @@ class FloatRange(_Conditional):
         """All values; None where they are not finitely many, or too many to be listed."""
         if self.step is None or (self.high - self.low) / self.step >= _MAX_POINTS:
             return None
-        return tuple(self.low + index * self.step for index in range(round((self.high - self.low) / self.step) + 1))
+        count = round((self.high - self.low) / self.step) + 1
+        return tuple(_point(self.low, self.step, index) for index in range(count))
 
 
 class IntRange(_Conditional):
@@ -127,6 +130,9 @@ class Choices(_Conditional):
     @validator(mode="after")
     def _published_is_a_choice(self) -> Self:
         for index, choice in enumerate(self.choices):
+            twin = next((other for other in self.choices[:index] if other == choice), choice)
+            if repr(twin) != repr(choice):
+                raise ValueError(f"choices must differ, but Optuna takes {twin!r} and {choice!r} for equal; drop one")
             if choice in self.choices[:index]:
                 raise ValueError(f"choices must differ, but {choice!r} is listed twice")
         if self.states_published and self.published not in self.choices:
@@ -158,12 +164,55 @@ DIMENSION: TypeAdapter[Dimension] = TypeAdapter(Annotated[Dimension, Field(discr
 """Checks one entry of a search-space file."""
 
 
-def holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value is one that a distribution can give."""
+def member(dimension: Dimension, path: str, value: Any) -> Any:
+    """The value of a dimension that a given value means: of a grid its own number, of choices the one listed.
+
+    Optuna would convert what it is given: 1 into 1.0 in a range of real numbers, 1.0 into the choice 1, true into 1.
+
+    Args:
+        dimension: where it is to be found.
+        path: config path of the dimension.
+        value: as somebody wrote it.
+
+    Raises:
+        ValueError: there is none; the text says why, to be read behind `path=value`.
+    """
+    if isinstance(dimension, Choices):
+        found = [choice for choice in dimension.choices if same_meaning(path, choice, value)]
+        if not found:
+            raise ValueError(f"is not one of the choices {list(dimension.choices)}")
+        return found[0]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("is no finite number, as the range has them")
+    is_real = isinstance(dimension, FloatRange)
+    if path in counts_or_shares() and isinstance(value, int) == is_real:
+        is_what, has_what = ("a count", "shares") if is_real else ("a share", "counts")
+        mend = f"{value}.0 would be a share" if is_real else f"{value:g} would be a count"
+        raise ValueError(f"is {is_what}, and the range has {has_what} ({mend})")
+    if not is_real and value != int(value):
+        raise ValueError("is no whole number")
+    step = dimension.step
+    if step is not None and _is_multiple(value - dimension.low, step):
+        value = _point(dimension.low, step, round((value - dimension.low) / step))
+    elif step is not None and dimension.low <= value <= dimension.high:
+        raise ValueError(f"is not {dimension.low} plus a multiple of {step}")
+    if not dimension.low <= value <= dimension.high:
+        raise ValueError(f"is outside the range {dimension.low} .. {dimension.high}")
+    return float(value) if is_real else int(value)
+
+
+def holds(dimension: Dimension, path: str, value: Any) -> bool:
+    """Whether a dimension has a value that means the same."""
     try:
-        return bool(distribution._contains(distribution.to_internal_repr(value)))
-    except (ValueError, TypeError):
+        member(dimension, path, value)
+    except ValueError:
         return False
+    return True
+
+
+def _point(low: float, step: float, index: int) -> float:
+    """A value of a grid; in decimal, for 0.1 + 6 x 0.1 is above 0.7 in binary, and Optuna would not have it."""
+    return float(Decimal(repr(low)) + index * Decimal(repr(step)))
 
 
 def _require_range(low: float, high: float, log: bool, published: float | None) -> None:

@@ -19,18 +19,20 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from seekr_tune.access import access_error, listed
 from seekr_tune.analysis.files import write_atomically
-from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.analysis.record import SCHEMA_VERSION, TrialRecord
 from seekr_tune.config import Config, StreamConfig
 from seekr_tune.errors import ConfigError, StudyError, UserError
-from seekr_tune.experiment import flatten, load_experiment
+from seekr_tune.experiment import differing, flatten, load_experiment
 from seekr_tune.noise import hear_libraries
 from seekr_tune.study.directory.layout import journal_path, result_path, trial_key, trials_path
+from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.runs.outcome import read_record_of
 from seekr_tune.study.search.dimensions import holds
 from seekr_tune.study.search.journal_file import CheckedJournalFile, is_entry
 from seekr_tune.study.search.judge import require_comparable
-from seekr_tune.study.search.objectives import OBJECTIVES
+from seekr_tune.study.search.objectives import OBJECTIVES, objective_values
 from seekr_tune.study.search.samplers import require_sampler
 from seekr_tune.study.search.space import Space
 
@@ -42,14 +44,26 @@ _MAY_CHANGE = (
 
 _DEFAULTS = Config(stream=StreamConfig(tasks=("any",)))
 
+_VERSION = "schema_version"
+"""Of the records whose objectives a journal was told; one without it is of version 2."""
+
 _STUDY_NAME = "seekr-tune"
 """One journal holds one study, whatever the experiment is called."""
+
+_RECOUNTED = ("distinct_replayed_samples", "op_per_replayed_sample")
+"""Objectives that mean something else since schema version 3."""
+
+_COUNTS = "counts stored samples as"
 
 _logger = logging.getLogger(__name__)
 
 
-def open_study(directory: Path, config: Config, space: Space) -> optuna.Study:
+def open_study(directory: Path, config: Config, space: Space, *, recount: bool = True) -> optuna.Study:
     """The Optuna study of a study directory, made on first use. The caller holds the directory's lock.
+
+    Args:
+        directory, config, space: of the study.
+        recount: build anew a journal that was told of other counts; not needed where nothing is proposed.
 
     Raises:
         ConfigError: an objective is not a column of the ledger, or the sampler does not fit.
@@ -68,6 +82,8 @@ def open_study(directory: Path, config: Config, space: Space) -> optuna.Study:
     hear_libraries()
     known = _params_on_disk(directory, space)
     damage = _damage(path, bool(known)) or _unknown_trial(path, known)
+    if damage is None and recount:
+        damage = _earlier_counts(directory, config)
     if damage is None:
         study = _load(path, config)
     else:
@@ -123,6 +139,8 @@ def _load(path: Path, config: Config) -> optuna.Study:
         directions=list(config.study.objectives.values()),
         load_if_exists=True,
     )
+    if not study.get_trials(deepcopy=False):
+        study.set_user_attr(_VERSION, SCHEMA_VERSION)
     if study.metric_names is None:  # else optuna-dashboard calls them "Objective 0" and so on
         study.set_metric_names(list(config.study.objectives))
     return study
@@ -164,12 +182,41 @@ def _unknown_trial(path: Path, known: Mapping[int, Mapping[str, Any]]) -> str | 
     return None
 
 
+def _earlier_counts(directory: Path, config: Config) -> str | None:
+    """Whether the search was told of stored samples where it is told of replayed ones now. The records know both.
+
+    Raises:
+        StudyError: they do not, so earlier trials and new ones would be compared in different units.
+    """
+    path, objectives = journal_path(directory), config.study.objectives
+    counted = [name for name in objectives if name in _RECOUNTED]
+    if not counted or not path.is_file() or not path.stat().st_size:
+        return None
+    try:
+        study = optuna.load_study(study_name=_STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
+    except KeyError:  # killed before the study had its name
+        return None
+    trials = study.get_trials(deepcopy=False)
+    if not trials or _VERSION in study.user_attrs:
+        return None
+    lost = next((trial.user_attrs["warm_start"] for trial in trials if "warm_start" in trial.user_attrs), None)
+    for record in read_all_records(directory)[0]:
+        if record.role == "trial" and record.status == "finished" and objective_values(record, objectives) is None:
+            lost = lost or record.trial
+    if lost is not None:
+        raise StudyError(
+            f"{directory}: an earlier version took stored samples for {counted[0]}, and those that {lost} replayed "
+            "cannot be counted any more, so new trials could not be compared with it; start a new study"
+        )
+    return f"{_COUNTS} {counted[0]}, as an earlier version did"
+
+
 def _params_on_disk(directory: Path, space: Space) -> dict[int, dict[str, Any]]:
     """By number, the parameters of the trials that have a directory."""
     found: dict[int, dict[str, Any]] = {}
-    for folder in sorted(trials_path(directory).glob("trial-*")):
+    for folder in listed(trials_path(directory)):
         number = folder.name.removeprefix("trial-")
-        if number.isdigit():
+        if folder.name.startswith("trial-") and number.isdigit():
             record = record_or_aside(directory, folder.name)
             params = _params_of(folder, space) if record is None else record.params
             if params is not None:
@@ -195,7 +242,7 @@ def _rebuild(
     path = journal_path(directory)
     kept = ""
     if path.is_file():
-        aside = _free_name(path)
+        aside = _free_name(path, "earlier" if damage.startswith(_COUNTS) else "damaged")
         path.rename(aside)
         kept = f" (kept as {aside.name})"
     _logger.warning("%s: the journal %s%s; built anew from the records of %d trials", path, damage, kept, len(known))
@@ -213,7 +260,7 @@ def _rebuilt(number: int, params: Mapping[str, Any] | None, given: Mapping[str, 
     distributions = space.distributions()
     attributes = dict(given.get("user_attrs", {}))
     params = given.get("params", params)
-    fitting = {key: value for key, value in (params or {}).items() if holds(distributions[key], value)}
+    fitting = {key: value for key, value in (params or {}).items() if holds(space.dimensions[key], key, value)}
     if params is None:
         return create_trial(
             state=TrialState.WAITING,
@@ -236,6 +283,8 @@ def _read_given(directory: Path) -> dict[int, dict[str, Any]]:
         return {int(number): entry for number, entry in json.loads(path.read_bytes()).items()}
     except FileNotFoundError:
         return {}
+    except PermissionError as error:
+        raise access_error(path, error) from None
     except (ValueError, AttributeError, OSError):
         raise StudyError(
             f"{path}: cannot be read, and neither can the journal, so nobody knows what the study was given; "
@@ -247,10 +296,10 @@ def _given_path(directory: Path) -> Path:
     return journal_path(directory).with_name("given.json")
 
 
-def _free_name(path: Path) -> Path:
-    """A name beside a file for its damaged content."""
+def _free_name(path: Path, what: str = "damaged") -> Path:
+    """A name beside a file for the content that it had."""
     number = 1
-    while (aside := path.with_name(f"{path.stem}.damaged-{number}")).exists():
+    while (aside := path.with_name(f"{path.stem}.{what}-{number}")).exists():
         number += 1
     return aside
 
@@ -274,8 +323,7 @@ def _require_same(
         begun = {key: value for key, value in (defaults or {}).items() if key in values} | begun
     if begun is None:
         study.set_user_attr(what, values)
-    elif begun != values:
-        changed = sorted(key for key in {*begun, *values} if begun.get(key) != values.get(key))
+    elif changed := differing(begun, values):
         raise StudyError(
             f"{directory / f'{what}.yaml'}: {', '.join(changed)} changed since the study was started; "
             "put it back, or start a new study in another directory"

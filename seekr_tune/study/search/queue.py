@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,6 +23,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment, with_values
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import bound_key, experiment_path, result_path, run_key, trial_key, trial_path
+from seekr_tune.study.directory.provenance import accepted_changes, read_provenance
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.fidelity import at_position
 from seekr_tune.study.search.journal import note_given, open_study, record_or_aside
@@ -57,6 +58,7 @@ class TrialQueue:
 
     def __post_init__(self) -> None:
         self._settings = replicates(self.config)
+        self._changes = accepted_changes(read_provenance(self.directory))
         first = with_values(self.config, self._settings[0], origin="study.replicates")
         self.space = self.space.within(first)
         self._judge = Judge(self.config, self.directory)
@@ -100,6 +102,7 @@ class TrialQueue:
         """The next run; None where there is none now, though there may be when another one has ended."""
         request = self._next()
         if request is not None:
+            request = replace(request, accepted_changes=self._changes)
             self._live[request.key] = request
         return request
 

@@ -80,15 +80,30 @@ class Resolver:
                 read |= {path: flat[path] for path in ("method.head_budget", "method.layer_ratio")}
         return Resolution(read, heads, layers, stored)
 
-    def quantities(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def quantities(self, values: Mapping[str, Any], constraints: Sequence[Constraint] = ()) -> dict[str, Any]:
         """What constraints compare; the values themselves count, too.
+
+        Args:
+            values: by config path.
+            constraints: what is dear is worked out only where one of them names it.
 
         Raises:
             ConfigError: see `resolve`.
         """
         config = with_values(self._config, values, origin="search space")
         read = {path: value for path, value in flatten(config).items() if is_read(path, config.method.name)}
-        return {**read, **self.resolve(values).quantities}
+        found = {**read, **self.resolve(values).quantities}
+        if any("distinct_replayed_samples" in (one.left, one.right) for one in constraints):
+            found["distinct_replayed_samples"] = self._replayed(config)
+        return found
+
+    def _replayed(self, config: Config) -> int | None:
+        """Samples that will be replayed; None for a method without replay."""
+        from seekr_tune.sequence.schedule import replayed_samples
+
+        if config.method.name not in READERS["method.replay_percent"]:
+            return None
+        return replayed_samples(config, self._train_sizes(config))
 
     def _stored(self, config: Config) -> tuple[int, ...]:
         from seekr_tune.method.semantics import SEMANTICS
@@ -132,7 +147,7 @@ class Resolver:
 def refusal(resolver: Resolver, constraints: Sequence[Constraint], values: Mapping[str, Any]) -> str | None:
     """Why values cannot be a configuration, in a few words; None if they can."""
     try:
-        quantities = resolver.quantities(values)
+        quantities = resolver.quantities(values, constraints)
     except ConfigError as error:
         return str(error)
     broken = next((constraint for constraint in constraints if not constraint.admits(quantities)), None)

@@ -25,8 +25,9 @@ from optuna.samplers import (
 from optuna.trial import FrozenTrial, TrialState
 
 from seekr_tune.config import SamplerName, StudyConfig
+from seekr_tune.config.meaning import same_meaning
 from seekr_tune.errors import ConfigError
-from seekr_tune.study.search.dimensions import Choices
+from seekr_tune.study.search.dimensions import Choices, member
 from seekr_tune.study.search.space import Space
 
 MAX_POINTS = 100_000
@@ -179,8 +180,9 @@ class _GridSampler(BaseSampler):
         if self._left is None:
             points = list(self._space.points() or ())
             random.Random(self._seed).shuffle(points)
-            tried = [other.params for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-            new = [point for point in points if point not in tried]
+            others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+            tried = [self._space.members(other.params) for other in others]
+            new = [point for point in points if not any(_same(point, other) for other in tried)]
             self._left = iter(new or points)
         return next(self._left, {})
 
@@ -270,7 +272,7 @@ class DistinctSampler(BaseSampler):
         points = list(islice(self._space.points() or (), _FEW_POINTS + 1))
         if len(points) <= _FEW_POINTS:
             random.Random(self._seed).shuffle(points)
-            yield from (point for point in points if all(given.get(key, point[key]) == point[key] for key in point))
+            yield from (point for point in points if _same({**point, **given}, point))
 
     def _draw(
         self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial, given: Mapping[str, Any]
@@ -285,5 +287,9 @@ class DistinctSampler(BaseSampler):
                 continue
             # Drawn even where it is given, so that a trial whose proposal was killed is proposed the same again.
             drawn = joint[key] if key in joint else sampler.sample_independent(study, trial, key, distribution)
-            values[key] = given.get(key, drawn)
+            values[key] = given.get(key, member(self._space.dimensions[key], key, drawn))
         return values
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(same_meaning(key, one[key], other[key]) for key in one)

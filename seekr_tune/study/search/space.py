@@ -13,13 +13,14 @@ from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from seekr_tune.config import Config, SelectionName
+from seekr_tune.config.meaning import is_among
 from seekr_tune.config.messages import rule, shown
 from seekr_tune.config.readers import ALTERNATIVES, READERS
 from seekr_tune.config.reading import dump_yaml
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import config_paths, flatten, parse_config, read_yaml_mapping, require_path, with_values
 from seekr_tune.study.search.constraints import Constraint, parse_constraint
-from seekr_tune.study.search.dimensions import DIMENSION, Choices, Condition, Dimension
+from seekr_tune.study.search.dimensions import DIMENSION, Choices, Condition, Dimension, member
 
 _NOT_SEARCHABLE = ("name", "memory_draw", "stream.tasks", "study", "training", "evaluation")
 """Fields that must be equal in all trials of a study: how it runs and how its trials are measured."""
@@ -86,9 +87,9 @@ class Space:
                 # A parent that is not searched itself has no value that matters: neither has what depends on it.
                 if path == "method.selection" and path not in values and path not in self.dimensions[key].when:
                     continue
-                if path not in values or values[path] not in wanted:
+                if path not in values or not is_among(path, values[path], wanted):
                     return False
-            elif path in self.fixed and self.fixed[path] not in wanted:
+            elif path in self.fixed and not is_among(path, self.fixed[path], wanted):
                 return False
         return True
 
@@ -99,6 +100,16 @@ class Space:
             if key in values and self.is_active(key, kept):
                 kept[key] = values[key]
         return kept
+
+    def members(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as the space has them; one that it does not have stays as it is."""
+        return {key: self._member(key, value) for key, value in values.items()}
+
+    def _member(self, key: str, value: Any) -> Any:
+        try:
+            return member(self.dimensions[key], key, value)
+        except (ValueError, LookupError):
+            return value
 
     def missing(self, values: Mapping[str, Any]) -> str | None:
         """The first dimension that is searched under these values and has none; None where they are complete."""
@@ -128,7 +139,7 @@ class Space:
     def published(self) -> dict[str, Any]:
         """The published settings, as far as the space states them: the first trial."""
         stated = {
-            key: dimension.published
+            key: None if dimension.published is None else member(dimension, key, dimension.published)
             for key, dimension in self.dimensions.items()
             if dimension.published is not None or (isinstance(dimension, Choices) and dimension.states_published)
         }
@@ -213,9 +224,16 @@ def _dimensions(values: Mapping[Any, Any], origin: str) -> Iterator[tuple[str, D
         if any(key == field or key.startswith(f"{field}.") for field in _NOT_SEARCHABLE):
             raise ConfigError(f"{origin}: {key!r} cannot be searched: all trials of a study share it; drop it")
         try:
-            yield key, DIMENSION.validate_python(value)
+            dimension = DIMENSION.validate_python(value)
         except ValidationError as error:
             raise ConfigError(f"{origin}: {key}: {_one_line(error)}") from None
+        if value.get("published") is not None:  # as it is written: the dimension has it as a number of its own kind
+            try:
+                member(dimension, key, value["published"])
+            except ValueError as error:
+                stated = shown(value["published"])
+                raise ConfigError(f"{origin}: {key}: published={stated} {error}; change it") from None
+        yield key, dimension
 
 
 def _require_conditions(space: Space) -> None:
@@ -231,7 +249,7 @@ def _require_conditions(space: Space) -> None:
                 raise ConfigError(
                     f"{space.origin}: {key}: when: {parent!r} must be a categorical dimension listed before; move it up"
                 )
-            never = [value for value in wanted if value not in other.choices]
+            never = [value for value in wanted if not is_among(parent, value, other.choices)]
             if never:
                 raise ConfigError(
                     f"{space.origin}: {key}: when: {never[0]!r} is not one of the choices of {parent}; drop it"

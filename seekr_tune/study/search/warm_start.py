@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ from optuna.trial import TrialState, create_trial
 
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
+from seekr_tune.config.meaning import same_meaning
 from seekr_tune.config.reading import read_yaml
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import flatten, load_experiment, parse_config, with_values
-from seekr_tune.study.directory.layout import experiment_path, is_study
+from seekr_tune.study.directory.layout import cache_path, experiment_path, is_study
+from seekr_tune.study.directory.provenance import accepted_changes, changes, read_provenance
 from seekr_tune.study.directory.records import read_records
-from seekr_tune.study.search.dimensions import holds
+from seekr_tune.study.search.dimensions import member
 from seekr_tune.study.search.protocol import replicates
 from seekr_tune.study.search.resolution import Resolver, refusal
 from seekr_tune.study.search.space import Space
@@ -33,19 +36,19 @@ _logger = logging.getLogger(__name__)
 def enqueue(study: optuna.Study, space: Space, config: Config, file: Path) -> None:
     """Try configurations of a file next: a YAML list of mappings from config paths to values.
 
-    What a configuration leaves out is proposed. The same file again adds nothing.
+    What a configuration leaves out is proposed. The same file again adds nothing. Values are handed out with the
+    meaning that they have in the file, never as what Optuna would make of them.
 
     Raises:
         ConfigError: the file is no such list, or a configuration is outside the space or breaks its constraints.
     """
     for number, values in enumerate(read_configurations(space, config, file), start=1):
         origin = f"{file.name}/{number}"
-        fixed = {"fixed_params": values, "origin": origin}
         known = [
-            {"fixed_params": trial.system_attrs.get("fixed_params"), "origin": trial.user_attrs.get("enqueued")}
+            (json.dumps(trial.system_attrs.get("fixed_params")), trial.user_attrs.get("enqueued"))
             for trial in study.get_trials(deepcopy=False)
         ]
-        if fixed not in known:
+        if (json.dumps(values), origin) not in known:  # as text: 1 and 1.0 are equal
             study.enqueue_trial(values, user_attrs={"enqueued": origin})
 
 
@@ -54,9 +57,10 @@ def read_configurations(space: Space, config: Config, file: Path) -> list[dict[s
     first = with_values(config, replicates(config)[0])
     space, resolver = space.within(first), Resolver(first)
     configurations = _read(file)
-    for number, values in enumerate(configurations, start=1):
-        _require_fits(space, resolver, values, f"{file}: configuration {number}")
-    return configurations
+    return [
+        _fitting(space, resolver, values, f"{file}: configuration {number}")
+        for number, values in enumerate(configurations, start=1)
+    ]
 
 
 def warm_start(study: optuna.Study, space: Space, config: Config, directories: Sequence[Path]) -> None:
@@ -91,6 +95,7 @@ def _comparable(
     space: Space, first: Config, config: Config, directory: Path
 ) -> list[tuple[str, dict[str, Any], tuple[float, ...]]]:
     """The finished trials of an earlier study: key, settings, and the objectives of this study."""
+    _require_same_inputs(config, directory)
     found = []
     for key, record, values in _finished(directory, config):
         earlier = flatten(parse_config(record.config, str(directory)))
@@ -102,7 +107,9 @@ def _comparable(
 def _add(study: optuna.Study, space: Space, params: dict[str, Any], values: Sequence[float], origin: str) -> bool:
     """Tell the study of an earlier trial; whether it could be."""
     distributions = space.distributions()
-    if not all(holds(distributions[path], value) for path, value in params.items()):
+    try:
+        params = {path: member(space.dimensions[path], path, value) for path, value in params.items()}
+    except ValueError:
         return False
     if all(trial.user_attrs.get("warm_start") != origin for trial in study.get_trials(deepcopy=False)):
         study.add_trial(
@@ -138,12 +145,28 @@ def _require_same(space: Space, ours: Mapping[str, Any], theirs: Mapping[str, An
     differing = sorted(
         path
         for path in {*ours, *theirs}
-        if path not in space.dimensions and not path.startswith(_IGNORED) and ours.get(path) != theirs.get(path)
+        if path not in space.dimensions
+        and not path.startswith(_IGNORED)
+        and not same_meaning(path, ours.get(path), theirs.get(path))
     )
     if differing:
         raise StudyError(
             f"{directory}: differs from this study in {', '.join(differing)}, so its trials say nothing about this "
             "one; leave it out, or put that back"
+        )
+
+
+def _require_same_inputs(config: Config, directory: Path) -> None:
+    """Refuse an earlier study of other data or another model, as far as it has noted them."""
+    noted = read_provenance(directory)
+    if noted is None or not noted.get("Data"):
+        _logger.warning("%s: has no digests of data and model, so nobody can see whether they are these", directory)
+        return
+    differing = changes(noted, config, cache_path(directory, config.study.cache))
+    if differing or accepted_changes(noted):
+        what = ", ".join(map(str, differing)) or "data or model, which changed while it ran"
+        raise StudyError(
+            f"{directory}: differs from this study in {what}, so its trials say nothing about this one; leave it out"
         )
 
 
@@ -154,20 +177,24 @@ def _read(file: Path) -> list[dict[str, Any]]:
     return content
 
 
-def _require_fits(space: Space, resolver: Resolver, values: Mapping[str, Any], origin: str) -> None:
-    distributions = space.distributions()
-    for key, value in values.items():
-        if key not in distributions:
-            close = difflib.get_close_matches(str(key), distributions, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"it searches {', '.join(distributions)}"
+def _fitting(space: Space, resolver: Resolver, given: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The values of the space that a configuration means."""
+    dimensions, values = space.dimensions, {}
+    for key, value in given.items():
+        if key not in dimensions:
+            close = difflib.get_close_matches(str(key), dimensions, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"it searches {', '.join(dimensions)}"
             raise ConfigError(f"{origin}: {key!r} is not searched by {space.origin}; {hint}")
-        if not holds(distributions[key], value):
-            raise ConfigError(f"{origin}: {key}={value!r} is outside the range in {space.origin}; change one of them")
+        try:
+            values[key] = member(dimensions[key], key, value)
+        except ValueError as error:
+            raise ConfigError(f"{origin}: {key}={value!r} {error} in {space.origin}; change one of them") from None
     if space.missing(values) is not None:
-        return
+        return values
     unread = sorted(set(values) - set(space.active(values)))
     if unread:
         raise ConfigError(f"{origin}: {unread[0]} is not searched together with the other values; drop it")
     reason = refusal(resolver, space.constraints, values)
     if reason is not None:
         raise ConfigError(f"{origin}: {reason}; change it")
+    return values

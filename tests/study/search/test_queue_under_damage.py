@@ -181,6 +181,7 @@ def test_enqueued_configurations_come_first_once_and_what_they_leave_out_is_prop
     [
         ("- {method.replay_precent: 7}", "did you mean 'method.replay_percent'"),
         ("- {method.replay_percent: 700}", "configuration 1: method.replay_percent=700 is outside the range"),
+        ("- {method.replay_percent: true}", "method.replay_percent=True is no finite number"),
         ("method.replay_percent: 7", "must hold a list"),
         ("- [", "not valid YAML"),
     ],

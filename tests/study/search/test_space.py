@@ -85,6 +85,9 @@ def test_a_dumped_space_is_the_same_space(repository: Path, tmp_path: Path) -> N
         ("method.head_budget: {type: float, low: 0.5, high: 1.5}", "method.head_budget"),
         ("method.selection: {type: categorical, choices: [importance, best]}", "method.selection='best' is refused"),
         ("method.selection: {type: categorical, choices: [all, all]}", "'all' is listed twice"),
+        ("method.head_budget: {type: float, low: 0.1, high: 1, published: 1}", "published=1 is a count, and the range"),
+        ("method.head_budget: {type: categorical, choices: [4, 1], published: 1.0}", "not one of the choices [4, 1]"),
+        ("method.head_budget: {type: categorical, choices: [1, 1.0]}", "Optuna takes 1 and 1.0 for equal"),
         ("method.selection: {type: categorical, choices: [all, random], published: importance}", "not one of"),
         (
             "method.attention_share: {type: float, low: 0.1, high: 0.9}\n"

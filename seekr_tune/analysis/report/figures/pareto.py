@@ -38,8 +38,8 @@ def pareto_figure(ranking: Ranking) -> go.Figure:
 
 
 def has_place(row: TrialRow) -> bool:
-    """Whether a configuration can be drawn: finished, scored, and with samples in its memory."""
-    return is_point(row) and row["distinct_replayed_samples"] > 0
+    """Whether a configuration can be drawn: finished, scored, and with samples that were replayed."""
+    return is_point(row) and bool(row["distinct_replayed_samples"])
 
 
 def _add_points(made: go.Figure, method: str, rows: Sequence[TrialRow]) -> None:

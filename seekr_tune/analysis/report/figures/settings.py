@@ -23,6 +23,7 @@ from seekr_tune.analysis.report.figures.style import (
     panels,
 )
 from seekr_tune.analysis.report.texts import short_path
+from seekr_tune.config.meaning import on_one_scale
 
 UNSET = "–"
 """Stands for a setting that the configuration's method does not have."""
@@ -54,6 +55,7 @@ def parallel_figure(rows: Sequence[TrialRow], objective: str, logarithmic: Colle
     params = [json.loads(row["params"]) for row in points]
     axes = [_axis(path, [values.get(path) for values in params], path in logarithmic) for path in paths]
     ends = [column for column in ("distinct_replayed_samples", objective) if column not in paths]
+    ends = [column for column in ends if any(row[column] is not None for row in points)]
     axes += [_axis(column, [row[column] for row in points], False) for column in dict.fromkeys(ends)]
     made = figure(440, margin={"l": 70, "r": 70, "t": 70, "b": 30})
     made.add_parcoords(
@@ -81,13 +83,14 @@ def slice_figure(rows: Sequence[TrialRow], objective: str, logarithmic: Collecti
     legend_of: set[str] = set()
     for index, path in enumerate(paths):
         position = panel_position(index, min(_COLUMNS, len(paths)))
-        if path in logarithmic:
-            values = [json.loads(row["params"]).get(path) for row in points]
+        values = [value for row in points if (value := json.loads(row["params"]).get(path)) is not None]
+        are_numbers = on_one_scale(path, values)
+        if path in logarithmic and are_numbers:
             made.update_xaxes(log_axis([value for value in values if value]), **position)
         for method in methods:
             own = [row for row in points if row["method"] == method and path in json.loads(row["params"])]
             if own:
-                made.add_trace(_slice(own, path, objective, method, method not in legend_of), **position)
+                made.add_trace(_slice(own, path, objective, method, method not in legend_of, are_numbers), **position)
                 legend_of.add(method)
     made.update_yaxes(title_text=label(short_path(objective)), col=1)
     return made.update_layout(showlegend=True, legend=LEGEND_ON_TOP)
@@ -120,11 +123,13 @@ def importance_figure(importances: Sequence[Importance]) -> go.Figure:
     )
 
 
-def _slice(rows: Sequence[TrialRow], path: str, objective: str, method: str, in_legend: bool) -> go.Scatter:
+def _slice(
+    rows: Sequence[TrialRow], path: str, objective: str, method: str, in_legend: bool, are_numbers: bool
+) -> go.Scatter:
     colour, symbol, _ = mark_of_method(method)
     values = [json.loads(row["params"])[path] for row in rows]
     return go.Scatter(
-        x=[value if _is_number(value) else label(_text(value)) for value in values],
+        x=values if are_numbers else [label(_text(value)) for value in values],
         y=[round(row[objective], 4) for row in rows],
         mode="markers",
         name=label(method),
@@ -139,7 +144,7 @@ def _slice(rows: Sequence[TrialRow], path: str, objective: str, method: str, in_
 def _axis(name: str, values: Sequence[Any], logarithmic: bool) -> dict[str, Any]:
     """An axis of numbers or of categories; what is not set stands below the others."""
     known = [value for value in values if value is not None]
-    if all(map(_is_number, known)):
+    if known and on_one_scale(name, known):
         scale = math.log10 if logarithmic and min(known) > 0 else float
         places = [None if value is None else scale(value) for value in values]
         low, high = min(map(scale, known)), max(map(scale, known))
@@ -161,10 +166,6 @@ def _axis(name: str, values: Sequence[Any], logarithmic: bool) -> dict[str, Any]
         "tickvals": ticks,
         "ticktext": [label(text) for text in texts],
     }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _text(value: Any) -> str:

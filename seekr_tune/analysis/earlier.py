@@ -1,0 +1,72 @@
+"""Ledgers of earlier versions, read as if this one had written them.
+
+Version 2 called the stored samples `distinct_replayed_samples`. Which of them were replayed is worked out from the
+table `replay`, or null where that does not tell. Its columns of fields that take a count or a share were numbers, in
+which 1 and 1.0 are the same; the exact value is in the column `config`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from seekr_tune.analysis.flat import flat_config
+from seekr_tune.analysis.measures import quotient, replayed_samples
+from seekr_tune.analysis.record import ReplayRow
+from seekr_tune.config.meaning import counts_or_shares
+
+_logger = logging.getLogger(__name__)
+
+
+def with_columns(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
+    """The table with the columns that it lacks, in their order; those are null. What it has besides stays behind."""
+    missing = {name: kind for name, kind in columns.items() if name not in table.schema.names}
+    for name, kind in missing.items():
+        table = table.append_column(name, pa.nulls(len(table), kind))
+    return table.select([*columns, *(name for name in table.schema.names if name not in columns)])
+
+
+def with_replayed_samples(trials: pa.Table, replay: pa.Table) -> pa.Table:
+    """The `trials` table of version 2 with the counts of this one.
+
+    Args:
+        trials: with the columns of this version.
+        replay: the same ledger's table of that name.
+    """
+    rows: dict[str, list[ReplayRow]] = {}
+    for row in replay.to_pylist():
+        rows.setdefault(row.pop("trial"), []).append(ReplayRow.model_validate(row))
+    counted = [_counted(trial, rows.get(trial["trial"], [])) for trial in trials.to_pylist()]
+    unknown = [str(row["trial"]) for row in counted if row["distinct_replayed_samples"] is None]
+    if unknown:
+        _logger.warning(
+            "distinct_replayed_samples of %s is null: an earlier version ran it with semantics official, which shows "
+            "a part of the memory only, and did not count which part",
+            ", ".join(unknown),
+        )
+    return pa.Table.from_pylist(counted, schema=trials.schema)
+
+
+def with_counts_and_shares(trials: pa.Table) -> pa.Table:
+    """The `trials` table of version 2 with these fields as text, read from the config."""
+    configs = [flat_config(json.loads(config)) for config in trials.column("config").to_pylist()]
+    for path in counts_or_shares():
+        name = f"config.{path}"
+        if name in trials.schema.names:
+            exact = pa.array([flat.get(path) for flat in configs], pa.string())
+            trials = trials.set_column(trials.schema.get_field_index(name), pa.field(name, pa.string()), exact)
+    return trials
+
+
+def _counted(trial: Mapping[str, Any], rows: list[ReplayRow]) -> dict[str, Any]:
+    shown = replayed_samples(sorted(rows, key=lambda row: row.task_index), json.loads(trial["config"]))
+    return {
+        **trial,
+        "distinct_replayed_samples": shown,
+        "stored_samples": sum(row.stored_samples for row in rows),
+        "op_per_replayed_sample": quotient(trial["op"], shown),
+    }
