@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
 from seekr_tune.method.selection import resolve_budgets
 from seekr_tune.noise import hear_libraries
+from seekr_tune.sequence.agreement import Agreement, measure_agreement, require_agreement
 from seekr_tune.sequence.model_files import LOOKS_AHEAD, first_line, load_tokenizer, require_served, unserved
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.collate import EncodedExample
@@ -48,11 +49,32 @@ class LoadedModel:
 
 
 def load_model(config: ModelConfig, device: torch.device | None = None) -> LoadedModel:
-    """Load weights and tokenizer, add adapters, and check that every attention layer reaches the tap.
+    """Load weights and tokenizer, check that the model computes through the tap what it computes, and add adapters.
 
     Raises:
         ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it.
     """
+    loaded = _load_base(config, device)
+    _agreement(config, loaded)
+    if config.lora is not None:
+        return replace(loaded, model=with_adapters(loaded.model, config.lora))
+    return loaded
+
+
+def check_model(config: ModelConfig) -> Agreement:
+    """Load a model and compare it, through the tap, with itself under transformers' own attention.
+
+    Returns:
+        The largest differences that were measured.
+
+    Raises:
+        ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it; with the measured differences.
+    """
+    return _agreement(config, _load_base(config))
+
+
+def _load_base(config: ModelConfig, device: torch.device | None = None) -> LoadedModel:
+    """Weights and tokenizer, without adapters; every attention layer reaches the tap."""
     path = model_location(config)
     shape = read_model_config(config, fetch=True)
     assert shape is not None
@@ -79,9 +101,19 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
         pad_token_id = tokenizer.eos_token_id
     model = nn.Module.to(model, device or torch.device("cpu"))
     _require_tap(model, str(config.path))
-    if config.lora is not None:
-        model = with_adapters(model, config.lora)
     return LoadedModel(model, tokenizer, pad_token_id)
+
+
+def _agreement(config: ModelConfig, loaded: LoadedModel) -> Agreement:
+    """What was measured of a model without adapters; refused where it differs."""
+    model = loaded.model
+    try:
+        found = measure_agreement(model, loaded.shape, num_positions(model.config), loaded.pad_token_id)
+    except (LookupError, TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+        reason = f"its attention cannot be compared with transformers' own ({first_line(error)})"
+        raise ModelError(f"model.path={config.path}: {unserved(model.config)}; {reason}") from None
+    require_agreement(found, f"model.path={config.path}: model type {model.config.model_type!r}")
+    return found
 
 
 def read_model_config(config: ModelConfig, *, fetch: bool = False) -> PretrainedConfig | None:
