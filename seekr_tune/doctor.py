@@ -143,8 +143,10 @@ def _disk(directory: Path) -> Iterator[Finding]:
 def _limits() -> Iterator[Finding]:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = f"{soft} open files"
-    yield Finding("ok", "limits", text) if soft >= _FEW_FILES else Finding(
-        "note", "limits", f"{text}; Ray may need more: `ulimit -n 65536`"
+    yield (
+        Finding("ok", "limits", text)
+        if soft >= _FEW_FILES
+        else Finding("note", "limits", f"{text}; Ray may need more: `ulimit -n 65536`")
     )
     shared = Path("/dev/shm")
     if shared.is_dir():

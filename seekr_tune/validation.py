@@ -233,7 +233,7 @@ def _read_model(config: Config) -> PretrainedConfig | None:
 
 def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:
     from seekr_tune.sequence.fit import ceilings_of, check_parts
-    from seekr_tune.sequence.model import check_fit, model_directory, model_shape
+    from seekr_tune.sequence.model import check_fit, check_model, model_directory, model_shape
     from seekr_tune.sequence.model_files import missing_parts
 
     if _path_missing(config):
@@ -252,6 +252,12 @@ def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | 
         yield Finding("model", f"{config.model.path}: holds no {' and no '.join(missing)}; a run needs both", False)
         return
     check_parts(config, model, stream)
+    agreed = check_model(config.model)
+    measured = (
+        f"logits within {max(agreed.logits, agreed.generated):.0e}, rows {agreed.rows:.0e}, energies "
+        f"{agreed.energies:.0e}"
+    )
+    yield Finding("model", f"{config.model.path}: the tap computes what transformers computes: {measured}")
     for found in [] if stream is None else ceilings_of(config, model, stream):
         yield Finding("ceiling", str(found), checked=found.lost is None)
 

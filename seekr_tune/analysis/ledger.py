@@ -239,13 +239,9 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
             f"{path}: has schema version {version}, but this package reads {readable_versions()}; "
             "use the package version that wrote it, or resume the study to write its ledger again"
         )
-    for column, kind in _COLUMNS[name].items():
-        if column not in table.column_names:
-            table = table.append_column(column, pa.nulls(len(table), kind))
-    if version != str(SCHEMA_VERSION):
-        table = with_columns(table, _COLUMNS[name])
-        if name == "trials":
-            table = with_counts_and_shares(with_replayed_samples(table, read_table(directory, "replay")))
+    table = with_columns(table, _COLUMNS[name])
+    if version != str(SCHEMA_VERSION) and name == "trials":
+        table = with_counts_and_shares(with_replayed_samples(table, read_table(directory, "replay")))
     return table
 
 

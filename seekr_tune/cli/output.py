@@ -127,7 +127,7 @@ def print_ranking(
     from seekr_tune.analysis.ranking import rank as ranked
     from seekr_tune.analysis.tables import study_lines, terminal_table, to_csv, to_json
     from seekr_tune.study.directory.openings import protocol_line
-    from seekr_tune.study.directory.provenance import change_lines
+    from seekr_tune.study.directory.unchanged import change_lines
 
     trials = read_trials(directory)
     ranking = ranked(trials, by or DEFAULT_COLUMN, where)

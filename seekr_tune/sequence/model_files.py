@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoTokenizer, PretrainedConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils.hub import cached_file
 
 from seekr_tune.config import ModelConfig
 from seekr_tune.errors import ModelError
+from seekr_tune.sequence.pretrained import first_line, read_tokenizer
 from seekr_tune.stream.special_tokens import other_ends_of
 
 LOOKS_AHEAD = "its attention looks ahead, so it would learn to copy; set is_decoder to true in its config.json"
@@ -45,8 +46,16 @@ def require_served(config: ModelConfig, model: PretrainedConfig) -> None:
             f"model.path={config.path}: model type {model.model_type!r} is no causal language model; choose llama, "
             "qwen2, qwen3, mistral, gpt2 or gpt_neox"
         )
+    if not hasattr(model, "vocab_size"):
+        raise ModelError(
+            f"model.path={config.path}: model type {model.model_type!r} is a language model among other parts; save "
+            "that part by itself and give its directory"
+        )
     if not found._supports_attention_backend:
         raise ModelError(f"model.path={config.path}: {unserved(model)}")
+    if not found._supports_sdpa:  # sinks, capped scores: what the fused kernel would leave out
+        reason = "transformers computes its attention without the fused kernel"
+        raise ModelError(f"model.path={config.path}: {unserved(model)}; {reason}")
     if type(model) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(model, "is_decoder", False):
         raise ModelError(f"model.path={config.path}: model type {model.model_type!r}: {LOOKS_AHEAD}")
 
@@ -81,7 +90,7 @@ def load_tokenizer(config: ModelConfig, path: str, model: PretrainedConfig) -> A
         ModelError: it cannot be loaded, or does not fit.
     """
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, padding_side="left")
+        tokenizer = read_tokenizer(path)
     except Exception as error:  # the tokenizers library raises nothing more special for a damaged file
         reason = f"its tokenizer cannot be loaded ({first_line(error)})"
         raise ModelError(f"model.path={config.path}: {reason}; give a model with its tokenizer's files") from None
@@ -128,8 +137,3 @@ def unserved(model: PretrainedConfig | None = None) -> str:
         f"the attention tap cannot serve {model_type}; choose llama, qwen2, qwen3, mistral, gpt2, gpt_neox or another "
         "that uses transformers' attention interface"
     )
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, in one line."""
-    return " ".join((str(error).strip() or type(error).__name__).split())[:300]

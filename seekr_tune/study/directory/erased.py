@@ -1,8 +1,8 @@
 """What was erased from a study or a run, and what is being erased just now.
 
-    erased.json      every sample that was erased: its id, when, and what the proof has read; no text of it
-    erasing.json     while `seekr-tune forget` works: what it looks for. It goes last, so a killed call leaves it, and
-                     nothing is run in this directory until the same command has been given again.
+erased.json      every sample that was erased: its id, when, and what the proof has read; no text of it
+erasing.json     while `seekr-tune forget` works: what it looks for. It goes last, so a killed call leaves it, and
+                 nothing is run in this directory until the same command has been given again.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ from seekr_tune.study.directory.layout import (
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.openings import Finalist, Opening, openings, protocol_line, write_openings
-from seekr_tune.study.directory.provenance import require_unchanged
 from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.directory.unchanged import require_unchanged
 from seekr_tune.study.final.choice import candidates, choose, decides, rule_text
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import study_status

@@ -19,8 +19,8 @@ from seekr_tune.study.directory.layout import experiment_path, is_study, stop_pa
 from seekr_tune.study.directory.lock import living_driver
 from seekr_tune.study.directory.log import last_failure
 from seekr_tune.study.directory.openings import protocol_line
-from seekr_tune.study.directory.provenance import change_lines
 from seekr_tune.study.directory.records import read_all_records, read_records
+from seekr_tune.study.directory.unchanged import change_lines
 from seekr_tune.study.directory.units import bytes_text, duration
 from seekr_tune.study.life.journal_view import told_trials
 from seekr_tune.study.life.quota import disk_usage

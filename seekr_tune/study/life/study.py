@@ -24,11 +24,8 @@ from seekr_tune.study.directory.layout import (
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
-from seekr_tune.study.directory.provenance import (
-    require_same_special_tokens,
-    require_unchanged,
-    write_provenance,
-)
+from seekr_tune.study.directory.provenance import write_provenance
+from seekr_tune.study.directory.unchanged import require_same_special_tokens, require_unchanged
 from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import StudyStatus, study_status

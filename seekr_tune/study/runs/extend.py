@@ -38,7 +38,8 @@ from seekr_tune.study.directory.layout import (
     storage_path,
 )
 from seekr_tune.study.directory.lock import held_run
-from seekr_tune.study.directory.provenance import add_data, require_unchanged
+from seekr_tune.study.directory.provenance import add_data
+from seekr_tune.study.directory.unchanged import require_unchanged
 from seekr_tune.study.runs.single import run_experiment
 
 _logger = logging.getLogger(__name__)

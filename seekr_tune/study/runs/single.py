@@ -17,12 +17,8 @@ from seekr_tune.experiment import with_values
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, ray_path, storage_path
 from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
-from seekr_tune.study.directory.provenance import (
-    accepted_changes,
-    read_provenance,
-    require_unchanged,
-    write_provenance,
-)
+from seekr_tune.study.directory.provenance import read_provenance, write_provenance
+from seekr_tune.study.directory.unchanged import accepted_changes, require_unchanged
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.files import TrialFiles, begun_settings
 from seekr_tune.study.runs.group import run_in_group

@@ -19,8 +19,9 @@ from seekr_tune.config.reading import read_yaml
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import flatten, load_experiment, parse_config, with_values
 from seekr_tune.study.directory.layout import cache_path, experiment_path, is_study
-from seekr_tune.study.directory.provenance import accepted_changes, changes, read_provenance
+from seekr_tune.study.directory.provenance import read_provenance
 from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.directory.unchanged import accepted_changes, changes
 from seekr_tune.study.search.dimensions import member
 from seekr_tune.study.search.protocol import replicates
 from seekr_tune.study.search.resolution import Resolver, refusal

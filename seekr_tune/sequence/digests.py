@@ -1,0 +1,64 @@
+"""Digests of files, read once: a folder remembers those of large ones as long as nobody touches them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from seekr_tune.access import access_told
+from seekr_tune.remains import unfinished
+
+_DIGITS = 64
+_KEPT = 10**6
+"""Bytes of a file whose digest is worth keeping."""
+
+_LARGE = 2 * 10**9
+"""Bytes of a file that takes so long to read that it is said."""
+
+_logger = logging.getLogger(__name__)
+
+
+def digest_of_file(folder: Path | None, path: Path) -> str:
+    """SHA-256 of a file, remembered as long as it is the same file, of the same size, that nobody has touched.
+
+    The time of its content can be set by anybody; that of its inode cannot.
+
+    Args:
+        folder: where it is remembered; None: nowhere.
+        path: the file.
+
+    Raises:
+        AccessError: it may not be read.
+    """
+    with access_told(path):
+        stat = path.stat()
+        stamp = [str(path.resolve()), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        known = folder and folder / "digests" / hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:32]
+        if known is not None:
+            with suppress(OSError):
+                if len(text := known.read_text(encoding="ascii", errors="replace")) == _DIGITS:
+                    return text
+        if stat.st_size >= _LARGE:
+            _logger.warning("%s: reading %.1f GB once, to know its digest", path, stat.st_size / 1e9)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if known is not None and stat.st_size >= _KEPT:
+        leave(known, digest)
+    return digest
+
+
+def leave(path: Path, text: str) -> None:
+    """Write a small file that others may use, whole or not at all; it is no fault if it cannot be written."""
+    temporary = unfinished(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        _logger.info("%s: cannot be written (%s); it is found out again next time", path, error)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
