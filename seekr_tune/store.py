@@ -15,6 +15,7 @@ from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
 from seekr_tune.errors import ConfigError
+from seekr_tune.remains import new_file, unfinished
 
 T = TypeVar("T")
 
@@ -104,8 +105,7 @@ class Store:
             FileNotFoundError: it is not here.
         """
         local.parent.mkdir(parents=True, exist_ok=True)
-        temporary = local.with_name(f".{local.name}.{secrets.token_hex(4)}.partial")
-        _make_new(temporary)
+        temporary = new_file(unfinished(local), 0o600)
         try:
             self._patiently(lambda: copy_files(self._path(name), str(temporary), self.filesystem, LocalFileSystem()))
             os.replace(temporary, local)
@@ -201,7 +201,7 @@ class Store:
         temporary = f"{folder}/.{base}.{secrets.token_hex(4)}.partial"
         try:
             if self.is_local:
-                _make_new(temporary)
+                new_file(Path(temporary), 0o600)
             put(temporary)
             self._settle(temporary, final)
         except BaseException:
@@ -219,11 +219,6 @@ class Store:
             with suppress(FileNotFoundError):
                 self.filesystem.delete_file(final)
         self.filesystem.move(temporary, final)
-
-
-def _make_new(path: str | Path) -> None:
-    """An empty file where there was nothing, not even a link; it is then written."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
 
 
 def _line(error: Exception) -> str:

@@ -23,7 +23,7 @@ BELOW: dict[str, set[str]] = {
     "remains": set(),
     "noise": set(),
     "shown": set(),
-    "store": {"errors"},
+    "store": {"errors", "remains"},
     "experiment": {"errors", "config"},
     "stream": {"errors", "config", "noise"},
     "method": {"errors", "config"},

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from seekr_tune.remains import remove_remains, remove_remains_of, unfinished
+import pytest
+
+from seekr_tune.remains import new_file, remove_remains, remove_remains_of, unfinished
 
 
 def left_by_a_process(folder: Path, name: str) -> Path:
@@ -42,3 +44,20 @@ def test_what_was_to_be_at_one_place_goes_and_what_lies_beside_it_stays(tmp_path
     beside.touch()
     remove_remains_of(tmp_path / "m[1]")
     assert list(tmp_path.iterdir()) == [beside]
+
+
+def test_what_an_earlier_version_has_left_goes_too(tmp_path: Path) -> None:
+    left = tmp_path / f".result.json.{socket.gethostname()}-{2**22 + 1}.partial"  # no process has this number
+    left.touch()
+    remove_remains(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_made_only_where_there_is_nothing(tmp_path: Path) -> None:
+    made = new_file(tmp_path / "made", 0o600)
+    assert made.read_bytes() == b"" and made.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for taken in (made, tmp_path / "link"):
+        with pytest.raises(FileExistsError):
+            new_file(taken)
+    assert not (tmp_path / "nowhere").exists()

@@ -93,7 +93,7 @@ def as_json(tables: Sequence[PaperTable]) -> str:
         {"caption": table.caption, "notes": table.notes, "rows": [dict(_numbers(table, row)) for row in table.rows]}
         for table in tables
     ]
-    return json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return printable(json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def as_markdown(tables: Sequence[PaperTable]) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from seekr_tune.cli.app import app
 from seekr_tune.cli.output import say, show
+from seekr_tune.shown import in_one_line
 
 Place = Annotated[Path, typer.Argument(help="Directory of a study or of a run.", show_default=False)]
 
@@ -30,7 +31,7 @@ def samples(
     ids = list(stored) if find is None else samples_with(directory, find)
     for sample in ids:
         runs = stored.get(sample, [])
-        show(f"{sample}\t{', '.join(runs) if runs else '-'}")
+        show(in_one_line(f"{sample}\t{', '.join(runs) if runs else '-'}"))
     say(f"{len(ids)} samples" if find is None else f"{len(ids)} training samples hold this text; - is stored by no run")
 
 
@@ -53,7 +54,7 @@ def forget(
     for path in erasure.removed:
         say(f"removed, for it was damaged: {path}")
     for name, why in erasure.samples.items():
-        show(f"{name}: {why}; taken out of {erasure.checkpoints[name]} checkpoints")
+        show(in_one_line(f"{name}: {why}; taken out of {erasure.checkpoints[name]} checkpoints"))
     found = erasure.search
     say(f"proof: {found.files} files read ({found.num_bytes / 1e6:.1f} MB); nothing of these samples is in them")
     say("models that were trained with them are as they were; take the samples out of the data, too")

@@ -10,6 +10,7 @@ import typer
 from seekr_tune.cli.app import Assignments, app
 from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_table, print_tasks, show
 from seekr_tune.errors import ConfigError
+from seekr_tune.shown import in_one_line
 
 
 @app.command()
@@ -34,7 +35,7 @@ def validate(
 
     findings = check(load_experiment(experiment, assignments or ()), experiment)
     for finding in findings:
-        show(f"{'ok  ' if finding.checked else 'note'}  {finding.subject:<7} {finding.text}")
+        show(in_one_line(f"{'ok  ' if finding.checked else 'note'}  {finding.subject:<7} {finding.text}"))
 
 
 @app.command()
@@ -47,11 +48,11 @@ def ls() -> None:
 
     found = catalogue()
     for entry in found.experiments:
-        show(f"experiment  {entry.path}  {entry.summary}")
+        show(in_one_line(f"experiment  {entry.path}  {entry.summary}"))
     for path in found.spaces:
-        show(f"space       {path}")
+        show(in_one_line(f"space       {path}"))
     for kind, path in found.results:
-        show(f"{kind:<10}  {path}")
+        show(in_one_line(f"{kind:<10}  {path}"))
     if not (found.experiments or found.spaces or found.results):
         show("nothing here: no experiments/*.yaml, search_spaces/*.yaml or runs/*")
 

@@ -29,7 +29,9 @@ HOSTILE = "it's $(touch x); `touch y` \"a  b\" & <c>"
         ("compare", ("DIRS",), HOSTILE.split()),
     ],
 )
-def test_a_variable_of_make_is_a_word(tmp_path: Path, target: str, variables: tuple[str, ...], words: list[str]) -> None:
+def test_a_variable_of_make_is_a_word(
+    tmp_path: Path, target: str, variables: tuple[str, ...], words: list[str]
+) -> None:
     """The target's commands with a program in the place of ours that says what it was given."""
     program = tmp_path / "bin" / "seekr-tune"
     program.parent.mkdir()

@@ -56,19 +56,21 @@ def leads_elsewhere(path: Path, directory: Path) -> bool:
 
 def _require_plain(entries: Iterator[os.DirEntry[str]]) -> None:
     for entry in entries:
-        if entry.is_file(follow_symlinks=False):
-            if entry.name in _GROWING and entry.stat(follow_symlinks=False).st_nlink > 1:
-                raise StudyError(
-                    f"{entry.path}: has another name elsewhere (a hard link), and would be changed there, too; put a "
-                    "copy in its place"
-                )
-        elif not entry.is_dir(follow_symlinks=False) and not _LOCK_OF_OPTUNA.fullmatch(entry.name):
-            try:
-                kind = odd_kind(entry.stat(follow_symlinks=False).st_mode)
-            except FileNotFoundError:  # it was removed meanwhile
-                continue
-            if kind is not None:
-                raise refusal_of(Path(entry.path), kind)
+        is_file = entry.is_file(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False) or (is_file and entry.name not in _GROWING):
+            continue  # as nearly all are; nobody has to ask the disk for more
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # it was removed meanwhile
+            continue
+        kind = odd_kind(found.st_mode)
+        if kind is not None and not _LOCK_OF_OPTUNA.fullmatch(entry.name):
+            raise refusal_of(Path(entry.path), kind)
+        if is_file and found.st_nlink > 1:
+            raise StudyError(
+                f"{entry.path}: has another name elsewhere (a hard link), and would be changed there, too; put a copy "
+                "in its place"
+            )
 
 
 def _ours(directory: Path) -> Iterator[os.DirEntry[str]]:
