@@ -22,7 +22,7 @@ study: {space: space.yaml}
 """
 SPACE = "method.replay_percent: {type: float, low: 1, high: 5}\n"
 TRAIN = [{"prompt": "say a", "answer": "a"}]
-EVAL = [{"prompt": "say b", "answer": "b"}]
+EVAL = [{"prompt": "say b", "answer": "boat"}]  # a word of the built-in model, which can then score all
 
 
 @dataclass(frozen=True)

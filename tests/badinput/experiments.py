@@ -156,7 +156,7 @@ CASES: tuple[Case, ...] = (
     _field("a logit weight above 1", "method: {logit_weight: 1.5}", "method.logit_weight=1.5", "1"),
     _field("a cycle without its schedule", "method: {replay_cycle: 3}", "replay_cycle", "official"),
     _field("a number with a zero in front", "seed: 010", "010 is 8 in YAML 1.1", "write 10"),
-    _field("a number to base 60", "recipe: {max_prompt_tokens: 1:30}", "1:30 is 90 in YAML 1.1", "write 90"),
+    _section("a number to base 60", "recipe: {max_prompt_tokens: 1:30}", "1:30 is 90 in YAML 1.1", "write 90"),
     _field("stray underscores", "seed: 1__0", "1__0 is 10", "write 10"),
     _field("a list of trues for seeds", "evaluation: {batch_size: yes}", "evaluation.batch_size=True", "a number"),
     _section("a learning rate of 0", "recipe: {learning_rate: 0}", "recipe.learning_rate=0", "greater than 0"),

@@ -57,7 +57,7 @@ CASES: tuple[Case, ...] = (
     _set("two numbers for one", "method.replay_percent=[1, 2]", "method.replay_percent=[1, 2]", "number"),
     _set("no number", "method.replay_percent=.nan", "method.replay_percent=nan"),
     _set("infinity", "recipe.learning_rate=.inf", "recipe.learning_rate=inf", "finite"),
-    _set("a float that overflows", "recipe.learning_rate=1.0e999", "recipe.learning_rate='1.0e999'", "finite"),
+    _set("a float that overflows", "recipe.learning_rate=1.0e999", "recipe.learning_rate=inf", "finite"),
     _set("yes for a number", "seed=yes", "seed=True", "number"),
     _set(
         "a word for true or false",

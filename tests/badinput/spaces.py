@@ -47,7 +47,7 @@ CASES: tuple[Case, ...] = (
     _space("a space beyond a megabyte", SPACE + "# " + "x" * 1_000_000 + "\n", "more than 1 MB"),
     # --- keys ---
     _space("an unknown key", "method.replay: {type: float, low: 1, high: 2}\n", "'method.replay'", "did you mean"),
-    _space("a number for a key", "1: {type: float, low: 1, high: 2}\n", "'1'", "--fields"),
+    _space("a number for a key", "1: {type: float, low: 1, high: 2}\n", "the key '1' is no text", "quotes"),
     _space(
         "a section for a key",
         "method: {type: float, low: 1, high: 2}\n",
@@ -149,7 +149,7 @@ CASES: tuple[Case, ...] = (
         "'method.name'",
         "not searched by space.yaml",
     ),
-    _enqueued("a number for a path", "- {1: 2}\n", "configuration 1", "not searched"),
+    _enqueued("a number for a path", "- {1: 2}\n", "line 1", "the key '1' is no text"),
     # --- odd, but right ---
     _works("a space with a byte order mark", "\ufeff" + SPACE),
     _works("numbers without a point", "recipe.learning_rate: {type: float, low: 1e-5, high: 1e-3, log: true}\n"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -40,18 +40,20 @@ def run_started(record: TrialRecord, config: Config, workers: Workers) -> None:
     )
 
 
-def ceilings(found: Iterable[Ceiling]) -> None:
-    """What a perfect model would score on each split of a task: a warning where some answers cannot be given.
+def ceilings(found: Sequence[Ceiling]) -> None:
+    """What a perfect model would score, by split and task; a warning for each task of which some answers get lost.
 
     The answers themselves stay out of the log; the row of the first one is said.
     """
+    scores: dict[str, dict[str, float]] = {}
     for one in found:
-        fields = {"task": one.task, "split": one.split, "ceiling": round(one.score, 3)}
-        if one.lost is None:
-            _say("ceiling", **fields)
-        else:
-            fields |= {"of": round(one.perfect, 3), "row": one.lost.row}
-            _logger.warning("ceiling below the best score", extra={"fields": fields})
+        scores.setdefault(one.split, {})[one.task] = round(one.score, 3)
+    if scores:
+        _say("ceilings", scores=scores)
+    for one in found:
+        if one.lost is not None:
+            fields = {"task": one.task, "split": one.split, "row": one.lost.row, "perfect": round(one.perfect, 3)}
+            _logger.warning("answers get lost", extra={"fields": fields})
 
 
 def run_resumed(record: TrialRecord, num_steps: int) -> None:

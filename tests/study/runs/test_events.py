@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def entries(directory: Path, message: str) -> list[Entry]:
 
 def test_an_undisturbed_run(config: Config, tmp_path: Path) -> None:
     record = run_trial(config, tmp_path, REQUEST)
-    assert story(tmp_path) == ["run started", *["task started", "task finished"] * 3, "run finished"]
+    assert story(tmp_path) == ["run started", "ceilings", *["task started", "task finished"] * 3, "run finished"]
     assert len(entries(tmp_path, "checkpoint written")) == 4  # before the first task, and after each
     assert {entry.fields["attempt"] for entry in read_log(tmp_path)} == {1}
     (start,) = entries(tmp_path, "run started")
@@ -49,8 +50,8 @@ def test_a_killed_run_says_where_it_goes_on(config: Config, tmp_path: Path) -> N
         run_trial(config, tmp_path, REQUEST)
     run_trial(config, tmp_path, REQUEST)
     assert story(tmp_path) == [
-        *("run started", "task started", "task finished", "task started"),
-        *("run started", "run resumed", "task started", "task finished", "run finished"),
+        *("run started", "ceilings", "task started", "task finished", "task started"),
+        *("run started", "ceilings", "run resumed", "task started", "task finished", "run finished"),
     ]
     (resumed,) = entries(tmp_path, "run resumed")
     assert resumed.fields == {"attempt": 2, "tasks_done": 2, "steps": 0}
@@ -67,7 +68,7 @@ def test_a_run_that_is_pruned_or_stopped(config: Config, tmp_path: Path) -> None
     run_trial(config, tmp_path / "pruned", REQUEST, stops=After(0))
     assert story(tmp_path / "pruned")[-2:] == ["task finished", "run pruned"]
     run_trial(config, tmp_path / "stopped", REQUEST, stop_asked=After(2))
-    assert story(tmp_path / "stopped") == ["run started", "task started", "run stopped"]
+    assert story(tmp_path / "stopped") == ["run started", "ceilings", "task started", "run stopped"]
 
 
 def test_a_failure_with_its_cause(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +86,21 @@ def test_a_failure_with_its_cause(config: Config, tmp_path: Path, monkeypatch: p
     )
     assert (told.message, told.fields["error"]) == ("run failed", "DataError: row 7 is wrong")
     assert (tmp_path / "log.jsonl").read_bytes().count(b"\n") == len(list(read_log(tmp_path)))
+
+
+def test_what_a_perfect_model_would_score_is_said_without_the_answers(config: Config, tmp_path: Path) -> None:
+    data = tmp_path / "data" / "names"
+    data.mkdir(parents=True)
+    for split, answers in (("train", ["boat"] * 8), ("eval", ["boat", "bell\nzebra", "bird", "zebra"])):
+        rows = [{"prompt": f"{split} {row} ?", "answer": answer} for row, answer in enumerate(answers)]
+        (data / f"{split}.json").write_text(json.dumps(rows))
+    changes = {"stream.source": "trace_json", "stream.root": str(data.parent), "stream.tasks": ("names",)}
+    run_trial(with_values(config, changes), tmp_path / "run", REQUEST, stop_asked=After(1))
+    (told,) = entries(tmp_path / "run", "ceilings")
+    assert (told.level, told.fields["scores"]) == ("info", {"eval": {"names": 50.0}})
+    (lost,) = entries(tmp_path / "run", "answers get lost")
+    assert lost.level == "warning" and "zebra" not in (tmp_path / "run" / "log.jsonl").read_text()
+    assert lost.fields == {"attempt": 1, "task": "names", "split": "eval", "row": 2, "perfect": 100.0}
 
 
 def test_all_tasks_at_once_are_one_stage(config: Config, tmp_path: Path) -> None:
