@@ -67,6 +67,9 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(["hidden_size_per_layer_input", "router_hidden_size", "d_rel"], 8),
     **dict.fromkeys(["num_kv_shared_layers"], 0),
     **dict.fromkeys(["rel_extent"], 16),
+    **dict.fromkeys(["pronunciation_vocab_size", "shape_vocab_size", "encoder_hash_byte_group_vocab"], len(VOCABULARY)),
+    **dict.fromkeys(["pronunciation_embed_dim", "shape_embed_dim", "encoder_hidden_size", "backbone_hidden_size"], WIDTH),
+    **dict.fromkeys(["num_blocks", "depth"], 1),
     "initializer_range": 0.05,
     "type_vocab_size": 2,
 }
@@ -99,8 +102,10 @@ def _shrunk(kind: Any, changes: Mapping[str, Any]) -> PretrainedConfig:
                 own = kind.sub_configs[name]
                 found = getattr(default, name)
                 values[name] = _shrunk(type(found) if isinstance(found, PretrainedConfig) else own, {}).to_dict()
+        elif isinstance(value, list) and len(value) == depth and name in SIZES:
+            values[name] = [SIZES[name]] * LAYERS
         elif isinstance(value, list) and len(value) == depth:
-            values[name] = _one_of_each(value, special.get("num_hidden_layers", LAYERS))
+            values[name] = _one_of_each(value, LAYERS)
         elif name in SIZES and (value is not None or name.endswith("_token_id")):
             values[name] = SIZES[name]
     if "num_key_value_heads" in values:
@@ -120,5 +125,36 @@ def _one_of_each(entries: list[Any], length: int) -> list[Any]:
     return [different[place % len(different)] for place in range(length)]
 
 
-SPECIAL: dict[str, dict[str, Any]] = {}
+_BOTH_ROPES = {kind: {"rope_type": "default", "rope_theta": 10000.0} for kind in ("full_attention", "sliding_attention")}
+_NO_LAYER_INPUT = {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
+_QWEN4 = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 4} | {
+    "indexer_compress_ratio": 2
+}
+
+SPECIAL: dict[str, dict[str, Any]] = {
+    "cohere_compass_text": {"rope_parameters": _BOTH_ROPES},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+        "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
+    "dots3_note_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4}
+    | {"swa_q_lora_rank": 16, "swa_kv_lora_rank": 16, "swa_head_dim": 12, "swa_qk_nope_head_dim": 8}
+    | {"swa_v_head_dim": 8},
+    "dots3_note_vision": {"adapter_in_dim": WIDTH, "adapter_out_dim": WIDTH, "pyramid_num_routed": [2, 2, 2, 2]},
+    "dots3_note_audio_encoder": {"adapter_input_size": WIDTH, "adapter_out_dim": WIDTH},
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "gemma4_text": {"global_head_dim": 16},
+    "gemma4_unified_text": {"global_head_dim": 16},
+    "hunyuan_v1_dense": {"head_dim": HEAD_DIM},
+    "hunyuan_v1_moe": {"head_dim": HEAD_DIM},
+    "laguna": {"num_attention_heads_per_layer": [HEADS] * LAYERS},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * (LAYERS // 2)},
+    "ministral": {"head_dim": HEAD_DIM},
+    "nemotron": {"num_key_value_heads": 2},
+    "qwen4_exp_text": _QWEN4,
+    "reformer": {"is_decoder": True, "attention_head_size": 8, "axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16]}
+    | {"attn_layers": ["local", "lsh"] * 2, "local_attn_chunk_length": 4, "lsh_attn_chunk_length": 4},
+    "zaya": {"num_experts_per_tok": 1},
+}
 """By type, fields that its names do not tell."""
