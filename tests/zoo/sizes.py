@@ -112,8 +112,9 @@ def _shrunk(kind: Any, changes: Mapping[str, Any]) -> PretrainedConfig:
         given = fields["num_key_value_heads"]
         heads = fields.get("num_attention_heads", given)
         values["num_key_value_heads"] = 1 if given == 1 else HEADS if "kv_lora_rank" in fields else 2
-    config = kind(**(values | special))
-    return config
+    if "head_dim" in values and fields.get("head_dim") == fields.get("qk_rope_head_dim"):
+        values["head_dim"] = SIZES["qk_rope_head_dim"]
+    return kind(**(values | special))
 
 
 _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers")
@@ -137,11 +138,12 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
         "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2},
     },
-    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {"num_experts_per_tok": 2, "n_routed_experts": 4, "n_shared_experts": 1},
     "dots3_note_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4}
     | {"swa_q_lora_rank": 16, "swa_kv_lora_rank": 16, "swa_head_dim": 12, "swa_qk_nope_head_dim": 8}
     | {"swa_v_head_dim": 8},
-    "dots3_note_vision": {"adapter_in_dim": WIDTH, "adapter_out_dim": WIDTH, "pyramid_num_routed": [2, 2, 2, 2]},
+    "dots3_note_vision_encoder": {"adapter_in_dim": WIDTH, "adapter_out_dim": WIDTH, "pyramid_num_routed": [2, 2, 2, 2]},
     "dots3_note_audio_encoder": {"adapter_input_size": WIDTH, "adapter_out_dim": WIDTH},
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma4_text": {"global_head_dim": 16},
@@ -155,6 +157,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "qwen4_exp_text": _QWEN4,
     "reformer": {"is_decoder": True, "attention_head_size": 8, "axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16]}
     | {"attn_layers": ["local", "lsh"] * 2, "local_attn_chunk_length": 4, "lsh_attn_chunk_length": 4},
+    "gemma4_assistant": {"text_config": {}},
+    "mamba2": {"num_heads": 8, "head_dim": 8},
     "zaya": {"num_experts_per_tok": 1},
 }
 """By type, fields that its names do not tell."""
