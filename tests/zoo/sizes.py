@@ -152,6 +152,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "hunyuan_v1_moe": {"head_dim": HEAD_DIM},
     "laguna": {"num_attention_heads_per_layer": [HEADS] * LAYERS},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * (LAYERS // 2)},
+    "llama4_text": {"floor_scale": 4},
     "ministral": {"head_dim": HEAD_DIM},
     "nemotron": {"num_key_value_heads": 2},
     "qwen4_exp_text": _QWEN4,
