@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
@@ -49,3 +51,13 @@ KEPT = ("A_log", "conv", "dt_", "lambda")
 
 def _is_saved(model: nn.Module, name: str) -> bool:
     return name in model.state_dict()
+
+
+def save_without_weights(config: PretrainedConfig | None, model_type: str, directory: Path) -> None:
+    """Write what there is of a type that cannot be built: a configuration, a tokenizer, a weight that it does not have."""
+    if config is None:
+        (directory / "config.json").write_text(json.dumps({"model_type": model_type}))
+    else:
+        config.save_pretrained(directory)
+    save_file({"nothing": torch.zeros(1)}, directory / "model.safetensors", metadata={"format": "pt"})
+    tiny_tokenizer().save_pretrained(directory)

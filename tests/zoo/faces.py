@@ -82,6 +82,10 @@ FACES: dict[str, dict[str, dict[str, Any]]] = {
         "biases": {"attention_bias": True, "mlp_bias": True},
         "a key head each": {"num_key_value_heads": HEADS},
     },
+    "minimax_m3_vl_text": {
+        "sparse attention": {"layer_types": ["full_attention", "minimax_m3_sparse"] * (LAYERS // 2)}
+        | {"index_block_size": 2, "index_topk_blocks": 2}
+    },
     "cohere": {"norms of queries and keys": {"use_qk_norm": True}},
     "doge": {"experts": {"is_moe": True}, "window wider than a sample": {"keep_window_size": POSITIONS}},
     "phi": {"norms of queries and keys": {"qk_layernorm": True}},

@@ -7,7 +7,8 @@ samples in a batch that is padded on the left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from seekr_tune.method.attention import AttentionTap, all_heads_request
 from seekr_tune.method.losses import IGNORED
 from seekr_tune.method.passes import Tokens, answer_logits
 from seekr_tune.method.reading import observe
-from seekr_tune.method.semantics import CORRECTED, OFFICIAL
+from seekr_tune.method.semantics import CORRECTED, OFFICIAL, Semantics
 from seekr_tune.sequence.evaluate import generate
 from seekr_tune.sequence.model import LoadedModel
 from tests.sequence.tiny import VOCABULARY
@@ -39,8 +40,16 @@ def reference_model(path: Path, attention: str = "eager") -> Any:
     return AutoModelForCausalLM.from_pretrained(path, attn_implementation=attention, dtype=torch.float32).eval()
 
 
+def require_working(reference: Any) -> None:
+    """Raise what the model raises, or ValueError where it computes no finite number."""
+    with torch.no_grad():
+        for sample in draw_samples():
+            if not bool(reference(input_ids=torch.tensor([sample])).logits.isfinite().all()):
+                raise ValueError("its logits are not finite")
+
+
 def differences(loaded: LoadedModel, reference: Any) -> dict[str, float]:
-    """By measure, how far the tapped model is from the reference.
+    """By measure, how far the tapped model is from the reference; infinite where a pass of training fails.
 
     Returns:
         `logits ...`: largest difference, as a share of the largest logit, without padding, with it, with the last
@@ -48,33 +57,27 @@ def differences(loaded: LoadedModel, reference: Any) -> dict[str, float]:
         difference, as a share of the largest of its layer; `answers`: share of samples that are answered differently.
         A measure that transformers itself gives no reference for is left out.
     """
-    model = loaded.model.eval()
+    loaded.model.eval()
     samples = draw_samples()
     expected = [_expected(reference, sample, n) for sample, n in zip(samples, LABELS, strict=True)]
-    batch = padded_batch(samples, loaded.pad_token_id, LENGTHS)
-    found = {"logits unpadded": 0.0, "logits of answers": 0.0, "logits by official": 0.0}
-    with torch.no_grad():
-        for sample, own in zip(samples, expected, strict=True):
-            alone = padded_batch([sample], loaded.pad_token_id, [len(sample)])
-            short = padded_batch([sample], loaded.pad_token_id, [2])
-            for name, tokens, semantics in (
-                ("logits unpadded", alone, CORRECTED),
-                ("logits of answers", short, CORRECTED),
-                ("logits by official", alone, OFFICIAL),
-            ):
-                logits = answer_logits(model, tokens, semantics)[0]
-                found[name] = max(found[name], _relative(logits, own.logits[-len(logits) :]))
-        logits = answer_logits(model, batch, CORRECTED)
-        found["logits padded"] = max(
-            _relative(logits[i, -len(own.logits) :], own.logits) for i, own in enumerate(expected)
-        )
+    measures: dict[str, Callable[[], float]] = {
+        "logits unpadded": lambda: _alone_differ(loaded, samples, expected, LENGTHS, CORRECTED),
+        "logits of answers": lambda: _alone_differ(loaded, samples, expected, LABELS, CORRECTED),
+        "logits by official": lambda: _alone_differ(loaded, samples, expected, LENGTHS, OFFICIAL),
+        "logits padded": lambda: _padded_differ(loaded, samples, expected),
+        "answers": lambda: _answers_differ(loaded, samples, reference),
+    }
     if all(own.maps is not None for own in expected):
-        found["rows"] = _rows_differ(loaded, batch, expected)
-        found["energies"] = _energies_differ(loaded, samples, expected)
-    answers = generate(loaded, samples, NEW_TOKENS)
-    own_answers = [_answer(reference, loaded, sample) for sample in samples]
-    found["answers"] = sum(a != b for a, b in zip(answers, own_answers, strict=True)) / len(samples)
-    return found
+        measures["rows"] = lambda: _rows_differ(loaded, samples, expected)
+        measures["energies"] = lambda: _energies_differ(loaded, samples, expected)
+    return {name: _or_infinite(measure) for name, measure in measures.items()}
+
+
+def _or_infinite(measure: Callable[[], float]) -> float:
+    try:
+        return measure()
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError):
+        return math.inf
 
 
 def worst(found: Mapping[str, float]) -> tuple[str, float] | None:
@@ -137,23 +140,53 @@ def _expected(reference: Any, sample: Sequence[int], num_labels: int) -> _Expect
     return _Expected(logits, torch.cat([own.detach() for own in maps]), torch.stack(energy))
 
 
-def _rows_differ(loaded: LoadedModel, batch: Tokens, expected: Sequence[_Expected]) -> float:
+def _alone_differ(
+    loaded: LoadedModel,
+    samples: Sequence[Sequence[int]],
+    expected: Sequence[_Expected],
+    num_labels: Sequence[int],
+    semantics: Semantics,
+) -> float:
+    largest = 0.0
+    for sample, own, count in zip(samples, expected, num_labels, strict=True):
+        with torch.no_grad():
+            tokens = padded_batch([sample], loaded.pad_token_id, [count])
+            logits = answer_logits(loaded.model, tokens, semantics)[0]
+        largest = _larger(largest, _relative(logits, own.logits[-len(logits) :]))
+    return largest
+
+
+def _padded_differ(loaded: LoadedModel, samples: Sequence[Sequence[int]], expected: Sequence[_Expected]) -> float:
+    with torch.no_grad():
+        logits = answer_logits(loaded.model, padded_batch(samples, loaded.pad_token_id, LENGTHS), CORRECTED)
+    own = [_relative(logits[i, -len(one.logits) :], one.logits) for i, one in enumerate(expected)]
+    return _larger(*own)
+
+
+def _rows_differ(loaded: LoadedModel, samples: Sequence[Sequence[int]], expected: Sequence[_Expected]) -> float:
     layers, heads = loaded.shape
+    batch = padded_batch(samples, loaded.pad_token_id, LENGTHS)
     width = batch.input_ids.shape[1]
     request = all_heads_request(heads, torch.arange(width).expand(len(expected), width))
     tap = AttentionTap(dict.fromkeys(range(layers), request))
     with torch.no_grad():
         answer_logits(loaded.model, batch, CORRECTED, tap)
     rows = torch.stack([tap.rows[layer].exp().view(len(expected), heads, width, width) for layer in range(layers)])
-    return max(_largest(rows[:, i, :, -n:, -n:] - own.maps) for i, (n, own) in enumerate(zip(LENGTHS, expected)))
+    return _larger(*(_largest(rows[:, i, :, -n:, -n:] - expected[i].maps) for i, n in enumerate(LENGTHS)))
 
 
 def _energies_differ(loaded: LoadedModel, samples: Sequence[Sequence[int]], expected: Sequence[_Expected]) -> float:
     batch = padded_batch(samples, loaded.pad_token_id, LABELS)
     queries = [torch.arange(-len(sample), 0) for sample in samples]
     found = observe(loaded.model, batch, queries, CORRECTED, loaded.shape)().energy
-    scale = [own.energy.amax(dim=1, keepdim=True) for own in expected]
-    return max(_largest((a - b.energy) / c) for a, b, c in zip(found, expected, scale, strict=True))
+    own = [one.energy for one in expected if one.energy is not None]
+    return _larger(*(_largest((a - b) / b.amax(dim=1, keepdim=True)) for a, b in zip(found, own, strict=True)))
+
+
+def _answers_differ(loaded: LoadedModel, samples: Sequence[Sequence[int]], reference: Any) -> float:
+    together = generate(loaded, samples, NEW_TOKENS)
+    alone = [_answer(reference, loaded, sample) for sample in samples]
+    return sum(a != b for a, b in zip(together, alone, strict=True)) / len(samples)
 
 
 def _answer(reference: Any, loaded: LoadedModel, sample: Sequence[int]) -> str:
@@ -170,6 +203,11 @@ def _answer(reference: Any, loaded: LoadedModel, sample: Sequence[int]) -> str:
 
 def _relative(found: Tensor, expected: Tensor) -> float:
     return _largest(found - expected) / _largest(expected)
+
+
+def _larger(*values: float) -> float:
+    """The largest; not a number where one is none."""
+    return math.nan if any(map(math.isnan, values)) else max(values)
 
 
 def _largest(values: Tensor) -> float:
