@@ -113,13 +113,13 @@ class _Expected:
 
     Attributes:
         logits: `[n, vocabulary]`.
-        maps: attention, `[layers, heads, n, n]`; None where the model gives none.
-        energy: mean square of the gradient at the maps, over keys that may be seen, `[layers, heads]`.
+        maps: attention by layer, `[heads, n, n]`; None where the model gives none.
+        energy: by layer, mean square of the gradient at its map, over keys that may be seen, `[heads]`.
     """
 
     logits: Tensor
-    maps: Tensor | None
-    energy: Tensor | None
+    maps: Sequence[Tensor] | None
+    energy: Sequence[Tensor] | None
 
 
 def _expected(reference: Any, sample: Sequence[int], num_labels: int) -> _Expected:
@@ -137,7 +137,7 @@ def _expected(reference: Any, sample: Sequence[int], num_labels: int) -> _Expect
     loss = cross_entropy(output.logits[0, -num_labels - 1 : -1], ids[0, -num_labels:])
     gradients = torch.autograd.grad(loss, maps)
     energy = [own[0].tril().square().sum(dim=(1, 2)) / (len(sample) * (len(sample) + 1) / 2) for own in gradients]
-    return _Expected(logits, torch.cat([own.detach() for own in maps]), torch.stack(energy))
+    return _Expected(logits, [own[0].detach() for own in maps], energy)
 
 
 def _alone_differ(
@@ -171,16 +171,25 @@ def _rows_differ(loaded: LoadedModel, samples: Sequence[Sequence[int]], expected
     tap = AttentionTap(dict.fromkeys(range(layers), request))
     with torch.no_grad():
         answer_logits(loaded.model, batch, CORRECTED, tap)
-    rows = torch.stack([tap.rows[layer].exp().view(len(expected), heads, width, width) for layer in range(layers)])
-    return _larger(*(_largest(rows[:, i, :, -n:, -n:] - expected[i].maps) for i, n in enumerate(LENGTHS)))
+    largest = 0.0
+    for layer in range(layers):
+        rows = tap.rows[layer].exp().view(len(expected), heads, width, width)
+        for i, (own, n) in enumerate(zip(expected, LENGTHS, strict=True)):
+            assert own.maps is not None and len(own.maps) == layers
+            largest = _larger(largest, _largest(rows[i, :, -n:, -n:] - own.maps[layer]))
+    return largest
 
 
 def _energies_differ(loaded: LoadedModel, samples: Sequence[Sequence[int]], expected: Sequence[_Expected]) -> float:
     batch = padded_batch(samples, loaded.pad_token_id, LABELS)
     queries = [torch.arange(-len(sample), 0) for sample in samples]
     found = observe(loaded.model, batch, queries, CORRECTED, loaded.shape)().energy
-    own = [one.energy for one in expected if one.energy is not None]
-    return _larger(*(_largest((a - b) / b.amax(dim=1, keepdim=True)) for a, b in zip(found, own, strict=True)))
+    largest = 0.0
+    for i, own in enumerate(expected):
+        assert own.energy is not None
+        for layer, energy in enumerate(own.energy):
+            largest = _larger(largest, _relative(found[i, layer], energy))
+    return largest
 
 
 def _answers_differ(loaded: LoadedModel, samples: Sequence[Sequence[int]], reference: Any) -> float:
