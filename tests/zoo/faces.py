@@ -39,8 +39,9 @@ FACES: dict[str, dict[str, dict[str, Any]]] = {
     **dict.fromkeys(["bert", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "roberta"], DECODER),
     **dict.fromkeys(["roberta-prelayernorm", "roc_bert", "xlm-roberta", "xlm-roberta-xl", "xmod", "rembert"], DECODER),
     **dict.fromkeys(["big_bird", "roformer", "bert-generation"], DECODER),
-    **dict.fromkeys(["qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3"], LATE_WINDOW),
+    **dict.fromkeys(["qwen2", "qwen2_moe", "qwen3", "smollm3"], LATE_WINDOW),
     **dict.fromkeys(["mistral", "mixtral", "starcoder2"], WINDOW_EVERYWHERE | NO_WINDOW),
+    "qwen3_moe": {"window": {"use_sliding_window": True, "sliding_window": WINDOW}},
     "ministral3": WINDOW_EVERYWHERE,
     "phi3": WINDOW_EVERYWHERE
     | {
@@ -92,7 +93,10 @@ FACES: dict[str, dict[str, dict[str, Any]]] = {
     "persimmon": {"no norms of queries and keys": {"qk_layernorm": False}},
     "opt": {"norms behind layers": {"do_layer_norm_before": False}},
     "laguna": {"heads by layer": {"num_attention_heads_per_layer": [HEADS, 2 * HEADS] * (LAYERS // 2)}},
-    "llama4_text": {"no temperature": {"attn_temperature_tuning": False}},
+    "llama4_text": {
+        "no temperature": {"attn_temperature_tuning": False},
+        "temperature within a sample": {"floor_scale": 4},
+    },
     "zaya": {"window": {"layer_types": ["hybrid", "hybrid_sliding"] * (LAYERS // 2), "sliding_window": WINDOW}},
 }
 """By type, by name of a face, fields over those of the tiny configuration."""

@@ -28,7 +28,7 @@ SIZES: dict[str, Any] = {
     "bos_token_id": 2,
     **dict.fromkeys(["hidden_size", "d_model", "n_embd", "emb_dim", "embedding_size", "word_embed_proj_dim"], WIDTH),
     **dict.fromkeys(["num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"], LAYERS),
-    **dict.fromkeys(["encoder_layers", "num_encoder_layers"], 1),
+    **dict.fromkeys(["encoder_layers", "num_encoder_layers"], LAYERS),
     **dict.fromkeys(["num_decoder_layers"], LAYERS),
     **dict.fromkeys(["num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"], HEADS),
     **dict.fromkeys(["encoder_attention_heads", "num_encoder_attention_heads", "num_decoder_attention_heads"], HEADS),
@@ -133,6 +133,8 @@ _QWEN4 = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "i
 }
 
 SPECIAL: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1, 3]},
+    "blt": {"use_cache": False},
     "cohere_compass_text": {"rope_parameters": _BOTH_ROPES},
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
@@ -148,11 +150,12 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma4_text": {"global_head_dim": 16},
     "gemma4_unified_text": {"global_head_dim": 16},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * (LAYERS // 2)},
     "hunyuan_v1_dense": {"head_dim": HEAD_DIM},
     "hunyuan_v1_moe": {"head_dim": HEAD_DIM},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "laguna": {"num_attention_heads_per_layer": [HEADS] * LAYERS},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * (LAYERS // 2)},
-    "llama4_text": {"floor_scale": 4},
     "ministral": {"head_dim": HEAD_DIM},
     "nemotron": {"num_key_value_heads": 2},
     "qwen4_exp_text": _QWEN4,
@@ -160,6 +163,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     | {"attn_layers": ["local", "lsh"] * 2, "local_attn_chunk_length": 4, "lsh_attn_chunk_length": 4},
     "gemma4_assistant": {"text_config": {}},
     "mamba2": {"num_heads": 8, "head_dim": 8},
+    "xlstm": {"embedding_dim": WIDTH, "num_blocks": LAYERS, "qk_dim_factor": 1.0},
+    "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
 }
 """By type, fields that its names do not tell."""
