@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import PretrainedConfig
 
 from seekr_tune.config import Config, ModelConfig
 from seekr_tune.errors import ConfigError, DataError
 from seekr_tune.method.semantics import SEMANTICS
 from seekr_tune.sequence.model import model_directory, model_location
 from seekr_tune.sequence.model_files import load_tokenizer, require_whole
+from seekr_tune.sequence.pretrained import empty_model
 from seekr_tune.stream.collate import Encoder
 from seekr_tune.stream.task import TaskStream
 
@@ -56,8 +56,7 @@ def check_adapters(config: ModelConfig, model: PretrainedConfig) -> None:
     """
     if config.lora is None or isinstance(config.lora.target_modules, str):
         return
-    with torch.device("meta"):  # the modules, without any number in them
-        empty = AutoModelForCausalLM.from_config(model)  # type: ignore[no-untyped-call]
+    empty = empty_model(model)
     paths = [name for name, _ in empty.named_modules()]
     linear = {name.rpartition(".")[2] for name, module in empty.named_modules() if isinstance(module, nn.Linear)}
     for wanted in config.lora.target_modules:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import PretrainedConfig
 
 from seekr_tune.config import Config, ModelConfig
 from seekr_tune.method.selection import resolve_budgets
 from seekr_tune.method.semantics import SEMANTICS
 from seekr_tune.method.storage import LARGEST_INT16, LARGEST_KEYS, LARGEST_TOKENS
 from seekr_tune.sequence.model import model_shape, with_adapters
+from seekr_tune.sequence.pretrained import empty_model
 from seekr_tune.sequence.schedule import accumulation_steps, reading_batch
 
 FLOAT32 = INT32 = 4
@@ -81,8 +82,7 @@ class ModelSize:
     def of(cls, config: ModelConfig, model: PretrainedConfig) -> ModelSize:
         """Build the model, adapters included, without memory for its weights."""
         with torch.device("meta"):
-            factory: Any = AutoModelForCausalLM
-            built = factory.from_config(model, dtype=getattr(torch, config.dtype))
+            built = empty_model(model, dtype=getattr(torch, config.dtype))
             if config.lora is not None:
                 built = with_adapters(built, config.lora)
         return cls(tuple(_weights_of(built)), *model_shape(model), int(model.vocab_size))

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig
+from transformers import GenerationConfig, PretrainedConfig
 
 from seekr_tune.config import Config, LoraConfig, ModelConfig
 from seekr_tune.errors import ConfigError, DataError, ModelError
-from seekr_tune.method.attention import TAP_ATTENTION, AttentionTap, all_heads_request
+from seekr_tune.method.attention import AttentionTap, all_heads_request
 from seekr_tune.method.selection import resolve_budgets
 from seekr_tune.noise import hear_libraries
-from seekr_tune.sequence.model_files import LOOKS_AHEAD, first_line, load_tokenizer, require_served, unserved
+from seekr_tune.sequence.agreement import Agreement, measure_agreement, require_agreement
+from seekr_tune.sequence.model_files import LOOKS_AHEAD, load_tokenizer, require_served, unserved
+from seekr_tune.sequence.pretrained import first_line, read_config, read_weights
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.collate import EncodedExample
 
@@ -48,30 +49,43 @@ class LoadedModel:
 
 
 def load_model(config: ModelConfig, device: torch.device | None = None) -> LoadedModel:
-    """Load weights and tokenizer, add adapters, and check that every attention layer reaches the tap.
+    """Load weights and tokenizer, check that the model computes through the tap what it computes, and add adapters.
 
     Raises:
         ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it.
     """
+    loaded = _load_base(config, device)
+    _agreement(config, loaded)
+    if config.lora is not None:
+        return replace(loaded, model=with_adapters(loaded.model, config.lora))
+    return loaded
+
+
+def check_model(config: ModelConfig) -> Agreement:
+    """Load a model and compare it, through the tap, with itself under transformers' own attention.
+
+    Returns:
+        The largest differences that were measured.
+
+    Raises:
+        ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it; with the measured differences.
+    """
+    return _agreement(config, _load_base(config))
+
+
+def _load_base(config: ModelConfig, device: torch.device | None = None) -> LoadedModel:
+    """Weights and tokenizer, without adapters; every attention layer reaches the tap."""
     path = model_location(config)
     shape = read_model_config(config, fetch=True)
     assert shape is not None
     require_served(config, shape)
     tokenizer = load_tokenizer(config, path, shape)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            attn_implementation=TAP_ATTENTION,
-            dtype=getattr(torch, config.dtype),
-            output_loading_info=True,
-            use_safetensors=True,  # the other format is a pickle, which can hold code
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        model, missing = read_weights(path, shape, getattr(torch, config.dtype))
+    except Exception as error:  # of any kind: modules are built from whatever the configuration holds
         raise ModelError(f"model.path={config.path}: cannot be loaded ({first_line(error)}); check the path") from None
-    model, report = loaded
-    if report["missing_keys"]:  # transformers would go on with random weights
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise ModelError(f"model.path={config.path}: its weights lack {missing}; give a complete model")
+    if missing:  # transformers would go on with random weights
+        raise ModelError(f"model.path={config.path}: its weights lack {', '.join(sorted(missing)[:3])}; copy it anew")
     # Chat models ship penalties and limits that would bend greedy answers too; scores must not depend on them.
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     pad_token_id = tokenizer.pad_token_id
@@ -79,9 +93,19 @@ def load_model(config: ModelConfig, device: torch.device | None = None) -> Loade
         pad_token_id = tokenizer.eos_token_id
     model = nn.Module.to(model, device or torch.device("cpu"))
     _require_tap(model, str(config.path))
-    if config.lora is not None:
-        model = with_adapters(model, config.lora)
     return LoadedModel(model, tokenizer, pad_token_id)
+
+
+def _agreement(config: ModelConfig, loaded: LoadedModel) -> Agreement:
+    """What was measured of a model without adapters; refused where it differs."""
+    model = loaded.model
+    try:
+        found = measure_agreement(model, loaded.shape, num_positions(model.config), loaded.pad_token_id)
+    except (LookupError, TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+        reason = f"its attention cannot be compared with transformers' own ({first_line(error)})"
+        raise ModelError(f"model.path={config.path}: {unserved(model.config)}; {reason}") from None
+    require_agreement(found, f"model.path={config.path}: model type {model.config.model_type!r}")
+    return found
 
 
 def read_model_config(config: ModelConfig, *, fetch: bool = False) -> PretrainedConfig | None:
@@ -99,10 +123,9 @@ def read_model_config(config: ModelConfig, *, fetch: bool = False) -> Pretrained
     if not fetch and not Path(path).exists():
         return None
     try:
-        found: PretrainedConfig = AutoConfig.from_pretrained(path)
+        return read_config(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"model.path={config.path}: cannot be loaded ({first_line(error)}); check the path") from None
-    return found
 
 
 def model_directory(config: ModelConfig) -> Path | None:

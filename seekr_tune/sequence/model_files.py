@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoTokenizer, PretrainedConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig
 
 from seekr_tune.config import ModelConfig
 from seekr_tune.errors import ModelError
+from seekr_tune.sequence.pretrained import first_line, read_tokenizer
 
 LOOKS_AHEAD = "its attention looks ahead, so it would learn to copy; set is_decoder to true in its config.json"
 """Why an encoder is refused."""
@@ -75,7 +76,7 @@ def load_tokenizer(config: ModelConfig, path: str, model: PretrainedConfig) -> A
         ModelError: it cannot be loaded, or does not fit.
     """
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, padding_side="left")
+        tokenizer = read_tokenizer(path)
     except Exception as error:  # the tokenizers library raises nothing more special for a damaged file
         reason = f"its tokenizer cannot be loaded ({first_line(error)})"
         raise ModelError(f"model.path={config.path}: {reason}; give a model with its tokenizer's files") from None
@@ -101,8 +102,3 @@ def unserved(model: PretrainedConfig | None = None) -> str:
         f"the attention tap cannot serve {model_type}; choose llama, qwen2, qwen3, mistral, gpt2, gpt_neox or another "
         "that uses transformers' attention interface"
     )
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, in one line."""
-    return " ".join((str(error).strip() or type(error).__name__).split())[:300]
