@@ -68,7 +68,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(["num_kv_shared_layers"], 0),
     **dict.fromkeys(["rel_extent"], 16),
     **dict.fromkeys(["pronunciation_vocab_size", "shape_vocab_size", "encoder_hash_byte_group_vocab"], len(VOCABULARY)),
-    **dict.fromkeys(["pronunciation_embed_dim", "shape_embed_dim", "encoder_hidden_size", "backbone_hidden_size"], WIDTH),
+    **dict.fromkeys(["pronunciation_embed_dim", "shape_embed_dim", "encoder_hidden_size", "backbone_hidden_size", "hidden_size_global"], WIDTH),
     **dict.fromkeys(["num_blocks", "depth"], 1),
     "initializer_range": 0.05,
     "type_vocab_size": 2,
@@ -163,7 +163,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     | {"attn_layers": ["local", "lsh"] * 2, "local_attn_chunk_length": 4, "lsh_attn_chunk_length": 4},
     "gemma4_assistant": {"text_config": {}},
     "mamba2": {"num_heads": 8, "head_dim": 8},
-    "xlstm": {"embedding_dim": WIDTH, "num_blocks": LAYERS, "qk_dim_factor": 1.0},
+    "xlstm": {"num_blocks": LAYERS, "hidden_size": 64, "qk_dim_factor": 1.0},
     "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
 }
