@@ -49,7 +49,7 @@ FACES: dict[str, dict[str, dict[str, Any]]] = {
             "rope_parameters": {"rope_type": "longrope", "rope_theta": 10000.0}
             | {"short_factor": [1.0, 1.5, 2.0, 3.0], "long_factor": [2.0, 3.0, 4.0, 6.0]},
             "original_max_position_embeddings": POSITIONS // 2,
-        }
+        },
     },
     **dict.fromkeys(["deepseek_v32", "axk2", "glm_moe_dsa", "hy_v4", "dots3_note_text"], WIDE_INDEX),
     **dict.fromkeys(["granite", "granitemoe", "granitemoeshared", "hyperclovax"], MULTIPLIED),
