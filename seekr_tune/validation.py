@@ -228,7 +228,7 @@ def _read_model(config: Config) -> PretrainedConfig | None:
 
 def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:
     from seekr_tune.sequence.fit import check_parts
-    from seekr_tune.sequence.model import check_fit, model_directory, model_shape
+    from seekr_tune.sequence.model import check_fit, check_model, model_directory, model_shape
     from seekr_tune.sequence.model_files import missing_parts
 
     if _path_missing(config):
@@ -245,8 +245,13 @@ def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | 
     missing = missing_parts(directory) if directory else []
     if missing:
         yield Finding("model", f"{config.model.path}: holds no {' and no '.join(missing)}; a run needs both", False)
-    else:
-        check_parts(config, model, stream)
+        return
+    check_parts(config, model, stream)
+    found = check_model(config.model)
+    measured = (
+        f"logits within {max(found.logits, found.generated):.0e}, rows {found.rows:.0e}, energies {found.energies:.0e}"
+    )
+    yield Finding("model", f"{config.model.path}: the tap computes what transformers computes: {measured}")
 
 
 def _memory(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:

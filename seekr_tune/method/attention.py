@@ -29,6 +29,16 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 TAP_ATTENTION = "seekr_tap"
 """Name under which the tap is registered; it must not contain the name of a backend, whose checks it would trigger."""
 
+KNOWN_OPTIONS = frozenset(
+    (
+        *("dropout", "is_causal"),  # the kernel takes them
+        *("sliding_window", "cache_position", "position_ids"),  # in the mask, and in queries and keys, already
+        *("use_cache", "output_attentions", "output_hidden_states", "output_router_logits", "return_dict"),
+    )
+)
+"""What attention layers may pass besides, and the tap need not look at. Anything else is refused: passed over, it would
+be missing from what the model computes."""
+
 
 @dataclass(frozen=True)
 class RowRequest:
@@ -114,7 +124,8 @@ def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: flo
     Args:
         query: `[batch, heads, positions, head_dim]`, rotary embedding applied.
         key: `[batch, key_value_heads, positions, head_dim]`.
-        mask: `[batch or 1, 1, positions, positions]`, boolean (True: may attend) or additive; None means causal.
+        mask: `[batch or 1, heads or 1, positions, positions]`, boolean (True: may attend) or additive; None means
+            causal.
         scaling: factor of the scores.
         request: which pairs and queries.
 
@@ -133,7 +144,7 @@ def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: flo
         chosen_queries = rows.view(*flat.shape, -1)
         chosen_keys = key.flatten(0, 1).index_select(0, samples * key.shape[1] + heads // groups)
         scores = _scores(chosen_queries, chosen_keys, scaling)
-        return torch.log_softmax(_masked(scores, mask, samples, queries), dim=-1)
+        return torch.log_softmax(_masked(scores, mask, request), dim=-1)
 
 
 def _scores(queries: Tensor, keys: Tensor, scaling: float) -> Tensor:
@@ -164,15 +175,17 @@ class _BFloat16Scores(torch.autograd.Function):
         return torch.bmm(scaled, keys), torch.bmm(scaled.transpose(1, 2), queries), None
 
 
-def _masked(scores: Tensor, mask: Tensor | None, samples: Tensor, queries: Tensor) -> Tensor:
+def _masked(scores: Tensor, mask: Tensor | None, request: RowRequest) -> Tensor:
     """Scores with unreachable keys at the lowest finite number: -inf would turn 0 x log 0 into NaN in the losses."""
     lowest = torch.finfo(scores.dtype).min
     if mask is None:
         keys = torch.arange(scores.shape[-1], device=scores.device)
-        return scores.masked_fill(keys > queries[..., None], lowest)
-    if mask.shape[0] == 1:
-        samples = torch.zeros_like(samples)
-    rows = mask[samples[:, None], 0, queries]
+        return scores.masked_fill(keys > request.queries[..., None], lowest)
+    samples, heads = (
+        places if size > 1 else torch.zeros_like(places)
+        for places, size in zip((request.samples, request.heads), mask.shape[:2], strict=True)
+    )
+    rows = mask[samples[:, None], heads[:, None], request.queries]
     if rows.dtype == torch.bool:
         return scores.masked_fill(~rows, lowest)
     return (scores + rows).clamp_min(lowest)
@@ -205,8 +218,14 @@ def _tapped_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     attention_tap: AttentionTap | None = None,
+    indices: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
+    unknown = sorted(name for name in options.keys() - KNOWN_OPTIONS if options[name] is not None)
+    if unknown:  # sinks, say: what a layer asks for must not be passed over
+        raise TypeError(f"its attention layers pass {', '.join(unknown)}, which the tap does not know")
+    if indices is not None:
+        attention_mask = _with_indices(attention_mask, indices, key.shape[2])
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     if attention_tap is not None:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -214,6 +233,20 @@ def _tapped_attention(
         assert isinstance(layer, int), "an attention module without layer_idx cannot be tapped"
         output = attention_tap.record(layer, query, key, value, attention_mask, scale, output)
     return output, None
+
+
+def _with_indices(mask: Tensor | None, indices: Tensor, num_keys: int) -> Tensor:
+    """A mask without the keys that an indexer did not choose.
+
+    transformers makes it itself for attention functions whose names it knows, and hands others the indices.
+
+    Args:
+        indices: keys of each query, `[batch, positions, chosen]`.
+    """
+    assert mask is not None, "an indexer needs a mask"
+    chosen = torch.zeros(*indices.shape[:2], num_keys, dtype=torch.bool, device=indices.device)
+    chosen = chosen.scatter_(-1, indices.long(), True)[:, None]
+    return mask & chosen if mask.dtype == torch.bool else mask.masked_fill(~chosen, torch.finfo(mask.dtype).min)
 
 
 AttentionInterface.register(TAP_ATTENTION, _tapped_attention)

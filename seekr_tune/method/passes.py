@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from seekr_tune.method.attention import AttentionTap
@@ -85,7 +86,8 @@ def answer_logits(
     Returns:
         `[batch, kept, vocabulary]`, the last `kept` positions.
     """
-    kept = min(max(tokens.answers) + 1, tokens.labels.shape[1])
+    width = tokens.labels.shape[1]
+    kept = min(max(tokens.answers) + 1, width)
     options: dict[str, object] = {} if tap is None else {"attention_tap": tap}
     positions = semantics.position_ids(tokens.attention_mask)
     if positions is not None:
@@ -94,7 +96,8 @@ def answer_logits(
         input_ids=tokens.input_ids,
         attention_mask=tokens.attention_mask if attention_mask is None else attention_mask,
         use_cache=False,
-        logits_to_keep=kept,
+        # Places, not a number: with a number some models drop the other positions before their last layers are through.
+        logits_to_keep=torch.arange(width - kept, width, device=tokens.input_ids.device),
         **options,
     )
     if tap is not None:

@@ -5,8 +5,9 @@ All take a model that was loaded with `TAP_ATTENTION` and batches that are padde
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol, TypeVar
 
 import torch
@@ -118,15 +119,11 @@ def observe(
         dtype: precision in which rows are kept.
     """
     reading = _Reading(tokens, queries, shape, dtype, before)
-    layers = range(shape[0])
-    tap = AttentionTap(reading.requests(), capture=layers, reduce=reading.reduce, differentiable=False)
+    tap = AttentionTap(reading.requests(), capture=range(shape[0]), reduce=reading.reduce, differentiable=False)
     logits = answer_logits(model, tokens, semantics, tap, semantics.importance_mask(tokens.attention_mask))
     losses = sample_cross_entropy(logits, tokens.labels)
     gradients = _output_gradients(losses.sum() * loss_scale, tap, semantics)
-    energy = [
-        _energy(gradients, tap, tokens, semantics, layers[start : start + LAYERS_AT_ONCE])
-        for start in range(0, len(layers), LAYERS_AT_ONCE)
-    ]
+    energy = [_energy(gradients, tap, tokens, semantics, layers) for layers in _alike(tap.values)]
     counts, shift = tokens.label_counts(semantics.logit_shift), semantics.logit_shift
     stored = download(label_rows(logits.detach(), tokens.labels, shift, sum(counts)))
     energies, moved, own_losses = download(torch.cat(energy, dim=1)), reading.moved(), download(losses.detach())
@@ -212,6 +209,14 @@ class _Reading:
         size = self._num_queries * self._padded_length
         heads = torch.arange(self._num_heads, device=self._device)[:, None]
         return torch.cat([((i * self._num_heads + heads) * size + own).flatten() for i, own in enumerate(places)])
+
+
+def _alike(values: Mapping[int, Tensor]) -> Iterator[list[int]]:
+    """Layers in their order, a few at once; those of one group have the same heads of the same width."""
+    for _, layers in groupby(sorted(values), key=lambda layer: values[layer].shape):
+        group = list(layers)
+        for start in range(0, len(group), LAYERS_AT_ONCE):
+            yield group[start : start + LAYERS_AT_ONCE]
 
 
 def _energy(

@@ -28,8 +28,9 @@ from seekr_tune.method.passes import Tokens, answer_logits
 from seekr_tune.method.reading import observe
 from seekr_tune.method.semantics import CORRECTED, OFFICIAL
 
-TOLERANCE = 1e-3
-"""Largest difference that is still one of rounding, for each of the numbers of an `Agreement`."""
+TOLERANCES = {"logits": 1e-3, "generated": 1e-3, "rows": 1e-3, "energies": 1e-2}
+"""Largest difference that is still one of rounding, for each of the numbers of an `Agreement`. With random weights,
+every type that is computed rightly stays below 2e-5 (energies, which are squares of gradients: 2e-4)."""
 
 _LENGTH = 16
 _PADDING = 5
@@ -55,7 +56,11 @@ class Agreement:
 
     def faults(self) -> list[str]:
         """What differs by more than rounding, in words."""
-        return [f"{name} by {value:.2%}" for name, value in asdict(self).items() if not value <= TOLERANCE]
+        return [
+            f"{name} by {value:.2%} (rounding: {TOLERANCES[name]:.1%})"
+            for name, value in asdict(self).items()
+            if not value <= TOLERANCES[name]
+        ]
 
 
 def measure_agreement(model: Any, shape: tuple[int, int], positions: int | None, pad_token_id: int) -> Agreement:
@@ -73,19 +78,28 @@ def measure_agreement(model: Any, shape: tuple[int, int], positions: int | None,
     """
     length = _LENGTH if positions is None else min(_LENGTH, positions - _GENERATED)
     device = next(model.parameters()).device
-    whole = _sequences(model.config, length).to(device)
-    batches = [_batch(whole, [length, length], pad_token_id), _batch(whole, [length, length - _PADDING], pad_token_id)]
     was_training = model.training
     model.eval()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _in_float32(model):
-            return Agreement(
-                logits=max(_logits(model, tokens) for tokens in batches),
-                generated=max(_generated(model, tokens, pad_token_id) for tokens in batches),
-                **_attention(model, batches, shape),
-            )
+            found = _measure(model, _sequences(model.config, length, 0).to(device), shape, pad_token_id)
+            if not found.faults():
+                return found
+            # Routers and indexers choose: where two choices are equal but for rounding, a right model can differ in all
+            # that follows. Other tokens do not meet the same tie; a fault they meet again.
+            return _measure(model, _sequences(model.config, length, 1).to(device), shape, pad_token_id)
     finally:
         model.train(was_training)
+
+
+def _measure(model: Any, whole: Tensor, shape: tuple[int, int], pad_token_id: int) -> Agreement:
+    length = whole.shape[1]
+    batches = [_batch(whole, [length, length], pad_token_id), _batch(whole, [length, length - _PADDING], pad_token_id)]
+    return Agreement(
+        logits=max(_logits(model, tokens) for tokens in batches),
+        generated=max(_generated(model, tokens, pad_token_id) for tokens in batches),
+        **_attention(model, batches, shape),
+    )
 
 
 def require_agreement(found: Agreement, name: str) -> None:
@@ -101,16 +115,16 @@ def require_agreement(found: Agreement, name: str) -> None:
     faults = found.faults()
     if faults:
         raise ModelError(
-            f"{name}: through the attention tap it does not compute what transformers computes: {', '.join(faults)} "
-            f"(rounding: at most {TOLERANCE:.1%})"
+            f"{name}: does not compute through the attention tap what transformers computes; differs in "
+            f"{', '.join(faults)}; choose llama, qwen2, qwen3, mistral, gpt2 or gpt_neox"
         )
 
 
-def _sequences(config: Any, length: int) -> Tensor:
+def _sequences(config: Any, length: int, seed: int) -> Tensor:
     """Two sequences of ordinary tokens, `[2, length]`; ids with a meaning of their own are left out."""
     special = {value for name, value in vars(config).items() if name.endswith("_token_id") and isinstance(value, int)}
     ordinary = [token for token in range(config.vocab_size) if token not in special]
-    drawn = torch.randint(len(ordinary), (2, length), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randint(len(ordinary), (2, length), generator=torch.Generator().manual_seed(seed))
     return torch.tensor(ordinary)[drawn]
 
 
@@ -222,10 +236,10 @@ def _in_float32(model: Any) -> Iterator[None]:
     """Weights in float32 for the time of the block; back in 16 bits they are what they were, bit for bit."""
     short = [t for t in (*model.parameters(), *model.buffers()) if t.dtype in (torch.bfloat16, torch.float16)]
     dtypes = [tensor.dtype for tensor in short]
-    for tensor in short:
-        tensor.data = tensor.data.float()
     try:
+        for tensor in short:
+            tensor.data = tensor.data.float()
         yield
     finally:
-        for tensor, dtype in zip(short, dtypes, strict=True):
+        for tensor, dtype in reversed(list(zip(short, dtypes, strict=True))):  # the last first: memory may be short
             tensor.data = tensor.data.to(dtype)

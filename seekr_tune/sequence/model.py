@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from seekr_tune.method.attention import AttentionTap, all_heads_request
 from seekr_tune.method.selection import resolve_budgets
 from seekr_tune.noise import hear_libraries
 from seekr_tune.sequence.agreement import Agreement, measure_agreement, require_agreement
+from seekr_tune.sequence.compared import comparison_of, recall, remember
 from seekr_tune.sequence.model_files import LOOKS_AHEAD, load_tokenizer, require_served, unserved
-from seekr_tune.sequence.pretrained import first_line, read_config, read_weights
+from seekr_tune.sequence.pretrained import fetched_directory, first_line, read_config, read_weights
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.collate import EncodedExample
 
@@ -48,29 +49,69 @@ class LoadedModel:
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
 
-def load_model(config: ModelConfig, device: torch.device | None = None) -> LoadedModel:
-    """Load weights and tokenizer, check that the model computes through the tap what it computes, and add adapters.
+def load_model(config: ModelConfig, device: torch.device | None = None, *, compare: bool = True) -> LoadedModel:
+    """Load weights and tokenizer, compare the model through the tap with transformers alone, and add adapters.
+
+    Args:
+        config: which model, and how.
+        device: where it computes.
+        compare: False where another process of the same run does it.
 
     Raises:
         ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it.
     """
     loaded = _load_base(config, device)
-    _agreement(config, loaded)
+    if compare:
+        _agreement(config, lambda: loaded, loaded.model.device)
     if config.lora is not None:
         return replace(loaded, model=with_adapters(loaded.model, config.lora))
     return loaded
 
 
 def check_model(config: ModelConfig) -> Agreement:
-    """Load a model and compare it, through the tap, with itself under transformers' own attention.
+    """Compare a model, through the tap, with itself under transformers' own attention; on the CPU, once.
 
     Returns:
-        The largest differences that were measured.
+        The largest differences that were measured, now or the last time.
 
     Raises:
         ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it; with the measured differences.
     """
-    return _agreement(config, _load_base(config))
+    return _agreement(config, lambda: _load_base(config), torch.device("cpu"))
+
+
+def _agreement(config: ModelConfig, load: Callable[[], LoadedModel], device: torch.device) -> Agreement:
+    """What was measured of a model without adapters; refused where it differs."""
+    shape = read_model_config(config, fetch=True)
+    assert shape is not None
+    require_served(config, shape)
+    directory = model_directory(config) or fetched_directory(model_location(config))
+    comparison = comparison_of(directory, config.dtype, device)
+    found = recall(comparison)
+    if found is None:
+        found = _compare(config, load())
+        remember(comparison, found)
+    require_agreement(found, f"model.path={config.path}: model type {shape.model_type!r}")
+    return found
+
+
+def _compare(config: ModelConfig, loaded: LoadedModel) -> Agreement:
+    model, device = loaded.model, loaded.model.device
+
+    def measure() -> Agreement:
+        return measure_agreement(model, loaded.shape, num_positions(model.config), loaded.pad_token_id)
+
+    try:
+        try:
+            return measure()
+        except torch.OutOfMemoryError:  # weights of 16 bits that fit once; in float32 they are twice as large
+            nn.Module.to(model, torch.device("cpu"))
+            found = measure()
+            nn.Module.to(model, device)
+            return found
+    except Exception as error:  # of any kind: passes of every type of model
+        reason = f"its attention cannot be compared with transformers' own ({first_line(error)})"
+        raise ModelError(f"model.path={config.path}: {unserved(model.config)}; {reason}") from None
 
 
 def _load_base(config: ModelConfig, device: torch.device | None = None) -> LoadedModel:
@@ -94,18 +135,6 @@ def _load_base(config: ModelConfig, device: torch.device | None = None) -> Loade
     model = nn.Module.to(model, device or torch.device("cpu"))
     _require_tap(model, str(config.path))
     return LoadedModel(model, tokenizer, pad_token_id)
-
-
-def _agreement(config: ModelConfig, loaded: LoadedModel) -> Agreement:
-    """What was measured of a model without adapters; refused where it differs."""
-    model = loaded.model
-    try:
-        found = measure_agreement(model, loaded.shape, num_positions(model.config), loaded.pad_token_id)
-    except (LookupError, TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
-        reason = f"its attention cannot be compared with transformers' own ({first_line(error)})"
-        raise ModelError(f"model.path={config.path}: {unserved(model.config)}; {reason}") from None
-    require_agreement(found, f"model.path={config.path}: model type {model.config.model_type!r}")
-    return found
 
 
 def read_model_config(config: ModelConfig, *, fetch: bool = False) -> PretrainedConfig | None:
@@ -207,7 +236,7 @@ def model_shape(model: PretrainedConfig) -> tuple[int, int]:
     """
     try:
         layers, heads = int(model.num_hidden_layers), int(model.num_attention_heads)
-    except AttributeError as error:
+    except (AttributeError, TypeError) as error:  # it has none; or, by layer, a list of them
         raise ModelError(f"model.path: {unserved(model)}; {first_line(error)}") from None
     if min(layers, heads) < 1:
         raise ModelError(f"model.path: the model has {layers} layers of {heads} heads; give one with attention")

@@ -7,10 +7,12 @@ them asks on the terminal whether to run code, and none lets a configuration cho
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers.utils.hub import cached_file
 
 from seekr_tune.errors import ModelError
 from seekr_tune.method.attention import TAP_ATTENTION
@@ -64,6 +66,18 @@ def read_tokenizer(path: str) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
     getattr(tokenizer, "init_kwargs", {}).pop("auto_map", None)  # an exported tokenizer has no code either
     return tokenizer
+
+
+def fetched_directory(name: str) -> Path:
+    """Where the files of a model of the hub are, once it was loaded.
+
+    Raises:
+        ModelError: they are not on this machine.
+    """
+    try:
+        return Path(str(cached_file(name, "config.json"))).parent
+    except OSError as error:
+        raise ModelError(f"model.path={name}: cannot be loaded ({first_line(error)}); check the path") from None
 
 
 def empty_model(config: PretrainedConfig, **settings: Any) -> Any:

@@ -30,17 +30,34 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": VOCABULARY, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4},
     "gpt_neox": COMMON | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
+UNEVEN: dict[str, dict[str, Any]] = {
+    "doge": GROUPED | {"keep_window_size": 5},
+    "gemma4_text": GROUPED
+    | {"head_dim": 8, "global_head_dim": 16, "num_hidden_layers": 4, "num_kv_shared_layers": 2}
+    | {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 5}
+    | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY},
+    "deepseek_v32": GROUPED
+    | {"index_topk": 64, "index_n_heads": 2, "index_head_dim": 8, "q_lora_rank": 16, "kv_lora_rank": 16}
+    | {"qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4}
+    | {"first_k_dense_replace": 3, "moe_intermediate_size": 8, "n_routed_experts": 4, "num_experts_per_tok": 2}
+    | {"n_group": 1, "topk_group": 1},
+}
+"""Masks that differ by head; heads whose width differs by layer, and keys that layers share; keys that are indexed."""
 NUM_LAYERS, NUM_HEADS = 3, 4
 
 
 def build_model(family: str, implementation: str) -> Any:
     """The same random weights for every implementation: initialisation is large enough for uneven attention."""
-    config = AutoConfig.for_model(family.split(",")[0], initializer_range=0.4, **FAMILIES[family])
+    config = AutoConfig.for_model(family.split(",")[0], initializer_range=0.4, **(FAMILIES | UNEVEN)[family])
     for name in ("attn_pdrop", "resid_pdrop", "embd_pdrop", "attention_dropout", "hidden_dropout"):
         if hasattr(config, name):
             setattr(config, name, 0.0)
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, attn_implementation=implementation).eval()
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation).eval()
+    for name, weight in model.named_parameters():
+        if name.endswith("self_attn.A"):  # zeros would give all keys the same rank in a mask of the best
+            torch.nn.init.normal_(weight)
+    return model
 
 
 @pytest.fixture(params=list(FAMILIES))

@@ -7,12 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
+from transformers import AttentionInterface
 
-from seekr_tune.method.attention import AttentionTap, RowRequest, all_heads_request, recompute_activations
-from seekr_tune.method.passes import Tokens
-from seekr_tune.method.semantics import positions_of_tokens
+from seekr_tune.method.attention import (
+    AttentionTap,
+    RowRequest,
+    _with_indices,
+    all_heads_request,
+    recompute_activations,
+)
+from seekr_tune.method.passes import Tokens, answer_logits
+from seekr_tune.method.semantics import CORRECTED, positions_of_tokens
 
-from .conftest import NUM_HEADS, NUM_LAYERS, build_model, make_tokens
+from .conftest import NUM_HEADS, NUM_LAYERS, UNEVEN, build_model, make_tokens
 
 Models = Callable[[str], tuple[Any, Any]]
 REQUEST = RowRequest(
@@ -44,6 +51,43 @@ def test_rows_and_logits_equal_eager_attention(tapped_and_eager: Models, family:
         assert_close(tap.rows[layer].exp(), _rows_of_maps(expected.attentions, layer, REQUEST), rtol=1e-4, atol=1e-5)
     real = tokens.attention_mask.bool()
     assert_close(logits[real], expected.logits[real], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", UNEVEN)
+@pytest.mark.parametrize("lengths", [[12, 12], [12, 7]], ids=["unpadded", "padded"])
+def test_rows_and_answers_are_right_where_masks_and_widths_are_uneven(family: str, lengths: list[int]) -> None:
+    tapped, eager = build_model(family, "seekr_tap"), build_model(family, "eager")
+    tokens = make_tokens(lengths, [2, 3])
+    layers = range(tapped.config.num_hidden_layers)
+    request = all_heads_request(NUM_HEADS, torch.tensor([[6, 11], [6, 11]]))
+    tap = AttentionTap(rows=dict.fromkeys(layers, request))
+    logits = answer_logits(tapped, tokens, CORRECTED, tap)
+    for sample, length in enumerate(lengths):  # alone, without padding, with a cache
+        expected = eager(input_ids=tokens.input_ids[sample, None, -length:], output_attentions=True)
+        assert_close(logits[sample], expected.logits[0, -4:], rtol=1e-4, atol=1e-4)
+        for layer in layers:
+            own = tap.rows[layer].view(2, NUM_HEADS, 2, 12)[sample, ..., -length:].exp()
+            maps = expected.attentions[layer][0][:, torch.tensor([6, 11]) - (12 - length)]
+            assert_close(own, maps, rtol=1e-4, atol=1e-5)
+
+
+def test_keys_that_no_indexer_chose_are_not_seen() -> None:
+    mask = torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()
+    indices = torch.tensor([[[0, 3], [1, 2], [0, 2], [3, 1]]])
+    chosen = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]], dtype=torch.bool)
+    assert torch.equal(_with_indices(mask, indices, 4)[0, 0], chosen)
+    lowest = torch.finfo(torch.float32).min
+    additive = torch.zeros(1, 1, 4, 4).masked_fill(~mask, lowest)
+    assert torch.equal(_with_indices(additive, indices, 4)[0, 0] == 0, chosen)
+
+
+def test_what_a_layer_passes_and_the_tap_does_not_know_is_refused() -> None:
+    states = torch.randn(1, 4, 3, 8)
+    call = AttentionInterface()["seekr_tap"]
+    expected, _ = call(torch.nn.Module(), states, states, states, None, s_aux=None, sliding_window=5)
+    assert expected.shape == (1, 3, 4, 8)
+    with pytest.raises(TypeError, match="its attention layers pass s_aux, softcap, which the tap does not know"):
+        call(torch.nn.Module(), states, states, states, None, s_aux=torch.zeros(4), softcap=5.0)
 
 
 def test_gradients_through_the_rows_equal_eager_attention(

@@ -17,7 +17,7 @@ from seekr_tune.method.reading import observe
 from seekr_tune.method.semantics import CORRECTED, OFFICIAL, Semantics, positions_of_tokens, release_mask
 from seekr_tune.method.storage import visible_keys
 
-from .conftest import NUM_HEADS, NUM_LAYERS, build_model, make_tokens
+from .conftest import NUM_HEADS, NUM_LAYERS, UNEVEN, build_model, make_tokens
 
 
 def _map_gradients(model: Any, tokens: Tokens, semantics: Semantics) -> tuple[Tensor, ...]:
@@ -52,6 +52,22 @@ def test_corrected_energy_equals_autograd_at_the_attention_map(family: str, toke
         squares = (gradient.square() * _reachable(tokens)[:, None]).sum(dim=(2, 3))
         expected = squares / (lengths * (lengths + 1) / 2)[:, None]
         assert_close(seen.energy[:, layer], expected, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", UNEVEN)
+def test_energies_are_right_where_masks_and_widths_are_uneven(family: str) -> None:
+    tapped, eager = build_model(family, "seekr_tap"), build_model(family, "eager")
+    tokens = make_tokens([12, 7], [2, 3])
+    shape = (tapped.config.num_hidden_layers, NUM_HEADS)
+    seen = observe(tapped, tokens, [torch.tensor([-1])] * 2, CORRECTED, shape)()
+    assert seen.energy.shape == (2, *shape)
+    for sample, length in enumerate(tokens.lengths):
+        alone = make_tokens([length], [1])
+        ids, labels = tokens.input_ids[sample, None, -length:], tokens.labels[sample, None, -length:]
+        single = Tokens(ids, alone.attention_mask, labels)
+        for layer, gradient in enumerate(_map_gradients(eager, single, CORRECTED)):
+            expected = gradient[0].tril().square().sum(dim=(1, 2)) / (length * (length + 1) / 2)
+            assert_close(seen.energy[sample, layer], expected, rtol=1e-3, atol=1e-7)
 
 
 def test_official_energy_counts_masked_entries_too(tokens: Tokens) -> None:

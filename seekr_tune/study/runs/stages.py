@@ -29,9 +29,8 @@ import peft
 import torch
 import transformers
 
-from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Config
-from seekr_tune.sequence.checkpoint import fingerprint
+from seekr_tune.sequence.digests import digest_of_file
 from seekr_tune.sequence.first_stage import SharedDirectories
 from seekr_tune.sequence.model import model_directory, read_model_config
 from seekr_tune.sequence.workers import Workers
@@ -115,18 +114,7 @@ def _model(cache: Path, config: Config) -> Any:
         commit: str | None = getattr(found, "_commit_hash", None)
         return None if commit is None else [config.model.path, commit]
     files = sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [[path.name, _digest_of_file(cache, path)] for path in files]
-
-
-def _digest_of_file(cache: Path, path: Path) -> str:
-    """SHA-256 of a file, remembered as long as its size and time stay."""
-    stat = path.stat()
-    known = cache / "digests" / _digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
-    if known.is_file() and len(text := known.read_text(encoding="ascii", errors="replace")) == 64:
-        return text
-    digest = str(fingerprint(path)["sha256"])
-    write_atomically(known, digest.encode())
-    return digest
+    return [[path.name, digest_of_file(cache, path)] for path in files]
 
 
 @cache

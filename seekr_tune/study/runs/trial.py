@@ -226,7 +226,8 @@ def _load_model(config: Config, workers: Workers) -> LoadedModel:
     # FSDP moves a layer to the device when it has cut it: a whole model need not fit there.
     is_cut = config.training.parallelism == "fsdp" and workers.world_size > 1
     device = torch.device("cpu") if is_cut else workers.device
-    return load_model(config.model, device)
+    # Before anything is cut, and on one rank: what it refuses is refused on all (`_on_every_rank`).
+    return load_model(config.model, device, compare=workers.rank == 0)
 
 
 def _on_every_rank(workers: Workers, make: Callable[[], T]) -> T:

@@ -11,6 +11,7 @@ import pytest
 
 from seekr_tune.config import Config
 from seekr_tune.experiment import with_values
+from seekr_tune.sequence import digests
 from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.sources import load_stream
@@ -110,7 +111,7 @@ def test_the_name_follows_the_content_of_the_models_files(config: Config, tmp_pa
 
 def test_a_models_files_are_read_once(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = stage_of(config, tmp_path)
-    monkeypatch.setattr(stages, "fingerprint", None)
+    monkeypatch.setattr(digests, "fingerprint", None)
     assert stage_of(config, tmp_path) == before
 
 

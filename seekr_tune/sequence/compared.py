@@ -1,0 +1,87 @@
+"""Models that were compared with transformers already: what was measured, in the user's cache directory.
+
+A name there is a digest of everything that the numbers depend on: the model's files, the libraries, the code that
+compares and what it compares. A study of many trials, and the commands that follow, compare a model once on a machine.
+Where the directory cannot be written, every load compares anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from seekr_tune.sequence.agreement import Agreement
+from seekr_tune.sequence.checkpoint import fingerprint
+from seekr_tune.sequence.digests import digest_of_file, leave
+
+
+def comparison_of(directory: Path, dtype: str, device: torch.device) -> str:
+    """The name of a comparison; reads files that were not read before.
+
+    Args:
+        directory: of the model.
+        dtype: in which its weights are loaded.
+        device: where it is compared.
+    """
+    files = sorted(path for pattern in ("*.json", "*.safetensors") for path in directory.glob(pattern))
+    libraries = [torch.__version__, transformers.__version__]
+    subject = [_digests(files), libraries, _sources(), dtype, device.type]
+    return hashlib.sha256(json.dumps(subject).encode()).hexdigest()
+
+
+def recall(comparison: str) -> Agreement | None:
+    """What was measured; None where nothing was, or the file is damaged."""
+    text = _read(f"compared/{comparison}.json")
+    try:
+        return None if text is None else Agreement(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+
+
+def remember(comparison: str, found: Agreement) -> None:
+    """Let the next load know what was measured."""
+    _write(f"compared/{comparison}.json", json.dumps(asdict(found)))
+
+
+def _digests(files: Iterable[Path]) -> list[Any]:
+    folder = _folder()
+    return [[path.name, digest_of_file(folder, path) if folder else str(fingerprint(path)["sha256"])] for path in files]
+
+
+@cache
+def _sources() -> str:
+    """Digest of the code that a comparison runs."""
+    package = Path(__file__).parents[1]
+    files = [*sorted((package / "method").glob("*.py")), *(package / "sequence").glob("agreement.py")]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _folder() -> Path | None:
+    """Of this user's comparisons; None for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seekr-tune"
+    except RuntimeError:
+        return None
+
+
+def _read(name: str) -> str | None:
+    folder = _folder()
+    with suppress(OSError, UnicodeDecodeError):
+        return (folder / name).read_text(encoding="utf-8") if folder else None
+    return None
+
+
+def _write(name: str, text: str) -> None:
+    folder = _folder()
+    if folder is not None:
+        leave(folder / name, text)
