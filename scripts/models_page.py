@@ -1,0 +1,125 @@
+"""Which models are served: a tiny random model of every type is built, loaded and compared, and docs/models.md written.
+
+    python scripts/models_page.py docs/models.md
+
+Takes minutes. The types are those of the installed transformers; the page holds no number that depends on a machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # the tests are no installed package
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+from tests.zoo.census import Case, Outcome, all_cases, examine  # noqa: E402
+
+WHY = (
+    ("looks ahead", "its attention looks ahead: an encoder"),
+    ("do not call it", "has layers without attention, or with one that cannot be read"),
+    ("softcap", "caps its attention scores, which the fused kernel does not"),
+    ("does not compute what transformers computes", "would compute something else through the tap"),
+    ("cannot be compared", "cannot be compared with transformers' own attention"),
+    ("cannot be loaded", "transformers cannot load it"),
+    ("attention tap cannot serve", "its attention is its own, not one that transformers lets others read"),
+)
+"""By words of a refusal, why in short."""
+
+HEAD = """\
+# Models
+
+Which causal language models are served: a tiny random model of every type in transformers {version} was built, loaded,
+and compared with what transformers itself computes, written by `make models`. {counts}
+
+Served means that logits (of whole, padded and cut batches), attention rows, their gradient energies and greedy answers
+equal those of transformers' eager attention to rounding, sample by sample. A model of your own is compared anew
+whenever it is loaded ([how-to/own-model.md](how-to/own-model.md)), so what is refused here may be served in a setting
+that was not tried, and the other way round.
+"""
+
+
+def page(outcomes: Mapping[Case, Outcome], version: str) -> str:
+    """The page `docs/models.md`."""
+    by_type: dict[str, list[Case]] = {}
+    for case, outcome in outcomes.items():
+        if not outcome.unbuilt:
+            by_type.setdefault(case.model_type, []).append(case)
+    served = [name for name, cases in by_type.items() if all(outcomes[case].served for case in cases)]
+    refused = [name for name, cases in by_type.items() if not any(outcomes[case].served for case in cases)]
+    mixed = [name for name in by_type if name not in served and name not in refused]
+    unbuilt = {case: outcome for case, outcome in outcomes.items() if outcome.unbuilt}
+    counts = (
+        f"Of {len(by_type) + len(unbuilt)} types, {len(served)} are served, {len(mixed)} in some settings, "
+        f"{len(refused)} are refused, and {len(unbuilt)} could not be built."
+    )
+    return "\n".join([HEAD.format(version=version, counts=counts), *_sections(outcomes, by_type, served, mixed, refused)])
+
+
+def _sections(
+    outcomes: Mapping[Case, Outcome],
+    by_type: Mapping[str, Sequence[Case]],
+    served: Sequence[str],
+    mixed: Sequence[str],
+    refused: Sequence[str],
+) -> Iterator[str]:
+    yield "## Served\n"
+    yield "| type | also tried |"
+    yield "|---|---|"
+    for name in sorted(served):
+        yield f"| `{name}` | {', '.join(case.face for case in by_type[name] if case.face)} |"
+    yield "\n## Served in some settings\n"
+    yield "| type | setting | |"
+    yield "|---|---|---|"
+    for name in sorted(mixed):
+        for case in by_type[name]:
+            verdict = "served" if outcomes[case].served else f"refused: {why(outcomes[case].refusal)}"
+            yield f"| `{name}` | {case.face or 'as it comes'} | {verdict} |"
+    yield "\n## Refused\n"
+    yield "| why | types |"
+    yield "|---|---|"
+    for reason in sorted({why(outcomes[by_type[name][0]].refusal) for name in refused}):
+        names = sorted(name for name in refused if why(outcomes[by_type[name][0]].refusal) == reason)
+        yield f"| {reason} | {', '.join(f'`{name}`' for name in names)} |"
+    yield "\n## Not built\n"
+    yield "No model of these types could be made here; what is loaded under their names is refused.\n"
+    yield "| type | what transformers says |"
+    yield "|---|---|"
+    for case, outcome in sorted(outcomes.items(), key=lambda found: str(found[0])):
+        if outcome.unbuilt:
+            yield f"| `{case}` | {outcome.unbuilt[:120]} |"
+    yield ""
+
+
+def why(refusal: str) -> str:
+    """A refusal in short."""
+    return next((short for words, short in WHY if re.search(words, refusal)), refusal[:100])
+
+
+def main() -> None:
+    """Examine every type, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", type=Path)
+    arguments = parser.parse_args()
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)  # the models are tiny
+    transformers.logging.set_verbosity_error()
+    cases = list(all_cases())
+    outcomes = {}
+    for number, case in enumerate(cases, start=1):
+        print(f"\r{number}/{len(cases)} {str(case):<60}", end="", file=sys.stderr, flush=True)
+        outcomes[case] = examine(case)
+    print(file=sys.stderr)
+    arguments.page.write_text(page(outcomes, transformers.__version__), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
