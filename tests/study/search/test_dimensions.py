@@ -96,14 +96,14 @@ def test_a_file_whose_count_became_a_share_is_enqueued_again(config: Config, tmp
 
 
 def test_a_grid_with_an_enqueued_member_runs_each_point_once(config: Config, tmp_path: Path) -> None:
-    space = space_at(tmp_path, "method.replay_percent: {type: float, low: 10.1, high: 10.7, step: 0.1}\n")
+    space = space_at(tmp_path, "method.logit_weight: {type: float, low: 0.1, high: 0.7, step: 0.1}\n")
     config = with_values(config, {"study.sampler": "grid", "study.trials": 7, "study.bounds": []})
     file, directory = tmp_path / "mine.yaml", tmp_path / "study"
-    file.write_text("- {method.replay_percent: 10.3}\n- {method.replay_percent: 10.700000000000001}\n")
+    file.write_text("- {method.logit_weight: 0.3}\n- {method.logit_weight: 0.7000000000000001}\n")
     enqueue(open_study(directory, config, space), space, config, file)
-    values = [request.values[PERCENT] for request in drain(directory, config, space)]
-    assert values[:2] == [10.3, 10.7]
-    assert sorted(values) == [10.1, 10.2, 10.3, 10.4, 10.5, 10.6, 10.7]
+    values = [request.values["method.logit_weight"] for request in drain(directory, config, space)]
+    assert values[:2] == [0.3, 0.7]
+    assert sorted(values) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 
 
 def test_a_study_whose_count_became_a_share_is_refused(config: Config, space: Space, tmp_path: Path) -> None:
