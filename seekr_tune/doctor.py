@@ -65,6 +65,7 @@ def examine(directory: Path, *, quick: bool = False) -> Iterator[Finding]:
         "disk": lambda: _disk(directory),
         "limits": _limits,
         "environment": _environment,
+        "Ray's files": _files_of_ray,
     }
     if not quick:
         checks |= {"model": _model, "Ray": _ray}
@@ -175,6 +176,15 @@ def _model() -> Iterator[Finding]:
 
     layers, heads = load_model(ModelConfig()).shape
     yield Finding("ok", "model", f"the built-in one loads and is tapped ({layers} layers of {heads} heads)")
+
+
+def _files_of_ray() -> Iterator[Finding]:
+    from seekr_tune.training.private_directory import find_place
+
+    place = find_place()
+    for reason in place.passed_over:
+        yield Finding("note", "Ray's files", f"{reason}; another place is taken")
+    yield Finding("ok", "Ray's files", f"in a directory with mode 0700 in {place.path}, for as long as a session lasts")
 
 
 def _ray() -> Iterator[Finding]:

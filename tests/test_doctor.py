@@ -10,6 +10,7 @@ import pytest
 from seekr_tune import doctor
 from seekr_tune.cli import main
 from seekr_tune.doctor import Finding, examine
+from seekr_tune.training import private_directory
 
 
 def found(tmp_path: Path, what: str) -> list[Finding]:
@@ -72,3 +73,17 @@ def test_secrets_are_named_and_not_shown(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_directory_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", str(tmp_path / "none")]) == 2
     assert "no such directory" in capsys.readouterr().err
+
+
+def test_a_temporary_directory_that_ray_cannot_use_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("l" * 90)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(long))
+    passed_over, place = found(tmp_path, "Ray's files")
+    assert passed_over.state == "note" and passed_over.text.startswith(f"TMPDIR={long} is longer than")
+    assert place.state == "ok" and "in a directory with mode 0700 in /" in place.text
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "file"))
+    monkeypatch.setattr(private_directory, "_most_bytes", lambda: 4096)
+    (problem,) = found(tmp_path, "Ray's files")
+    assert problem.state == "problem" and problem.text.startswith(f"TMPDIR={tmp_path}/file: cannot be written to")
