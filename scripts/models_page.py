@@ -61,7 +61,9 @@ def page(outcomes: Mapping[Case, Outcome], version: str) -> str:
         f"Of {len(by_type) + len(unbuilt)} types, {len(served)} are served, {len(mixed)} in some settings, "
         f"{len(refused)} are refused, and {len(unbuilt)} could not be built."
     )
-    return "\n".join([HEAD.format(version=version, counts=counts), *_sections(outcomes, by_type, served, mixed, refused)])
+    return "\n".join(
+        [HEAD.format(version=version, counts=counts), *_sections(outcomes, by_type, served, mixed, refused)]
+    )
 
 
 def _sections(
