@@ -29,7 +29,7 @@ TOTAL = $(if $(TRIALS),--trials $(call quoted,$(TRIALS)))
 STUDY = $(call quoted,$(OUT))
 STUDIES = $(foreach directory,$(DIRS),$(call quoted,$(directory)))
 
-.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-versions test-oldest test-newest test-faults soak fuzz test-golden lint base-model docs sbom lock bench bench-quick clean
+.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-versions test-oldest test-newest test-faults soak fuzz test-golden lint base-model docs models sbom lock bench bench-quick clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
@@ -132,6 +132,9 @@ docs: $(READY)  ## write the field reference in docs/experiment-file.md again
 	@$(BIN)/seekr-tune validate --fields >$(VENV)/fields.md
 	@sed -i.bak -e '/^<!-- below/q' docs/experiment-file.md && rm docs/experiment-file.md.bak
 	@cat $(VENV)/fields.md >>docs/experiment-file.md
+
+models: $(READY)  ## build and compare a model of every type that transformers has, and write docs/models.md; takes minutes
+	@$(BIN)/python scripts/models_page.py docs/models.md
 
 sbom: $(READY)  ## write a bill of materials (sbom.cdx.json, CycloneDX) and docs/licences.md
 	@$(BIN)/python scripts/inventory.py --sbom sbom.cdx.json --licences docs/licences.md

@@ -11,6 +11,7 @@ import argparse
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,11 +23,12 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 from tests.zoo.census import Case, Outcome, all_cases, examine  # noqa: E402
 
 WHY = (
+    ("among other parts", "is a language model among other parts: text beside pictures, sound, codes"),
     ("looks ahead", "its attention looks ahead: an encoder"),
-    ("do not call it", "has layers without attention, or with one that cannot be read"),
-    ("softcap", "caps its attention scores, which the fused kernel does not"),
-    ("does not compute what transformers computes", "would compute something else through the tap"),
-    ("cannot be compared", "cannot be compared with transformers' own attention"),
+    ("do not call it", "has layers without attention, or with attention that cannot be read"),
+    ("without the fused kernel|layers pass", "has sinks, or caps its scores: what the fused kernel leaves out"),
+    ("what transformers computes; differs", "would compute something else through the tap"),
+    ("cannot be compared", "a pass of training fails"),
     ("cannot be loaded", "transformers cannot load it"),
     ("attention tap cannot serve", "its attention is its own, not one that transformers lets others read"),
 )
@@ -59,7 +61,9 @@ def page(outcomes: Mapping[Case, Outcome], version: str) -> str:
         f"Of {len(by_type) + len(unbuilt)} types, {len(served)} are served, {len(mixed)} in some settings, "
         f"{len(refused)} are refused, and {len(unbuilt)} could not be built."
     )
-    return "\n".join([HEAD.format(version=version, counts=counts), *_sections(outcomes, by_type, served, mixed, refused)])
+    return "\n".join(
+        [HEAD.format(version=version, counts=counts), *_sections(outcomes, by_type, served, mixed, refused)]
+    )
 
 
 def _sections(
@@ -112,13 +116,18 @@ def main() -> None:
 
     torch.set_num_threads(1)  # the models are tiny
     transformers.logging.set_verbosity_error()
-    cases = list(all_cases())
-    outcomes = {}
+    with tempfile.TemporaryDirectory(prefix="seekr-tune-models-") as cache:
+        os.environ["XDG_CACHE_HOME"] = cache  # what was found before is found anew
+        outcomes = dict(_examined(list(all_cases())))
+    arguments.page.write_text(page(outcomes, transformers.__version__), encoding="utf-8")
+
+
+def _examined(cases: Sequence[Case]) -> Iterator[tuple[Case, Outcome]]:
+    """Each case with what became of it; how far it is stands on the terminal."""
     for number, case in enumerate(cases, start=1):
         print(f"\r{number}/{len(cases)} {str(case):<60}", end="", file=sys.stderr, flush=True)
-        outcomes[case] = examine(case)
+        yield case, examine(case)
     print(file=sys.stderr)
-    arguments.page.write_text(page(outcomes, transformers.__version__), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def _is_saved(model: nn.Module, name: str) -> bool:
 
 
 def save_without_weights(config: PretrainedConfig | None, model_type: str, directory: Path) -> None:
-    """Write what there is of a type that cannot be built: a configuration, a tokenizer, a weight that it does not have."""
+    """Write a type that cannot be built: its configuration if there is one, a tokenizer, a weight of nothing."""
     if config is None:
         (directory / "config.json").write_text(json.dumps({"model_type": model_type}))
     else:

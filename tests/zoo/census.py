@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -16,7 +16,7 @@ from seekr_tune.sequence.model import load_model
 from tests.zoo.build import save_model, save_without_weights
 from tests.zoo.faces import FACES
 from tests.zoo.oracle import differences, reference_model, require_working, worst
-from tests.zoo.sizes import tiny_config
+from tests.zoo.shrink import tiny_config
 
 PLAIN = ""
 """Name of the face that a type has by itself."""

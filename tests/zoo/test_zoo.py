@@ -23,7 +23,7 @@ from .build import save_model
 from .census import Case, Outcome, all_cases, examine
 from .oracle import differences, reference_model, worst
 from .served import SERVED, UNBUILT
-from .sizes import tiny_config
+from .shrink import tiny_config
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "models.md"
