@@ -12,8 +12,6 @@ from typing import Any
 PARTS = ("new", "replay", "distillation", "teacher", "evaluation", "checkpoint", "rest")
 """What a run spends time on; `replay` without its distillation, `rest`: loading, waiting, saving at a task's end."""
 
-_ROUNDING = 1e-6
-
 
 def spent_seconds(rows: Sequence[Mapping[str, Any]], wall_seconds: float) -> dict[str, float]:
     """Seconds of one run by part; they add up to its wall time. `spared` comes besides, and is none of it.
@@ -26,7 +24,8 @@ def spent_seconds(rows: Sequence[Mapping[str, Any]], wall_seconds: float) -> dic
     for row in rows:
         for part, seconds in _own(row).items():
             parts[part] += seconds
-    # An earlier version did not say how much of what was spared are steps: what wall time has no room for.
+    # What the wall time has no room for was not spent: results that were taken over as they were, and steps of which
+    # an earlier version did not say that they were spared.
     excess = sum(parts.values()) - wall_seconds
     for part in PARTS if excess > 0 else ():
         taken = min(parts[part], excess)
@@ -37,10 +36,6 @@ def spent_seconds(rows: Sequence[Mapping[str, Any]], wall_seconds: float) -> dic
 
 def _own(row: Mapping[str, Any]) -> dict[str, float]:
     """Seconds of one stage that the run itself spent."""
-    steps = row["new_seconds"] + row["replay_seconds"]
-    scored = row["teacher_seconds"] + row["evaluation_seconds"]
-    if row["shared_seconds"] >= steps + scored - _ROUNDING and steps > 0 and scored > 0:
-        return {}  # all results were taken over
     spared = row["shared_step_seconds"] or 0.0
     return {
         "new": max(0.0, row["new_seconds"] - spared),

@@ -100,6 +100,10 @@ class RecordFactory:
                 distillation_seconds=0.25 if task_index and step % 2 == 0 else None,
                 batch=(step, 0, 7),
                 flops=1e6,
+                cross_entropy_share=0.25 if task_index and step % 2 == 0 else None,
+                logit_distillation_share=0.125 if task_index and step % 2 == 0 else None,
+                attention_distillation_share=0.625 if task_index and step % 2 == 0 else None,
+                attention_weight=10.0 if task_index and step % 2 == 0 else None,
             )
             for step in range(first, first + count)
         )

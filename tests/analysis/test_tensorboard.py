@@ -86,6 +86,7 @@ def test_scores_that_were_not_evaluated_leave_no_point(make_record: RecordFactor
     read = curves(tmp_path)
     assert read["score/rivers"] == [(0, 20.0), (2, 80.0), (3, 70.0)]
     assert read["op"] == [(1, 90.0), (3, 75.0)] and read["bwt"] == [(3, -20.0)]
+    assert read["own"] == [(1, 90.0), (2, 80.0), (3, 95.0)]  # the score of the task just learned is always known
 
 
 def test_steps_of_an_unfinished_task_appear_once_after_a_resume(make_record: RecordFactory, tmp_path: Path) -> None:
@@ -277,11 +278,14 @@ def test_two_runs_share_the_charts_and_every_chart_has_a_curve(make_record: Reco
     assert drawn["each task, in percent"] == {f"score/{task}" for task in TASKS}
     assert drawn["OP of the tasks learned so far"] == {"op"} and drawn["BWT of the tasks learned so far"] == {"bwt"}
     assert len(drawn["terms of replay steps"]) == 3
+    assert drawn["their shares of the gradient"] == {
+        "gradient_share/cross_entropy",
+        "gradient_share/logit_distillation",
+        "gradient_share/attention_distillation",
+    }
 
 
 def test_counts_and_shares_are_two_columns_of_the_hparams_tab(make_record: RecordFactory) -> None:
-    found = [
-        hparam_values(make_record(config=make_record.config(method={"head_budget": value}))) for value in (1, 1.0)
-    ]
+    found = [hparam_values(make_record(config=make_record.config(method={"head_budget": value}))) for value in (1, 1.0)]
     assert found[0]["method.head_budget.count"] == 1 and "method.head_budget" not in found[0]
     assert found[1]["method.head_budget"] == 1.0 and "method.head_budget.count" not in found[1]

@@ -51,7 +51,8 @@ def learned(name: str, every: int | None) -> dict[str, Any]:
     config = tiny_config(**BASE, **SETTINGS[name], **{"training.gradient_shares_every": every})
     done = run(config, tiny_loaded(), workers=group_workers(config, torch.device("cpu")))
     weights = {key: w.full_tensor() if hasattr(w, "full_tensor") else w.clone() for key, w in done.weights.items()}
-    return {"weights": weights, "steps": [asdict(step) | {"seconds": 0, "distillation_seconds": 0} for step in done.steps]}
+    steps = [asdict(step) | {"seconds": 0, "distillation_seconds": 0} for step in done.steps]
+    return {"weights": weights, "steps": steps}
 
 
 @pytest.fixture(scope="module")
