@@ -109,8 +109,9 @@ def test_the_name_follows_the_content_of_the_models_files(config: Config, tmp_pa
 
 
 def test_a_models_files_are_read_once(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seekr_tune.study.directory.provenance._KEPT", 0)
     before = stage_of(config, tmp_path)
-    monkeypatch.setattr(stages, "fingerprint", None)
+    monkeypatch.setattr("hashlib.file_digest", None)
     assert stage_of(config, tmp_path) == before
 
 
