@@ -59,7 +59,7 @@ def compare(
             taken = watch.seconds(name)
             if turn >= WARM_UP:
                 seconds[name].append(taken)
-                peaks[name], resting[name] = max(peaks[name], peak_memory(device)), before
+                peaks[name], resting[name] = max(peaks[name], peak_memory(device) or 0), before
     return {name: Side(tuple(own), peaks[name], resting[name]) for name, own in seconds.items()}
 
 

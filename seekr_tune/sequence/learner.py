@@ -217,9 +217,9 @@ class Learner:
                 [len(example.input_ids) for example in batch.examples],
                 sum(map(_predictable_labels, batch.examples)),
             ),
-            cross_entropy_share=shares and shares.cross_entropy,
-            logit_distillation_share=shares and shares.logit_distillation,
-            attention_distillation_share=shares and shares.attention_distillation,
+            cross_entropy_share=None if shares is None else shares.cross_entropy,
+            logit_distillation_share=None if shares is None else shares.logit_distillation,
+            attention_distillation_share=None if shares is None else shares.attention_distillation,
             attention_weight=self._attention_weight if distils_attention else None,
         )
 
