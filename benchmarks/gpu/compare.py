@@ -49,7 +49,7 @@ def compare(
         for name in list(seconds):
             prepare(name)
             reset_peak_memory(device)
-            before = peak_memory(device)
+            before = peak_memory(device) or 0
             watch.reset()
             fits = _run(partial(sides[name], turn), watch, name)
             if not fits:  # only now: an exception at hand would hold all that its frames hold
