@@ -15,6 +15,9 @@ from seekr_tune.sequence.pretrained import first_line, read_tokenizer
 LOOKS_AHEAD = "its attention looks ahead, so it would learn to copy; set is_decoder to true in its config.json"
 """Why an encoder is refused."""
 
+_BY_KERNELS = frozenset(("eetq", "fbgemm_fp8", "fp8", "metal", "mxfp4", "nvfp4"))
+"""Forms of quantised weights for which transformers fetches kernels, which are code, from the hub."""
+
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 _WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -39,6 +42,12 @@ def require_served(config: ModelConfig, model: PretrainedConfig) -> None:
         raise ModelError(
             f"model.path={config.path}: model type {model.model_type!r} is no causal language model; choose llama, "
             "qwen2, qwen3, mistral, gpt2 or gpt_neox"
+        )
+    quantised = (getattr(model, "quantization_config", None) or {}).get("quant_method")
+    if quantised in _BY_KERNELS:
+        raise ModelError(
+            f"model.path={config.path}: its weights are quantised ({quantised}), and transformers would fetch kernels "
+            "for them; give the model with weights of 16 or 32 bits"
         )
     if not hasattr(model, "vocab_size"):
         raise ModelError(

@@ -170,6 +170,17 @@ def test_a_configuration_that_no_model_can_be_built_from_is_refused_in_one_line(
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("method", ["fp8", "mxfp4", "eetq"])
+def test_weights_that_need_kernels_from_the_hub_are_refused(tmp_path: Path, method: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(builtin_model_directory(), model)
+    change_json(model / "config.json", {"quantization_config": {"quant_method": method}})
+    with pytest.raises(ModelError, match=rf"weights are quantised \({method}\), and transformers would fetch kernels"):
+        load_model(ModelConfig(path=str(model)))
+    change_json(model / "config.json", {"quantization_config": None})
+    load_model(ModelConfig(path=str(model)))
+
+
 def test_weights_are_not_read_from_a_pickle_that_the_configuration_names(tmp_path: Path, marker: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(builtin_model_directory(), model)
