@@ -12,6 +12,8 @@ WIDTH = 32
 HEAD_DIM = 8
 ROTARY_DIM = 4
 POSITIONS = 64
+INDEX_HEADS = 16
+"""Of an indexer: with few, the scores of many keys are all zero, and which of those are chosen is left to chance."""
 WINDOW = 5
 """Keys that are seen where a type has a window, an index, chunks or blocks: fewer than the tokens of a sample."""
 
@@ -43,8 +45,9 @@ _NAMES: tuple[tuple[float, str], ...] = (
     ),
     (
         2,
-        "num_key_value_heads swa_num_key_value_heads num_kv_heads num_query_groups index_n_heads indexer_n_heads",
+        "num_key_value_heads swa_num_key_value_heads num_kv_heads num_query_groups",
     ),
+    (INDEX_HEADS, "index_n_heads indexer_n_heads"),
     (
         HEAD_DIM,
         "head_dim swa_head_dim attention_head_dim kv_channels dim_head d_head v_head_dim qk_nope_head_dim "
@@ -153,6 +156,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "lsh_attn_chunk_length": 4,
     },
     "mamba2": {"num_heads": 8, "head_dim": 8},
+    "minimax_m3_vl_text": {"index_n_heads": 2},
     "xlstm": {"num_blocks": LAYERS, "hidden_size": 64, "qk_dim_factor": 1.0},
     "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
