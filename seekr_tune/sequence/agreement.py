@@ -223,8 +223,9 @@ def _largest(found: Tensor, expected: Tensor) -> float:
 
 
 @contextmanager
-def _own_attention(model: Any, name: str = "sdpa") -> Iterator[None]:
-    model.set_attn_implementation(name)
+def _own_attention(model: Any, name: str | None = None) -> Iterator[None]:
+    """A model under transformers' attention: the one that it takes by itself, or a named one."""
+    model.set_attn_implementation(name or ("sdpa" if model._supports_sdpa else "eager"))
     try:
         yield
     finally:

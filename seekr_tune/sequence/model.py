@@ -236,7 +236,7 @@ def model_shape(model: PretrainedConfig) -> tuple[int, int]:
     """
     try:
         layers, heads = int(model.num_hidden_layers), int(model.num_attention_heads)
-    except (AttributeError, TypeError) as error:  # it has none; or, by layer, a list of them
+    except (AttributeError, TypeError, RuntimeError) as error:  # it has none, or other ones in each layer
         raise ModelError(f"model.path: {unserved(model)}; {first_line(error)}") from None
     if min(layers, heads) < 1:
         raise ModelError(f"model.path: the model has {layers} layers of {heads} heads; give one with attention")

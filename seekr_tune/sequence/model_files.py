@@ -56,9 +56,6 @@ def require_served(config: ModelConfig, model: PretrainedConfig) -> None:
         )
     if not found._supports_attention_backend:
         raise ModelError(f"model.path={config.path}: {unserved(model)}")
-    if not found._supports_sdpa:  # sinks, capped scores: what the fused kernel would leave out
-        reason = "transformers computes its attention without the fused kernel"
-        raise ModelError(f"model.path={config.path}: {unserved(model)}; {reason}")
     if type(model) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(model, "is_decoder", False):
         raise ModelError(f"model.path={config.path}: model type {model.model_type!r}: {LOOKS_AHEAD}")
 

@@ -183,9 +183,15 @@ class FlopRates:
             for weight in module.parameters(recurse=False)
             if weight.dim() >= 2 and id(weight) not in embedded
         )
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        width = config.num_hidden_layers * config.num_attention_heads * head_dim
+        layers = config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
+        width = sum(map(_attention_width, layers)) * config.num_hidden_layers // len(layers)
         return cls(per_token, _weight_flops(head.weight), 12.0 * width)
+
+
+def _attention_width(layer: Any) -> int:
+    """Heads x width of a head, of one layer's configuration."""
+    head_dim = getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads
+    return int(layer.num_attention_heads * head_dim)
 
 
 def _weight_flops(weight: Tensor) -> float:

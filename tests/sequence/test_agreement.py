@@ -36,6 +36,7 @@ UNEVEN: dict[str, tuple[str, dict[str, Any]]] = {
     "heads as wide as their layer says": ("gemma4_text", GEMMA4),
     "layers that share keys": ("gemma4_text", GEMMA4 | {"num_kv_shared_layers": 2}),
     "a mask of each head": ("doge", {"keep_window_size": 64}),
+    "scores that could be capped, and are not": ("gemma2", {"head_dim": 4, "attn_logit_softcapping": None}),
 }
 """Served since shapes may differ by layer and masks by head."""
 DIFFERENT: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -48,8 +49,8 @@ DIFFERENT: dict[str, tuple[str, dict[str, Any], str]] = {
     "attention both ways": ("gemma", {"head_dim": 4, "use_bidirectional_attention": True}, "looks ahead|differs in"),
 }
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "sinks": ("gpt_oss", {"head_dim": 4, "num_local_experts": 2}, "without the fused kernel"),
-    "capped scores": ("gemma2", {"head_dim": 4}, "without the fused kernel"),
+    "sinks": ("gpt_oss", {"head_dim": 4, "num_local_experts": 2}, "pass s_aux, which the tap does not know"),
+    "capped scores": ("gemma2", {"head_dim": 4}, "pass softcap, which the tap does not know"),
     "blocks of keys": (
         "minimax_m3_vl_text",
         {"head_dim": 4, "num_local_experts": 2, "layer_types": ["minimax_m3_sparse"] * 2},

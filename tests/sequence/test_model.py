@@ -202,6 +202,19 @@ def test_every_served_family_learns_a_stream_with_seekr(tmp_path: Path, family: 
     assert not [name for name, parameter in loaded.trainable().items() if torch.equal(parameter, before[name])]
 
 
+def test_a_model_whose_layers_share_keys_and_differ_in_width_learns_a_stream_with_seekr(tmp_path: Path) -> None:
+    sizes = {"head_dim": 4, "global_head_dim": 8, "num_hidden_layers": 4, "num_kv_shared_layers": 2}
+    layers = {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 6}
+    inputs = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": len(VOCABULARY)}
+    loaded = load_model(ModelConfig(path=str(saved_model(tmp_path, "gemma4_text", **sizes, **layers, **inputs))))
+    assert loaded.shape == (4, 4)
+    outcomes = list(run_stream(two_tasks(), tiny_stream(("first", "second")), loaded))
+    replayed = [step.attention_distillation for step in outcomes[1].steps if step.kind == "replay"]
+    assert replayed and all(value is not None and value > 1e-6 for value in replayed)
+    scores = outcomes[-1].state.history[-1].scores
+    assert scores is not None and bool((scores.sensitivity > 0).all())
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_do_not_depend_on_padding(tmp_path: Path, family: str) -> None:
     """GPT-2 counts positions from the first column unless it is told better."""
