@@ -21,12 +21,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from tests.zoo.census import Case, Outcome, all_cases, examine  # noqa: E402
+from tests.zoo.served import UNBUILT  # noqa: E402
 
 WHY = (
     ("among other parts", "is a language model among other parts: text beside pictures, sound, codes"),
     ("looks ahead", "its attention looks ahead: an encoder"),
     ("do not call it", "has layers without attention, or with attention that cannot be read"),
-    ("without the fused kernel|layers pass", "has sinks, or caps its scores: what the fused kernel leaves out"),
+    ("without the fused kernel", "has sinks, or caps its scores: what the fused kernel leaves out"),
+    ("layers pass", "its layers ask attention for something that the tap does not know"),
     ("what transformers computes; differs", "would compute something else through the tap"),
     ("cannot be compared", "a pass of training fails"),
     ("cannot be loaded", "transformers cannot load it"),
@@ -38,7 +40,9 @@ HEAD = """\
 # Models
 
 Which causal language models are served: a tiny random model of every type in transformers {version} was built, loaded,
-and compared with what transformers itself computes, written by `make models`. {counts}
+and compared with what transformers itself computes. This page is written by `make models`.
+
+{counts}
 
 Served means that logits (of whole, padded and cut batches), attention rows, their gradient energies and greedy answers
 equal those of transformers' eager attention to rounding, sample by sample. A model of your own is compared anew
@@ -88,16 +92,23 @@ def _sections(
     yield "\n## Refused\n"
     yield "| why | types |"
     yield "|---|---|"
-    for reason in sorted({why(outcomes[by_type[name][0]].refusal) for name in refused}):
-        names = sorted(name for name in refused if why(outcomes[by_type[name][0]].refusal) == reason)
-        yield f"| {reason} | {', '.join(f'`{name}`' for name in names)} |"
+    by_reason: dict[str, list[str]] = {}
+    for name in sorted(refused):
+        reasons: list[str] = []
+        for case in by_type[name]:
+            reason = why(outcomes[case].refusal)
+            if reason not in reasons:  # a face that is refused for the same reason says nothing new
+                reasons.append(reason)
+                by_reason.setdefault(reason, []).append(f"`{name}`" + (f" ({case.face})" if case.face else ""))
+    for reason, names in sorted(by_reason.items()):
+        yield f"| {reason} | {', '.join(names)} |"
     yield "\n## Not built\n"
     yield "No model of these types could be made here; what is loaded under their names is refused.\n"
-    yield "| type | what transformers says |"
+    yield "| type | why |"
     yield "|---|---|"
     for case, outcome in sorted(outcomes.items(), key=lambda found: str(found[0])):
         if outcome.unbuilt:
-            yield f"| `{case}` | {outcome.unbuilt[:120]} |"
+            yield f"| `{case}` | {UNBUILT.get(str(case), outcome.unbuilt[:120])} |"
     yield ""
 
 
@@ -119,6 +130,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="seekr-tune-models-") as cache:
         os.environ["XDG_CACHE_HOME"] = cache  # what was found before is found anew
         outcomes = dict(_examined(list(all_cases())))
+    unsound = [str(case) for case, outcome in outcomes.items() if not outcome.sound]
+    if unsound:
+        sys.exit(f"error: served wrongly, or not refused in one line: {'; '.join(unsound)}; no page is written")
     arguments.page.write_text(page(outcomes, transformers.__version__), encoding="utf-8")
 
 

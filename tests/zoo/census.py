@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +42,13 @@ class Outcome:
     """What became of a case.
 
     Attributes:
-        built: a model was written, and transformers itself computes with it.
-        unbuilt: why not, in one line; empty where it was built.
+        unbuilt: why no model was written, or transformers itself does not compute with it; empty where all is well.
         served: it was loaded.
         refusal: what was said instead; empty where it was loaded.
         proper: a refusal is a `ModelError` of one line.
         differs: by measure, how far it is from what transformers computes; empty where it was not loaded.
     """
 
-    built: bool
     unbuilt: str
     served: bool
     refusal: str
@@ -60,15 +58,12 @@ class Outcome:
     @property
     def right(self) -> bool:
         """It was loaded, and computes what transformers computes."""
-        return self.served and worst(self.differs) is None
+        return self.served and not self.unbuilt and worst(self.differs) is None
 
     @property
     def sound(self) -> bool:
         """It was loaded and is right, or refused in one line."""
         return self.right or (not self.served and self.proper)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def all_cases() -> Iterator[Case]:
@@ -92,7 +87,7 @@ def examine(case: Case) -> Outcome:
             refusal = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
             refusal = refusal.replace(name, "MODEL")
         differs = {} if loaded is None or unbuilt else differences(loaded, reference_model(directory))
-        return Outcome(not unbuilt, unbuilt, loaded is not None, refusal, proper, differs)
+        return Outcome(unbuilt, loaded is not None, refusal, proper, differs)
 
 
 def _build(case: Case, directory: Path) -> str:

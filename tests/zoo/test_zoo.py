@@ -21,7 +21,7 @@ from seekr_tune.sequence.model import load_model
 
 from .build import save_model
 from .census import Case, Outcome, all_cases, examine
-from .oracle import differences, reference_model, worst
+from .oracle import differences, reference_model
 from .served import SERVED, UNBUILT
 from .shrink import tiny_config
 
@@ -53,9 +53,7 @@ outcome_of = functools.cache(examine)
 def assert_sound(case: Case) -> Outcome:
     """It is served and right, or refused in one line."""
     outcome = outcome_of(case)
-    assert outcome.proper, f"{case} is refused with {outcome.refusal}"
-    if outcome.served and not outcome.unbuilt:
-        assert worst(outcome.differs) is None, f"{case} is served, and differs: {outcome.differs}"
+    assert outcome.sound, f"{case}: {outcome.refusal or outcome.differs}"
     return outcome
 
 
@@ -97,14 +95,13 @@ def test_every_weight_of_a_tiny_model_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", all_cases(), ids=str)
+@pytest.mark.parametrize("case", list(all_cases()), ids=str)
 def test_every_type_is_served_right_or_refused(case: Case) -> None:
     outcome = assert_sound(case)
     if str(case) in SERVED:
         assert outcome.served, f"{case} was served before: {outcome.refusal}"
     if outcome.unbuilt:
         assert str(case) in UNBUILT, outcome.unbuilt
-        assert not outcome.served
 
 
 @pytest.mark.slow
