@@ -49,7 +49,7 @@ def compare(
         for name in list(seconds):
             prepare(name)
             reset_peak_memory(device)
-            before = peak_memory(device)
+            before = peak_memory(device) or 0
             watch.reset()
             fits = _run(partial(sides[name], turn), watch, name)
             if not fits:  # only now: an exception at hand would hold all that its frames hold
@@ -59,7 +59,7 @@ def compare(
             taken = watch.seconds(name)
             if turn >= WARM_UP:
                 seconds[name].append(taken)
-                peaks[name], resting[name] = max(peaks[name], peak_memory(device)), before
+                peaks[name], resting[name] = max(peaks[name], peak_memory(device) or 0), before
     return {name: Side(tuple(own), peaks[name], resting[name]) for name, own in seconds.items()}
 
 

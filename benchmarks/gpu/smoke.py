@@ -154,7 +154,7 @@ def measure(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Cost]:
             taken = watch.seconds("step")
             if repeat >= WARM_UP:
                 seconds[side].append(taken)
-                peaks[side] = max(peaks[side], peak_memory(device))
+                peaks[side] = max(peaks[side], peak_memory(device) or 0)
     flops = step_flops(FlopRates.of(model), tokens.lengths, tokens.num_labels)
     medians = {side: statistics.median(own) for side, own in seconds.items()}
     return {

@@ -137,7 +137,8 @@ def _norm(parameters: Iterable[nn.Parameter], workers: Workers) -> float:
 
 
 def _square(gradient: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(gradient.detach(), dtype=torch.float32).double().square().cpu()
+    norm: Tensor = torch.linalg.vector_norm(gradient.detach(), dtype=torch.float32)
+    return norm.double().square().cpu()
 
 
 def mean_shares(steps: Sequence[StepRecord]) -> GradientShares | None:
