@@ -125,7 +125,7 @@ class Learner:
             for number, (step, batch) in enumerate(ahead, start=done):
                 seed = self._draws.torch_seed(stage.name, number, self._workers.rank)
                 started = time.perf_counter()
-                shares = self._measure(batch, seed) if number in measured else None
+                shares = self._measure(batch, seed) if number in measured else GradientShares()
                 torch.manual_seed(seed)
                 record = self._step(stage, number, step, batch, schedule, ahead.begin_next, started, shares)
                 require_finite(record, stage, memory, self._config.stream.tasks)
@@ -181,14 +181,14 @@ class Learner:
         schedule: LambdaLR,
         launched: Callable[[], None],
         started: float,
-        shares: GradientShares | None,
+        shares: GradientShares,
     ) -> StepRecord:
         """One step.
 
         Args:
             launched: called when a GPU has all passes of the step before it, and this process has time.
             started: when it began, by `time.perf_counter`; its measurement is a part of it.
-            shares: what was measured of it.
+            shares: what was measured of it; empty where nothing was.
         """
         self._distillation.reset()
         distils_logits, distils_attention = self._distils(batch)
@@ -217,9 +217,9 @@ class Learner:
                 [len(example.input_ids) for example in batch.examples],
                 sum(map(_predictable_labels, batch.examples)),
             ),
-            cross_entropy_share=None if shares is None else shares.cross_entropy,
-            logit_distillation_share=None if shares is None else shares.logit_distillation,
-            attention_distillation_share=None if shares is None else shares.attention_distillation,
+            cross_entropy_share=shares.cross_entropy,
+            logit_distillation_share=shares.logit_distillation,
+            attention_distillation_share=shares.attention_distillation,
             attention_weight=self._attention_weight if distils_attention else None,
         )
 
@@ -325,7 +325,7 @@ class Learner:
         """Of the terms of a replay step, as they are now."""
         return TermWeights(1 - self._method.logit_weight, self._method.logit_weight, self._attention_weight)
 
-    def _measure(self, batch: StepBatch, seed: int) -> GradientShares | None:
+    def _measure(self, batch: StepBatch, seed: int) -> GradientShares:
         """Shares of the terms in the gradient of a replay step, which is taken behind it as if nothing had been.
 
         Where the method asks for a share of attention, the weight that gives it is found first.
@@ -341,7 +341,7 @@ class Learner:
         if share is not None:
             self._attention_weight = weight_of_share(share, norms, self._attention_weight)
             norms["attention_distillation"] *= self._attention_weight
-        return shares_of(norms)
+        return shares_of(norms) or GradientShares()
 
     def _update(self, schedule: LambdaLR) -> float | None:
         """Count the step; when enough gradients are in, clip them and change the weights."""
