@@ -160,6 +160,17 @@ def test_a_session_is_private_whatever_the_environment_says(closed: str, monkeyp
     assert "RAY_CHDIR_TO_TRIAL_DIR" not in os.environ
 
 
+def test_a_cluster_is_told_where_code_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(cluster_module, "_require_cluster", lambda address: address)
+    monkeypatch.setattr(ray, "init", lambda **options: told.update(options))
+    with ray_session("127.0.0.1:6379"):
+        pass
+    assert told["runtime_env"]["env_vars"]["PYTHONSAFEPATH"] == "1"
+    assert told["job_config"]._runtime_env_has_working_dir(), "so Ray adds no directory of its own"
+    assert set(told["job_config"]._py_driver_sys_path) <= {str(Path(__file__).parents[2])}
+
+
 # --- room ---------------------------------------------------------------------------------------------------------
 
 
