@@ -135,16 +135,10 @@ def _timer() -> torch.cuda.Event:
 
 
 def reset_peak_memory(device: torch.device) -> bool:
-    """Let `peak_memory` count from now on; False where the system cannot: only Linux counts a CPU's peak anew.
-
-    What earlier trials of this process have left is given back first. Python frees what only refers to itself when it
-    comes to it, and the C library keeps freed memory for later: both would count as this trial's.
-    """
-    gc.collect()
+    """Let `peak_memory` count from now on; False where the system cannot: only Linux counts a CPU's peak anew."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
-    _give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -166,8 +160,13 @@ def peak_memory(device: torch.device) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def _give_back() -> None:
-    """Return what the C library holds of freed memory to the system; only glibc has the call."""
+def give_back_memory() -> None:
+    """Return to the system what earlier trials of this process have left: it would count as the next one's peak.
+
+    Python frees what only refers to itself when it comes to it, and the C library keeps freed memory for later; only
+    glibc can be told to give it back.
+    """
+    gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

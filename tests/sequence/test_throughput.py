@@ -26,6 +26,7 @@ from seekr_tune.sequence.throughput import (
     StageClock,
     Stopwatch,
     flops_utilisation,
+    give_back_memory,
     peak_flops,
     peak_memory,
     reset_peak_memory,
@@ -192,6 +193,7 @@ def test_the_peak_of_a_cpu_falls_back_when_it_is_reset() -> None:
     assert block.nbytes * 0.9 < high - before < block.nbytes * 1.5
     del block
     assert (peak_memory(CPU) or 0) > high - 5_000_000
+    give_back_memory()
     reset_peak_memory(CPU)
     assert (peak_memory(CPU) or high) < high - 50_000_000
 
@@ -208,6 +210,7 @@ def test_what_an_earlier_trial_has_left_is_no_part_of_the_peak() -> None:
     circle.append(circle)
     kept = blocks[::1000]
     del blocks, circle
+    give_back_memory()
     reset_peak_memory(CPU)
     after = peak_memory(CPU)
     assert after is not None and len(kept) == 30

@@ -22,6 +22,7 @@ from seekr_tune.errors import CheckpointError, StudyError, UserError
 from seekr_tune.sequence.keeper import Room
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import LoadedModel, load_model
+from seekr_tune.sequence.throughput import give_back_memory
 from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
@@ -91,6 +92,7 @@ def run_trial(
                 if on_task:
                     on_task(known)
                 return known
+        give_back_memory()
         loaded = _on_every_rank(workers, lambda: _load_model(config, workers))
         shared = workers.broadcast(lambda: shared_directories(cache, config, stream, workers)) if cache else None
         run = StreamRun(
