@@ -87,8 +87,8 @@ def finalize_study(
     with cluster_session(address), StudyLock(directory) as lock, logged_in(directory):
         config = load_experiment(experiment_path(directory))
         open_study(directory, config, load_space(space_path(directory)), recount=False)  # refuses what was edited
-        changes = require_unchanged(directory, config, accept=accept_change)
         opening = _unfinished(directory, config) or _new_opening(directory, config, again)
+        changes = require_unchanged(directory, config, accept=accept_change)
         queue = FinalQueue(config, opening, directory / opening.folder, changes)
         if not queue.is_done:
             with room_in_ray(config):  # a machine that is too small must not have opened anything

@@ -126,6 +126,7 @@ def resume_study(
         logged_in(directory),
     ):
         config, space = load_experiment(experiment_path(directory)), load_space(space_path(directory))
+        open_study(directory, config, space, recount=False)  # refuses what was edited
         require_unchanged(directory, config, accept=accept_change)
         if trials is not None and trials != config.study.trials:
             _require_total(directory, config, space, trials)

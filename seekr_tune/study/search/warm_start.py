@@ -96,9 +96,9 @@ def _comparable(
     space: Space, first: Config, config: Config, directory: Path
 ) -> list[tuple[str, dict[str, Any], tuple[float, ...]]]:
     """The finished trials of an earlier study: key, settings, and the objectives of this study."""
+    finished, found = _finished(directory, config), []
     _require_same_inputs(config, directory)
-    found = []
-    for key, record, values in _finished(directory, config):
+    for key, record, values in finished:
         earlier = flatten(parse_config(record.config, str(directory)))
         _require_same(space, flatten(first), earlier, directory)
         found.append((key, earlier, values))
