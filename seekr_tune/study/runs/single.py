@@ -16,6 +16,7 @@ from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import with_values
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, ray_path, storage_path
+from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
 from seekr_tune.study.directory.provenance import read_provenance, write_provenance
 from seekr_tune.study.directory.unchanged import accepted_changes, require_unchanged
@@ -75,9 +76,9 @@ def run_experiment(
     if is_study(directory):
         raise StudyError(f"{directory}: holds a study; go on with `{ours('resume', directory)}`, or choose another")
     config = _without_erased(directory, config)
-    changes = _known_inputs(directory, config, accept_change)
-    request = TrialRequest(key=name or directory.name, role="run", accepted_changes=changes)
     with cluster_session(address), ProgressConsole(console, total=1) as progress:
+        changes = _known_inputs(directory, config, accept_change)
+        request = TrialRequest(key=name or directory.name, role="run", accepted_changes=changes)
         try:
             record = _run(config, directory, request, progress, stop_asked)
         except UserError:
@@ -122,6 +123,7 @@ def _run(
 def _known_inputs(directory: Path, config: Config, accept: bool) -> int:
     """Note data and model of a run that begins; compare them where it goes on. How often changes were accepted."""
     if not is_run(directory):
+        require_no_links(directory)
         write_provenance(directory, config)
         return 0
     result = directory / "result.json"
