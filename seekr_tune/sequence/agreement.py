@@ -34,15 +34,10 @@ every type that is computed rightly stays below 2e-5 (energies, which are square
 
 _LENGTH = 16
 _PADDING = 5
+_LENGTHS = (32, 26, 21, 17, 13, 10, 8, 6)
+"""Of the sequences whose logits are compared in one padded batch: what padding does may show in few of them."""
 _LABELS = 3
 _GENERATED = 3
-
-_UNEVEN = (32, 26, 21, 17, 13, 10, 8, 6)
-"""Lengths of a batch whose logits are compared besides: layers that choose among keys meet its padding somewhere, which
-two sequences of like length may be spared by luck."""
-
-_AGAIN = (1, 2)
-"""Other tokens, with which a difference is measured again."""
 
 
 @dataclass(frozen=True)
@@ -83,29 +78,32 @@ def measure_agreement(model: Any, shape: tuple[int, int], positions: int | None,
     Raises:
         Whatever a pass of the model raises, through the tap or without it.
     """
-    most = math.inf if positions is None else positions - _GENERATED
+    most = max(_LENGTHS) if positions is None else min(max(_LENGTHS), positions - _GENERATED)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _in_float32(model):
-            found = _measure(model, 0, most, shape, pad_token_id)
+            found = _measure(model, _sequences(model.config, most, 0).to(device), shape, pad_token_id)
             if not found.faults():
                 return found
             # Routers and indexers choose: where two choices are equal but for rounding, a right model can differ in all
-            # that follows. Other tokens do not meet the same tie; a fault they meet again.
-            again = [_measure(model, seed, most, shape, pad_token_id) for seed in _AGAIN]
-            return next((other for other in again if other.faults()), again[0])
+            # that follows. Other tokens do not meet the same tie; a fault is met again by one of several drawings.
+            for seed in (1, 2, 3):
+                found = _measure(model, _sequences(model.config, most, seed).to(device), shape, pad_token_id)
+                if found.faults():
+                    break
+            return found
     finally:
         model.train(was_training)
 
 
-def _measure(model: Any, seed: int, most: float, shape: tuple[int, int], pad_token_id: int) -> Agreement:
-    length, widest = int(min(_LENGTH, most)), min(_UNEVEN[0], most)
-    whole = _sequences(model.config, 2, length, seed).to(model.device)
-    lengths = [max(int(part * widest / _UNEVEN[0]), _LABELS + 1) for part in _UNEVEN]
-    uneven = _batch(_sequences(model.config, len(lengths), lengths[0], seed).to(model.device), lengths, pad_token_id)
+def _measure(model: Any, drawn: Tensor, shape: tuple[int, int], pad_token_id: int) -> Agreement:
+    most = drawn.shape[1]
+    length = min(_LENGTH, most)
+    whole = drawn[:2, :length]
     batches = [_batch(whole, [length, length], pad_token_id), _batch(whole, [length, length - _PADDING], pad_token_id)]
+    uneven = _batch(drawn, [min(own, most) for own in _LENGTHS], pad_token_id)
     return Agreement(
         logits=max(_logits(model, tokens) for tokens in (*batches, uneven)),
         generated=max(_generated(model, tokens, pad_token_id) for tokens in batches),
@@ -131,11 +129,11 @@ def require_agreement(found: Agreement, name: str) -> None:
         )
 
 
-def _sequences(config: Any, count: int, length: int, seed: int) -> Tensor:
-    """Sequences of ordinary tokens, `[count, length]`; ids with a meaning of their own are left out."""
+def _sequences(config: Any, length: int, seed: int) -> Tensor:
+    """Of ordinary tokens, `[_LENGTHS, length]`; ids with a meaning of their own are left out."""
     special = {value for name, value in vars(config).items() if name.endswith("_token_id") and isinstance(value, int)}
     ordinary = [token for token in range(config.vocab_size) if token not in special]
-    drawn = torch.randint(len(ordinary), (count, length), generator=torch.Generator().manual_seed(seed))
+    drawn = torch.randint(len(ordinary), (len(_LENGTHS), length), generator=torch.Generator().manual_seed(seed))
     return torch.tensor(ordinary)[drawn]
 
 

@@ -148,16 +148,16 @@ def test_each_number_is_held_to_its_bound(name: str, value: float) -> None:
 
 def test_a_tie_is_not_a_fault_but_a_fault_is_met_again(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, fault = tiny_loaded(), replace(FINE, logits=0.5)
-    for answers, expected in (([FINE], FINE), ([fault, FINE, FINE], FINE), ([fault, FINE, fault], fault)):
-        seeds: list[int] = []
+    for answers in ([fault, FINE, FINE, FINE], [fault, fault], [fault, FINE, FINE, fault]):
+        drawn: list[torch.Tensor] = []
 
-        def measure(model: Any, seed: int, *rest: Any, answers: list[Agreement] = answers) -> Agreement:
-            seeds.append(seed)  # noqa: B023
-            return answers[len(seeds) - 1]  # noqa: B023
+        def measure(model: Any, whole: torch.Tensor, *rest: Any, answers: list[Agreement] = answers) -> Agreement:
+            drawn.append(whole)  # noqa: B023
+            return answers[len(drawn) - 1]  # noqa: B023
 
         monkeypatch.setattr(agreement, "_measure", measure)
-        assert measure_agreement(loaded.model, loaded.shape, 64, loaded.pad_token_id) == expected
-        assert seeds == list(range(len(answers)))
+        assert measure_agreement(loaded.model, loaded.shape, 64, loaded.pad_token_id) == answers[-1]
+        assert not torch.equal(drawn[0], drawn[1])
 
 
 # --- nothing is left behind ------------------------------------------------------------------------------------------
