@@ -40,10 +40,11 @@ def dominant(shares: Mapping[str, Any]) -> tuple[str, float] | None:
     return (term, known[term]) if known[term] > DOMINANT else None
 
 
-def told(term: str, share: float) -> str:
-    """One line about a term that has nearly all of the gradient."""
+def told(term: str, share: float, most: float | None = None) -> str:
+    """One line about a term that has nearly all of the gradient, with one share of it, or the least and the most."""
     name, mend = _TERMS[term]
-    return f"{name} has {100 * share:.1f} % of the replay gradient; {mend}"
+    several = "" if most is None or most == share else f" to {100 * most:.1f}"
+    return f"{name} has {100 * share:.1f}{several} % of the replay gradient; {mend}"
 
 
 def dominated(runs: Sequence[TrialRow], replay: pa.Table) -> Iterator[str]:
@@ -69,8 +70,9 @@ def dominated(runs: Sequence[TrialRow], replay: pa.Table) -> Iterator[str]:
         if worst is not None:
             found.setdefault(worst[0], {})[key] = worst[1]
     for term, shares in found.items():
-        key = max(shares, key=lambda one: shares[one])
-        yield f"In {len(shares)} of {len(groups)} configurations {told(term, shares[key])} ({key}; docs/method.md)."
+        key, count = max(shares, key=lambda one: shares[one]), f"{len(shares)} of the study's {len(groups)}"
+        line = told(term, min(shares.values()), shares[key])
+        yield f"In {count} configurations {line} (most in {key}; docs/method.md)."
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
