@@ -34,6 +34,7 @@ KNOWN_OPTIONS = frozenset(
         *("dropout", "is_causal"),  # the kernel takes them
         *("sliding_window", "cache_position", "position_ids"),  # in the mask, and in queries and keys, already
         *("use_cache", "output_attentions", "output_hidden_states", "output_router_logits", "return_dict"),
+        "num_items_in_batch",  # of the loss; transformers' Trainer hands it to the model
     )
 )
 """What attention layers may pass besides, and the tap need not look at. Anything else is refused: passed over, it would
