@@ -73,7 +73,7 @@ def test_two_workers_one_of_them_killed_equal_one_process(config: Config, tmp_pa
     for own, other in zip(two.replay, one.replay, strict=True):
         found, expected = own.model_dump(), other.model_dump()
         for name in [name for name in found if name.endswith("_share")]:  # sums over ranks
-            assert (found.pop(name) or 0.0) == pytest.approx(expected.pop(name) or 0.0, rel=1e-3)
+            assert (found.pop(name) or 0.0) == pytest.approx(expected.pop(name) or 0.0, rel=LOSS_TOLERANCE)
         assert found == expected
     assert [row.selected for row in two.heads] == [row.selected for row in one.heads]
     np.testing.assert_allclose(
