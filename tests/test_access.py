@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from seekr_tune import access
-from seekr_tune.analysis.files import read_bytes
 from seekr_tune.analysis.ledger import read_trials, table_path
 from seekr_tune.errors import AccessError
+from seekr_tune.files import read_bytes
 from seekr_tune.sequence.checkpoint import newest_intact, verify
 from seekr_tune.sequence.erasure import held_samples, stage_checkpoints
 from seekr_tune.sequence.shared_scores import _read as read_score

@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_origin
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
 from seekr_tune.config import Config
+from seekr_tune.config.leaves import leaf_types, value_types
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.errors import StudyError
 
@@ -27,13 +28,13 @@ Scalar = float | bool | str | None
 @cache
 def known_kinds() -> Mapping[str, Kind]:
     """The kind of every fixed leaf of the config, by path, in the order of the schema."""
-    return {path: kind for path, kind in _leaf_kinds("", Config) if not path.endswith(".*")}
+    return {path: kind for path, kind in _leaf_kinds() if not path.endswith(".*")}
 
 
 @cache
 def _open_kinds() -> Mapping[str, Kind]:
     """The kind of the values of mappings whose keys are the user's, by the mapping's path."""
-    return {path.removesuffix(".*"): kind for path, kind in _leaf_kinds("", Config) if path.endswith(".*")}
+    return {path.removesuffix(".*"): kind for path, kind in _leaf_kinds() if path.endswith(".*")}
 
 
 def kind_of(path: str) -> Kind:
@@ -78,34 +79,13 @@ def _leaves(prefix: str, value: JsonValue | Mapping[str, JsonValue]) -> Iterator
         yield prefix, value
 
 
-def _leaf_kinds(prefix: str, section: type[BaseModel]) -> Iterator[tuple[str, Kind]]:
-    for name, field in section.model_fields.items():
-        path = f"{prefix}.{name}" if prefix else name
-        types = set(_plain_types(field.annotation))
-        inner = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
-        if inner:
-            yield from _leaf_kinds(path, inner[0])
-        elif any(get_origin(one) is dict for one in types):
-            mapping = next(one for one in types if get_origin(one) is dict)
-            yield f"{path}.*", _kind(set(_plain_types(get_args(mapping)[1])))
+def _leaf_kinds() -> Iterator[tuple[str, Kind]]:
+    for path, types in leaf_types(Config):
+        mapping = next((one for one in types if get_origin(one) is dict), None)
+        if mapping is not None:
+            yield f"{path}.*", _kind(value_types(mapping))
         else:
             yield path, "text" if path in counts_or_shares() else _kind(types)
-
-
-def _plain_types(annotation: Any) -> Iterator[Any]:
-    """The alternatives of an annotation: unions and `Annotated` opened, a `Literal` as the types of its values."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        yield from (type(value) for value in arguments)
-    elif origin in (dict, tuple, list):
-        yield annotation
-    elif hasattr(annotation, "__metadata__"):
-        yield from _plain_types(arguments[0])
-    elif arguments:
-        for argument in arguments:
-            yield from _plain_types(argument)
-    else:
-        yield annotation
 
 
 def _kind(types: set[Any]) -> Kind:

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 
 from seekr_tune.access import access_error
 from seekr_tune.analysis.earlier import with_columns, with_counts_and_shares, with_replayed_samples
-from seekr_tune.analysis.files import replacing
 from seekr_tune.analysis.flat import Kind, Scalar, flat_config, kind_of, known_kinds
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import (
@@ -33,6 +32,7 @@ from seekr_tune.analysis.record import (
     readable_versions,
 )
 from seekr_tune.errors import StudyError
+from seekr_tune.files import replacing
 
 TableName = Literal["trials", "scores", "heads", "replay", "timing", "steps", "erased"]
 CONFIG_PREFIX = "config."

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, ValidationError, model_validator
 
-from seekr_tune.analysis.files import read_bytes, write_atomically
 from seekr_tune.analysis.seal import sealed, sealed_line, unsealed, unsealed_line
 from seekr_tune.config import Section
 from seekr_tune.errors import StudyError
+from seekr_tune.files import read_bytes, write_atomically
 
 SCHEMA_VERSION = 3
 """Version of `TrialRecord` and of the ledger's tables; raised when a column changes its meaning.

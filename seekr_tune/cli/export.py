@@ -90,8 +90,8 @@ def _export_model(directory: Path, trial: str | None, to: Path) -> None:
 
 
 def _export_tables(tables: list[PaperTable], format: TableFormat, to: Path | None) -> None:
-    from seekr_tune.analysis.files import write_atomically
     from seekr_tune.analysis.paper_tables import as_csv, as_json, as_latex, as_markdown
+    from seekr_tune.files import write_atomically
     from seekr_tune.study.directory.outside import require_outside
 
     if to is not None:

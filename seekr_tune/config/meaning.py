@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, get_args
-
-from pydantic import BaseModel
+from typing import Any
 
 from seekr_tune.config import Config
+from seekr_tune.config.leaves import leaf_types
 
 
 @cache
 def counts_or_shares() -> frozenset[str]:
     """Paths of the fields that take a count (an int) or a share of all (a float)."""
-    return frozenset(path for path, types in _types_of_leaves("", Config) if {int, float} <= types)
+    return frozenset(path for path, types in leaf_types(Config) if {int, float} <= types)
 
 
 def same_meaning(path: str, one: Any, other: Any) -> bool:
@@ -53,25 +52,3 @@ def number_text(path: str, value: int | float, form: str = "") -> str:
         return str(value)
     text = f"{value:{form}}" if form else repr(value)
     return f"{text}.0" if path in counts_or_shares() and text.lstrip("-").isdigit() else text
-
-
-def _types_of_leaves(prefix: str, section: type[BaseModel]) -> Iterator[tuple[str, set[type]]]:
-    for name, field in section.model_fields.items():
-        path = f"{prefix}.{name}" if prefix else name
-        types = set(_plain(field.annotation))
-        inner = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
-        if inner:
-            yield from _types_of_leaves(path, inner[0])
-        else:
-            yield path, types
-
-
-def _plain(annotation: Any) -> Iterator[Any]:
-    """The alternatives of an annotation; what stands inside of a list or a mapping is no alternative."""
-    if hasattr(annotation, "__metadata__"):
-        yield from _plain(get_args(annotation)[0])
-    elif get_args(annotation) and not isinstance(getattr(annotation, "__origin__", None), type):
-        for one in get_args(annotation):
-            yield from _plain(one)
-    else:
-        yield annotation

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from seekr_tune.access import access_told
-from seekr_tune.remains import unfinished
+from seekr_tune.errors import StudyError
+from seekr_tune.files import write_atomically
 
 _DIGITS = 64
 _KEPT = 10**6
@@ -53,12 +53,7 @@ def digest_of_file(folder: Path | None, path: Path) -> str:
 
 def leave(path: Path, text: str) -> None:
     """Write a small file that others may use, whole or not at all; it is no fault if it cannot be written."""
-    temporary = unfinished(path)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
+        write_atomically(path, text.encode())
+    except (OSError, StudyError) as error:
         _logger.info("%s: cannot be written (%s); it is found out again next time", path, error)
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -15,7 +15,6 @@ process that holds it. Checkpoints appear whole or not at all, and are verified 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from seekr_tune.errors import AccessError, CheckpointError
-from seekr_tune.remains import new_file, unfinished
+from seekr_tune.files import write_atomically
 from seekr_tune.sequence.keeper import CheckpointKeeper, HalfRestored
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import LearnerState, Progress, StreamState
@@ -122,12 +121,11 @@ class FirstStage:
         """
         key = self._directories.stage.name
 
-        def note() -> None:
+        def note() -> None:  # not in its place: `extend` begins an update with the same files as the run itself
             if anew:
-                self._origin.parent.mkdir(parents=True, exist_ok=True)
-                _replace(self._origin, key)
+                write_atomically(self._origin, key.encode())
             elif self._origin.is_file() and not self._is_of_this_key():
-                _replace(self._origin, "several")
+                write_atomically(self._origin, b"several")
 
         try:
             self._workers.broadcast(note)
@@ -200,13 +198,3 @@ class FirstStage:
 
     def _warn(self, error: Exception) -> None:
         _logger.warning("%s: cannot be shared (%s); this run does without", self._directories.stage, error)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Not in its place: an update of a run that `extend` makes begins with the same files as the run itself."""
-    temporary = new_file(unfinished(path))
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

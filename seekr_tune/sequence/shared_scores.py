@@ -6,14 +6,13 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from seekr_tune.remains import new_file, unfinished
+from seekr_tune.errors import StudyError
+from seekr_tune.files import write_atomically
 from seekr_tune.sequence.workers import Workers
 
 _logger = logging.getLogger(__name__)
@@ -74,15 +73,10 @@ def _read(path: Path) -> tuple[float, float] | None:
 
 def _write(path: Path, score: float, seconds: float) -> None:
     found = {"score": score, "seconds": seconds}
-    temporary = unfinished(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new_file(temporary).write_text(json.dumps({"found": found, "sha256": _digest(found)}), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
+        write_atomically(path, json.dumps({"found": found, "sha256": _digest(found)}).encode())
+    except (OSError, StudyError) as error:
         _logger.warning("%s: cannot be written (%s); others score again", path, error)
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -72,11 +72,12 @@ def ceiling(task: Task, split: Split, encoder: Encoder) -> Ceiling:
     examples = task.splits[split]
     answers = [example.answer for example in examples]
     read = [encoder.read(ids) for ids in encoder.encode_answers(answers)]
+    perfect = _score(task, examples, answers)
     return Ceiling(
         task=task.name,
         split=split,
-        score=_score(task, examples, read),
-        perfect=_score(task, examples, answers),
+        score=perfect if read == answers else _score(task, examples, read),
+        perfect=perfect,
         lost=_first_lost(task, examples, read),
     )
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from seekr_tune.analysis.files import read_bytes, replacing, write_atomically
 from seekr_tune.config import Section
 from seekr_tune.errors import StudyError
+from seekr_tune.files import read_bytes, replacing, write_atomically
 from seekr_tune.shown import ours
 
 

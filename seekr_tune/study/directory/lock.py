@@ -24,8 +24,8 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from seekr_tune.access import access_error
-from seekr_tune.analysis.files import read_bytes, write_atomically
 from seekr_tune.errors import StudyError
+from seekr_tune.files import read_bytes, write_atomically
 from seekr_tune.remains import is_alive
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal

@@ -12,10 +12,10 @@ from pathlib import Path
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from seekr_tune.access import access_error
-from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Section
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.files import write_atomically
 from seekr_tune.study.directory.layout import experiment_path, final_path, is_study, openings_path
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from seekr_tune.access import listed
-from seekr_tune.analysis.files import read_bytes, write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
+from seekr_tune.files import read_bytes, write_atomically
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, digest_of_examples
 from seekr_tune.study.directory.layout import cache_path, provenance_path

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from seekr_tune.analysis.files import read_bytes
 from seekr_tune.analysis.report.source import Final, Source
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.files import read_bytes
 from seekr_tune.study.directory.layout import experiment_path, is_study, space_path
 from seekr_tune.study.directory.openings import Opening, openings, protocol_line
 from seekr_tune.study.directory.provenance import read_provenance

@@ -17,13 +17,13 @@ from typing import Any
 from rich.console import Console
 
 from seekr_tune.analysis.configurations import mean
-from seekr_tune.analysis.files import write_atomically
 from seekr_tune.analysis.final import FinalTable, final_rows
 from seekr_tune.analysis.final_tables import final_csv, final_json, final_markdown
 from seekr_tune.analysis.record import TrialRecord, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.files import write_atomically
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import (
     bound_key,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from seekr_tune.analysis.files import write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import differing, dump_config, flatten, load_experiment, with_values
+from seekr_tune.files import write_atomically
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.layout import (

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from seekr_tune.analysis.files import open_to_append
 from seekr_tune.analysis.record import StepRow, step_line, step_of, write_steps
+from seekr_tune.files import open_to_append
 
 _logger = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from pyarrow import ArrowException
 
-from seekr_tune.analysis.files import require_plain, write_atomically
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
+from seekr_tune.files import require_plain, write_atomically
 from seekr_tune.remains import unfinished
 from seekr_tune.sequence.checkpoint import choose_intact, newest_intact
 from seekr_tune.sequence.remote import saved_at, send

@@ -20,11 +20,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from seekr_tune.access import access_error, listed
-from seekr_tune.analysis.files import write_atomically
 from seekr_tune.analysis.record import SCHEMA_VERSION, TrialRecord
 from seekr_tune.config import Config, StreamConfig
 from seekr_tune.errors import ConfigError, StudyError, UserError
 from seekr_tune.experiment import differing, flatten, load_experiment
+from seekr_tune.files import write_atomically
 from seekr_tune.noise import hear_libraries
 from seekr_tune.study.directory.layout import journal_path, result_path, trial_key, trials_path
 from seekr_tune.study.directory.records import read_all_records

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.files import read_bytes, replacing, write_atomically
 from seekr_tune.errors import StudyError
+from seekr_tune.files import read_bytes, replacing, write_atomically
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
