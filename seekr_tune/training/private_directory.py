@@ -22,6 +22,8 @@ from pathlib import Path
 from seekr_tune.errors import StudyError
 
 _PREFIX = "seekr."
+_PARTS = {"r", "token"}
+"""What a session has in its directory: Ray's files, and its token."""
 _NAME_BYTES = len("/seekr.abcdefgh/r")
 _SOCKET_BYTES = 107 if sys.platform.startswith("linux") else 103
 """The longest path of a Unix socket."""
@@ -102,7 +104,8 @@ def _why_not(path: Path) -> str | None:
     if environment and path.is_relative_to(os.path.realpath(environment)):
         return "lies inside the virtual environment, where Ray keeps nothing"
     path.mkdir(parents=True, exist_ok=True)  # as Ray does
-    Path(tempfile.mkdtemp(prefix=_PREFIX, dir=path)).rmdir()
+    with tempfile.TemporaryFile(dir=path):
+        pass
     mode = path.stat().st_mode
     if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
         return "lets others replace what lies in it"
@@ -147,8 +150,10 @@ def _lock(path: Path) -> int:
 
 
 def _remove_if_left(path: Path) -> None:
+    """Remove what a session has left; a directory of that name that holds anything else is the user's own."""
     try:
-        if path.stat(follow_symlinks=False).st_uid != os.geteuid():
+        found = path.stat(follow_symlinks=False)
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) != 0o700 or not set(os.listdir(path)) <= _PARTS:
             return
         lock = _lock(path)
     except OSError:

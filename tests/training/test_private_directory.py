@@ -95,11 +95,15 @@ def test_what_only_looks_like_it_is_kept(base: Path) -> None:
     (base / "seekr.link0000").symlink_to(elsewhere)
     (base / "seekr.file0000").touch()
     (base / "seekr.longer-name").mkdir()
+    (base / "seekr.data2024").mkdir(mode=0o700)
+    (base / "seekr.data2024" / "train.json").touch()
+    (base / "seekr.empty001").mkdir(mode=0o755)
     with private_directory():
         pass
     assert sorted(path.name for path in base.iterdir()) == [
-        *("elsewhere", "seekr.file0000", "seekr.link0000", "seekr.longer-name"),
+        *("elsewhere", "seekr.data2024", "seekr.empty001", "seekr.file0000", "seekr.link0000", "seekr.longer-name"),
     ]
+    assert (base / "seekr.data2024" / "train.json").exists()
     assert (elsewhere / "file").exists()
 
 

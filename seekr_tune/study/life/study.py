@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import optuna
 from rich.console import Console
 
 from seekr_tune.config import Config
@@ -88,7 +89,8 @@ def start_study(
         _require_free(directory, config, space)
         with refusing_disk_faults(directory, _RESUME), room_in_ray(config), logged_in(directory):
             _begin(directory, config, space, enqueue, warm_start)
-            _drive(directory, config, space, console, lock)
+            search = open_study(directory, config, space)
+            _drive(directory, search, TrialQueue(search, space, config, directory), console, lock)
     return study_status(directory)
 
 
@@ -132,11 +134,13 @@ def resume_study(
             _require_total(directory, config, space, trials)
             config = with_values(config, {"study.trials": trials})
             write_atomically(experiment_path(directory), dump_config(config).encode())
+        search = open_study(directory, config, space)
         if enqueue is not None:
-            enqueue_file(open_study(directory, config, space), space, config, enqueue)
-        if not TrialQueue(open_study(directory, config, space), space, config, directory).is_done:
+            enqueue_file(search, space, config, enqueue)
+        queue = TrialQueue(search, space, config, directory)
+        if not queue.is_done:
             require_same_special_tokens(directory, config)
-        _drive(directory, config, space, console, lock)
+        _drive(directory, search, queue, console, lock)
     return study_status(directory)
 
 
@@ -185,10 +189,8 @@ def _begin(directory: Path, config: Config, space: Space, enqueue: Path | None, 
             space_path(directory).unlink(missing_ok=True)
 
 
-def _drive(directory: Path, config: Config, space: Space, console: Console | None, lock: StudyLock) -> None:
-    search = open_study(directory, config, space)
-    queue = TrialQueue(search, space, config, directory)
-    judge = Judge(config, directory) if config.study.pruning.rule != "none" else None
+def _drive(directory: Path, search: optuna.Study, queue: TrialQueue, console: Console | None, lock: StudyLock) -> None:
+    judge = Judge(queue.config, directory) if queue.config.study.pruning.rule != "none" else None
     drive(queue, directory, directory, console, lock=lock, judge=judge)
     push_study_plots(search, directory)
 
