@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import inspect
+import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -25,7 +26,6 @@ from optuna.samplers import (
 from optuna.trial import FrozenTrial, TrialState
 
 from seekr_tune.config import SamplerName, StudyConfig
-from seekr_tune.config.meaning import same_meaning
 from seekr_tune.errors import ConfigError
 from seekr_tune.study.search.dimensions import Choices, member
 from seekr_tune.study.search.space import Space
@@ -181,8 +181,8 @@ class _GridSampler(BaseSampler):
             points = list(self._space.points() or ())
             random.Random(self._seed).shuffle(points)
             others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-            tried = [self._space.members(other.params) for other in others]
-            new = [point for point in points if not any(_same(point, other) for other in tried)]
+            tried = {_text(self._space.members(other.params)) for other in others}
+            new = [point for point in points if _text(point) not in tried]
             self._left = iter(new or points)
         return next(self._left, {})
 
@@ -272,7 +272,7 @@ class DistinctSampler(BaseSampler):
         points = list(islice(self._space.points() or (), _FEW_POINTS + 1))
         if len(points) <= _FEW_POINTS:
             random.Random(self._seed).shuffle(points)
-            yield from (point for point in points if _same({**point, **given}, point))
+            yield from (point for point in points if _text(self._space.members({**point, **given})) == _text(point))
 
     def _draw(
         self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial, given: Mapping[str, Any]
@@ -291,5 +291,6 @@ class DistinctSampler(BaseSampler):
         return values
 
 
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(same_meaning(key, one[key], other[key]) for key in one)
+def _text(values: Mapping[str, Any]) -> str:
+    """Values as their dimensions have them, as text: there 1 and 1.0 differ, and a set finds them at once."""
+    return json.dumps(values, sort_keys=True)
