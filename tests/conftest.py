@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that would download must fail at once
@@ -17,10 +18,23 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from tests import threads  # noqa: E402
 
 torch.set_num_threads(1)  # the models are tiny: a second thread costs more than it gives
 
+settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else the machine does
+settings.load_profile("untimed")
+
 REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """A test ends what it begins; what serves a whole module begins before, for its fixtures come first."""
+    with threads.none_left():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -48,11 +49,11 @@ def tensorboard(
     """Show one or several studies in TensorBoard, each run as STUDY/TRIAL; also while they run."""
     from seekr_tune.study.life.board import named, open_board
 
-    with open_board(named(directories), host, port) as board:
+    with open_board(named(directories), host, port) as address:
         _end_by_signals()
-        say(f"{board.url} (Ctrl-C ends it)")
+        say(f"{address} (Ctrl-C ends it)")
         try:
-            board.keep_up()
+            threading.Event().wait()
         except KeyboardInterrupt:
             say("ended")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from email.message import Message
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from seekr_tune.experiment import dump_config
 from seekr_tune.study.directory.report_source import report_source
 from seekr_tune.study.life.board import open_board
 from seekr_tune.study.runs.single import run_experiment
+from tests.waiting import PATIENCE, wait_until
 
 from .small import finished_run, small_config, study_of
 
@@ -79,6 +81,12 @@ def test_a_task_whose_name_and_prompts_are(tmp_path: Path, case: str) -> None:
     assert_nothing_is_obeyed(page)
 
 
+def served(url: str) -> tuple[str, Message]:
+    """What is served there, and its headers."""
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        return answer.read().decode(), answer.headers
+
+
 def test_tensorboard_serves_names_as_data(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     from seekr_tune.analysis.record import read_record
@@ -90,15 +98,16 @@ def test_tensorboard_serves_names_as_data(tmp_path: Path) -> None:
     writer.log_task(type(record).model_validate(named))
     writer.close()
     (tmp_path / "study <script>" / "config.yaml").write_text("")
-    with open_board({"study <script>": tmp_path / "study <script>"}, "127.0.0.1", 0) as board:
-        assert board.url.startswith(("http://127.0.0.1:", "http://localhost:"))
+    with open_board({"study <script>": tmp_path / "study <script>"}, "127.0.0.1", 0) as url:
+        assert url.startswith(("http://127.0.0.1:", "http://localhost:"))
+        wait_until(lambda: "study" in served(f"{url}data/runs")[0], "TensorBoard has read the run")
         found = []
         for path in ("", "data/runs", "data/plugin/scalars/tags", "data/plugin/custom_scalars/layout", "data/logdir"):
-            with urllib.request.urlopen(f"{board.url}{path}", timeout=60) as answer:
-                body, kind = answer.read().decode(), answer.headers["Content-Type"]
+            body, headers = served(f"{url}{path}")
             if "<script>stolen" in body or "study <script>" in body:
                 found.append(path)
-                assert kind.startswith("application/json") and answer.headers["X-Content-Type-Options"] == "nosniff"
+                assert headers["Content-Type"].startswith("application/json")
+                assert headers["X-Content-Type-Options"] == "nosniff"
         assert "data/runs" in found, "else the test would show nothing"
 
 

@@ -68,6 +68,9 @@ class Entry:
 def logged_in(directory: Path, **always: Any) -> Iterator[None]:
     """Write what this process logs into a directory's log, for the time of the block. The caller holds the directory.
 
+    All its threads count, for checkpoints are written and teachers read in threads, Ray watches in others, and none can
+    be told from a stranger's: a line too many is read past, a warning that is missing is missed.
+
     Args:
         directory: of a run or a study; made by the caller before the first record.
         always: fields of every line.

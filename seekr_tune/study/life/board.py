@@ -7,17 +7,19 @@ begin later get theirs while it is open.
 from __future__ import annotations
 
 import tempfile
-import time
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seekr_tune.errors import StudyError
 from seekr_tune.shown import command, ours
 from seekr_tune.study.directory.layout import is_run, is_study, trials_path
 
-_LINK_SECONDS = 10.0
+_RELOAD_SECONDS = 5.0
+_LAST_RELOAD_SECONDS = 5.0
+"""For the one that is under way when the board ends; of a large study it takes longer, and must not hold Ctrl-C up."""
 
 _SEPARATORS = ",:/"
 """What TensorBoard, or a path, would not take as part of a name."""
@@ -62,30 +64,11 @@ def link(events: Mapping[str, Path], board: Path) -> None:
             place.symlink_to(path, target_is_directory=True)
 
 
-@dataclass(frozen=True)
-class Board:
-    """TensorBoard that is open.
-
-    Attributes:
-        url: where.
-        studies: what it shows, by name.
-        directory: of its links.
-    """
-
-    url: str
-    studies: Mapping[str, Path]
-    directory: Path
-
-    def keep_up(self) -> None:
-        """Link runs that begin, until somebody interrupts."""
-        while True:
-            time.sleep(_LINK_SECONDS)
-            link(event_directories(self.studies), self.directory)
-
-
 @contextmanager
-def open_board(studies: Mapping[str, Path], host: str, port: int) -> Iterator[Board]:
-    """TensorBoard over studies; it serves in threads of this process.
+def open_board(studies: Mapping[str, Path], host: str, port: int) -> Iterator[str]:
+    """TensorBoard over studies, with the runs that begin meanwhile; its address.
+
+    It serves in threads of this process, which end with the block.
 
     Args:
         studies: by name, as `named` gives them.
@@ -95,21 +78,56 @@ def open_board(studies: Mapping[str, Path], host: str, port: int) -> Iterator[Bo
     Raises:
         StudyError: no run has begun yet, or the port is taken.
     """
-    from tensorboard import default, program
+    from tensorboard import program
 
     events = event_directories(studies)
     if not events:
         raise StudyError(f"{', '.join(map(str, studies.values()))}: no run has begun yet; try again in a while")
     with tempfile.TemporaryDirectory(prefix="seekr-tune-board-") as made:
         link(events, Path(made))
-        board = program.TensorBoard(default.get_plugins())
-        # The fast loader is another process, which outlives a kill of this one.
-        board.configure(argv=["", "--logdir", made, "--host", host, "--port", str(port), "--load_fast", "false"])
         try:
-            url = board.launch()
+            server, loaded = _server(made, host, port)
         except program.TensorBoardServerException as error:
             raise StudyError(f"{host}:{port}: {error.msg.splitlines()[0]}; give another --port") from None
-        yield Board(url, studies, Path(made))
+
+        def keep_up() -> None:
+            loaded.start()
+            while not ended.wait(_RELOAD_SECONDS):
+                link(event_directories(studies), Path(made))
+                loaded.start()
+
+        ended = threading.Event()
+        serving = threading.Thread(target=server.serve_forever, name="TensorBoard", daemon=True)
+        loading = threading.Thread(target=keep_up, name="TensorBoard's files", daemon=True)
+        serving.start()
+        loading.start()
+        try:
+            yield str(server.get_url())
+        finally:
+            ended.set()
+            server.shutdown()
+            serving.join()
+            server.server_close()
+            loading.join(_LAST_RELOAD_SECONDS)
+
+
+def _server(logdir: str, host: str, port: int) -> tuple[Any, Any]:
+    """TensorBoard's server, bound and not yet serving, and what reads its files: once with every `start()`.
+
+    `program.TensorBoard.launch` would begin both in threads that nothing ends.
+    """
+    from tensorboard import default, program
+    from tensorboard.backend import application
+    from tensorboard.backend.event_processing.data_ingester import LocalDataIngester
+
+    board = program.TensorBoard(default.get_plugins())
+    once = ("--reload_task", "blocking", "--reload_interval", "0")
+    # The fast loader would be another process, which outlives a kill of this one.
+    board.configure(argv=["", "--logdir", logdir, "--host", host, "--port", str(port), "--load_fast", "false", *once])
+    loaded = LocalDataIngester(board.flags)
+    found = loaded.data_provider, board.assets_zip_provider, loaded.deprecated_multiplexer
+    app = application.TensorBoardWSGIApp(board.flags, board.plugin_loaders, *found)
+    return program.WerkzeugServer(app, board.flags), loaded
 
 
 def tensorboard_command(studies: Mapping[str, Path]) -> str:

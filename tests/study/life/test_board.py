@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 
 from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.errors import StudyError
+from seekr_tune.study.life import board
 from seekr_tune.study.life.board import event_directories, link, named, tensorboard_command
+from tests.waiting import PATIENCE, wait_until
 
 
 def study(directory: Path, *runs: str) -> Path:
@@ -41,11 +46,11 @@ def test_runs_are_called_by_study_and_key(tmp_path: Path) -> None:
 
 
 def test_tensorboard_finds_the_runs_behind_the_links_and_later_ones_too(tmp_path: Path) -> None:
-    one, board = study(tmp_path / "one", "trials/trial-0000"), tmp_path / "board"
+    one, links = study(tmp_path / "one", "trials/trial-0000"), tmp_path / "board"
 
     def names() -> set[str]:
-        link(event_directories(named([one])), board)
-        runs = EventMultiplexer().AddRunsFromDirectory(str(board))
+        link(event_directories(named([one])), links)
+        runs = EventMultiplexer().AddRunsFromDirectory(str(links))
         return set(runs.Runs())
 
     TrialWriter(one / "trials/trial-0000/events").close()
@@ -80,3 +85,25 @@ def test_the_printed_command_means_the_same_to_tensorboard(tmp_path: Path) -> No
 def test_a_comma_cannot_be_said_to_tensorboard_so_our_own_command_is_named(tmp_path: Path) -> None:
     places = [study(tmp_path / "a,b"), study(tmp_path / "c")]
     assert shlex.split(tensorboard_command(named(places))) == ["seekr-tune", "tensorboard", *map(str, places)]
+
+
+def test_a_board_that_is_open_shows_runs_that_begin_and_ends_with_its_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that went on reading would find its directory gone, and say so in the log of whatever runs by then."""
+    monkeypatch.setattr(board, "_RELOAD_SECONDS", 0.02)
+    one, before = study(tmp_path / "one", "trials/trial-0000"), set(threading.enumerate())
+
+    def names(url: str) -> set[str]:
+        with urllib.request.urlopen(f"{url}data/runs", timeout=PATIENCE) as answer:
+            return set(json.load(answer))
+
+    TrialWriter(one / "trials/trial-0000/events").close()
+    with board.open_board(named([one]), "127.0.0.1", 0) as url:
+        wait_until(lambda: names(url) == {"one/trial-0000"}, "the first run is shown")
+        TrialWriter(one / "trials/trial-0001/events").close()
+        wait_until(lambda: names(url) == {"one/trial-0000", "one/trial-0001"}, "the second run is shown")
+    left = {thread.name for thread in threading.enumerate() if thread not in before}
+    assert not {name for name in left if "TensorBoard" in name}, left
+    with pytest.raises(OSError):
+        names(url)

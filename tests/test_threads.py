@@ -1,0 +1,38 @@
+"""The check that no test leaves a thread behind."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests import threads
+
+
+def test_a_thread_that_is_left_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_SECONDS_TO_END", 0.01)
+    ended = threading.Event()
+    left = threading.Thread(target=ended.wait, name="a server of somebody", daemon=True)
+    with pytest.raises(AssertionError, match=r"leaves threads behind: a server of somebody \(Event\.wait\)"):
+        with threads.none_left():
+            left.start()
+    ended.set()
+    left.join()
+
+
+def test_a_thread_that_ends_by_itself_or_was_there_before_is_none() -> None:
+    ended = threading.Event()
+    before, soon = threading.Thread(target=ended.wait), threading.Thread(target=ended.wait)
+    before.start()
+    with threads.none_left():
+        soon.start()
+        ended.set()
+    with threads.none_left():
+        pass
+    before.join()
+
+
+def test_no_test_has_a_deadline() -> None:
+    from hypothesis import settings
+
+    assert settings().deadline is None
