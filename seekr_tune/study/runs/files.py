@@ -40,6 +40,7 @@ class TrialFiles:
 
     def __init__(self, directory: Path, config: Config) -> None:
         self._directory, self._config = directory, config
+        self._path = directory / "result.json"
         self._lock = FileLock(directory / ".lock", timeout=LOCK_SECONDS)
         self._steps: StepLog | None = None
         self._board: TrialWriter | None = None
@@ -65,8 +66,7 @@ class TrialFiles:
         _require_same_settings(self._directory, self._config)
         self._log.enter_context(logged_in(self._directory, attempt=attempts(self._directory) + 1))
         remove_remains(self._directory)
-        path = self._directory / "result.json"
-        record = read_record(path) if path.is_file() else None
+        record = read_record(self._path) if self._path.is_file() else None
         if record is not None and record.status in ("finished", "pruned"):
             _tidy(self._directory)
         return record
@@ -82,31 +82,36 @@ class TrialFiles:
         self._board = TrialWriter(self._directory / "events", steps_done=self._steps.num_steps)
         if record.status == "finished":  # killed between the last checkpoint and its record
             self._board.log_task(record)
-            self._finish(record)
-        write_record(self._directory / "result.json", record)
+        else:
+            write_record(self._path, record)
         return self._log_step
 
     def finish_task(self, record: TrialRecord, steps: list[StepRow]) -> None:
-        """Steps, curves, and last the record: it vouches for the others."""
+        """Steps, curves, and last the record: it vouches for the others. That of the last task is left to `end`."""
         assert self._steps is not None and self._board is not None
         self._steps.finish_task(steps)
         self._board.log_task(record)
-        if record.status == "finished":
-            self._finish(record)
-        write_record(self._directory / "result.json", record)
+        if record.status != "finished":
+            write_record(self._path, record)
 
-    def leave(self, record: TrialRecord) -> None:
-        """What is known of a run that ends before its last task: stopped by the user, or pruned."""
-        assert self._board is not None
-        if record.status == "pruned":
-            self._finish(record)
-        write_record(self._directory / "result.json", record)
+    def end(self, record: TrialRecord) -> None:
+        """Nothing changes any more once a record says that the run is finished or pruned; one that was stopped goes on.
+
+        So the curves, the log and the steps in progress are closed before it is written.
+        """
+        assert self._steps is not None and self._board is not None
+        if record.status in ("finished", "pruned"):
+            self._board.close(record)
+            self._board = None
+            self._close_steps()
+            self._log.close()
+        write_record(self._path, record)
 
     def take_over(self, record: TrialRecord, steps: Sequence[StepRow]) -> None:
         """The files of a run whose results another one has found.
 
         Args:
-            record: of a finished run.
+            record: of a finished run; written by `end`.
             steps: all its steps.
         """
         self.start(record.model_copy(update={"status": "running", "tasks_done": 0, "scores": (), "timing": ()}), ())
@@ -115,7 +120,7 @@ class TrialFiles:
             for row in rows:
                 self._log_row(row)
             done = {"tasks_done": stage.task_index + 1, "timing": record.timing[:number]}
-            status = "finished" if number == len(record.timing) else "running"
+            status = "finished" if number == len(record.timing) else "running"  # which `end` says
             self.finish_task(record.model_copy(update=done | {"status": status}), rows)
 
     def steps(self) -> tuple[StepRow, ...]:
@@ -123,18 +128,18 @@ class TrialFiles:
         return read_steps(self._directory / "steps.jsonl")
 
     def close(self) -> None:
-        """Give the directory back."""
-        if self._steps is not None:
-            self._steps.close()
-        if self._board is not None:
-            self._board.close()
-        self._log.close()
-        self._lock.release()
+        """Give the directory back, also where a full disk does not take the last curves."""
+        with ExitStack() as ends:  # the last one first
+            ends.callback(self._lock.release)
+            ends.callback(self._log.close)
+            if self._board is not None:
+                ends.callback(self._board.close)
+            ends.callback(self._close_steps)
 
-    def _finish(self, record: TrialRecord) -> None:
-        assert self._board is not None
-        self._board.close(record)
-        self._board = None
+    def _close_steps(self) -> None:
+        if self._steps is not None:
+            steps, self._steps = self._steps, None
+            steps.close()
 
     def _log_step(self, step: StepRecord) -> None:
         (row,) = step_rows([step])

@@ -112,8 +112,8 @@ class SentFiles(TrialFiles):
         super().finish_task(record, steps)
         self._results.push()
 
-    def leave(self, record: TrialRecord) -> None:
-        super().leave(record)
+    def end(self, record: TrialRecord) -> None:
+        super().end(record)
         self._results.push()
 
 

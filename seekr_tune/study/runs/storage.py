@@ -188,8 +188,8 @@ class Mirror:
             self._bring_checkpoint()
             self._seen.clear()  # nothing may hang on clocks now
             self.pull()
-            self._place.download(RECORD, self._directory / RECORD)
             self._place.remove("ray")
+            self._place.download(RECORD, self._directory / RECORD)
         except _REFUSED as error:
             raise StudyError(
                 f"{self._place}: holds the finished run, but cannot be read ({error}); give the command again"

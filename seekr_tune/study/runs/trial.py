@@ -88,7 +88,6 @@ def run_trial(
         if bound is not None and (earlier is None or earlier.tasks_done == 0):
             known = workers.broadcast(lambda: _take_over(bound, files, config, request, ray_trial_id))
             if known is not None:
-                events.results_taken_over(known, bound)
                 if on_task:
                     on_task(known)
                 return known
@@ -107,9 +106,13 @@ def run_trial(
         )
         events.ceilings(run.ceilings())
         record = _learn(run, record, files, workers, clock, on_task, None if record.revived else stops)
-        events.run_ended(record, run.stopped)
         if bound is not None and record.status == "finished" and workers.rank == 0:
             keep_bound(bound, record, files.steps())
+        events.run_ended(record, run.stopped)
+        if workers.rank == 0:
+            files.end(record)
+        if on_task and record.status == "finished":
+            on_task(record)
         return record
 
 
@@ -122,7 +125,7 @@ def _learn(
     on_task: OnTask | None,
     stops: Callable[[TrialRecord], bool] | None,
 ) -> TrialRecord:
-    """Learn what is left, and leave the record of it."""
+    """Learn what is left; the record of how it ends is returned, and not written yet."""
 
     def is_hopeless(now: TrialRecord) -> bool:
         may_stop = stops is not None and 0 < now.tasks_done < len(now.tasks)
@@ -140,14 +143,12 @@ def _learn(
             if workers.rank == 0:
                 files.finish_task(record, list(step_rows(outcome.steps)))
             events.task_finished(outcome, record)
-            if on_task:
+            if on_task and record.status != "finished":
                 on_task(record)
             pruned = is_hopeless(record)
     if pruned or run.stopped:
         status = "pruned" if pruned else "running"
         record = record.model_copy(update={"status": status, "wall_seconds": clock.seconds()})
-        if workers.rank == 0:
-            files.leave(record)
     return record
 
 
@@ -170,6 +171,8 @@ def _take_over(
     known, steps = found
     record = taken_over(known, config, request, ray_trial_id)
     files.take_over(record, steps)
+    events.results_taken_over(record, place)
+    files.end(record)
     return record
 
 
