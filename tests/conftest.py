@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -28,6 +29,15 @@ settings.register_profile("untimed", deadline=None)  # how long an example takes
 settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: a run collects garbage before it loads a model, and need not look through all of that."""
+    import peft  # noqa: F401
+    from transformers.models.llama import modeling_llama  # noqa: F401  (what the built-in model is)
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -9,6 +10,11 @@ def descendants(ancestor: int, name: str) -> list[int]:
     """Ids of the living processes below a process whose command line holds `name`."""
     parents = {pid: parent for pid, (parent, _) in _processes().items()}
     return [pid for pid in parents if name in _read(pid, "cmdline") and _is_below(pid, ancestor, parents)]
+
+
+def living(pids: Iterable[int]) -> list[int]:
+    """Those of the processes that have not ended."""
+    return sorted(set(pids) & _processes().keys())
 
 
 def in_session(leader: int) -> list[int]:

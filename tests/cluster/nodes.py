@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from ray._private.authentication import authentication_token_setup as tokens
 from ray.cluster_utils import Cluster
+
+from tests.processes import descendants, living
+from tests.waiting import wait_until
 
 
 class Nodes:
@@ -37,46 +39,35 @@ class Nodes:
         """How many workers of a group each node has."""
         return [len(_train_workers(_raylet(node).pid)) for node in self._nodes]
 
-    def kill(self, index: int) -> None:
-        """Kill a node and all that runs there, without any notice."""
-        self._kill(self._nodes[index])
+    def kill(self, index: int) -> list[int]:
+        """Kill a node and all that runs there, without any notice; the processes, which have ended."""
+        return self._kill(self._nodes[index])
 
     def shutdown(self) -> None:
         """End the whole cluster."""
         self.have(0)
         self._cluster.shutdown()
 
-    def _kill(self, node: Any) -> None:
+    def _kill(self, node: Any) -> list[int]:
         self._nodes.remove(node)
         raylet = _raylet(node)
-        for pid in (raylet.pid, *_children(raylet.pid)):
-            os.kill(pid, signal.SIGKILL)
+        killed = [raylet.pid, *_children(raylet.pid)]
+        for pid in killed:
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(pid, signal.SIGKILL)
         raylet.wait()
+        wait_until(lambda: not living(killed), f"{killed} have ended")
         self._cluster.remove_node(node, allow_graceful=False)  # what is left of it
+        return killed
 
 
 def _raylet(node: Any) -> Any:
     return node.all_processes["raylet"][0].process
 
 
-def _children(parent: int) -> list[int]:
-    return [pid for pid, its_parent in _processes() if its_parent == parent]
-
-
 def _train_workers(raylet: int) -> list[int]:
-    return [pid for pid in _children(raylet) if b"RayTrainWorker" in _read(Path(f"/proc/{pid}/cmdline"))]
+    return descendants(raylet, "RayTrainWorker")
 
 
-def _processes() -> Iterator[tuple[int, int]]:
-    """Every process with its parent."""
-    for path in Path("/proc").glob("[0-9]*"):
-        fields = _read(path / "stat").rpartition(b")")[2].split()
-        if fields:
-            yield int(path.name), int(fields[1])
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:  # it has ended
-        return b""
+def _children(parent: int) -> list[int]:
+    return descendants(parent, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,15 +17,17 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
-from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, score_matrix
+from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, score_matrix, step_of
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
 from seekr_tune.sequence.checkpoint import Position
+from seekr_tune.study.directory.log import attempts
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.single import run_experiment
 from seekr_tune.study.runs.trial import run_trial
 from seekr_tune.training.strategy import group_workers
 from tests.cluster.nodes import Nodes
+from tests.processes import living
 from tests.training.ranks import run_ranks
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster]
@@ -54,11 +57,16 @@ class Death:
     workers_by_node: list[int] = field(default_factory=list)
     checkpoint: Position | None = None
     steps: tuple[StepRow, ...] = ()
+    killed: list[int] = field(default_factory=list)
 
 
 @contextmanager
 def death_inside_the_second_task(nodes: Nodes, directory: Path) -> Iterator[Death]:
-    """Kill the node of a worker as soon as there is a checkpoint inside the second task."""
+    """Kill the node of a worker as soon as there is a checkpoint inside the second task.
+
+    Raises:
+        AssertionError: the run ended before there was anything to kill.
+    """
     death, ended = Death(), threading.Event()
 
     def watch() -> None:
@@ -67,17 +75,20 @@ def death_inside_the_second_task(nodes: Nodes, directory: Path) -> Iterator[Deat
             death.checkpoint = max((position for position in found if position), default=None)
         while sum(death.workers_by_node) < 2 and not ended.wait(0.02):  # Ray renames its processes now and then
             death.workers_by_node = nodes.training()
-        lines, _, _ = (directory / "steps.partial.jsonl").read_text().rpartition("\n")
-        death.steps = tuple(StepRow.model_validate_json(line) for line in lines.splitlines())
-        nodes.kill(death.workers_by_node.index(1))
+        if ended.is_set():
+            return
+        lines, _, _ = (directory / "steps.partial.jsonl").read_bytes().rpartition(b"\n")
+        death.steps = tuple(map(step_of, lines.splitlines()))
+        death.killed = nodes.kill(death.workers_by_node.index(1))
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield death
-    finally:
-        ended.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as thread:
+        watching = thread.submit(watch)
+        try:
+            yield death
+        finally:
+            ended.set()
+        watching.result()  # with what went wrong there
+    assert death.killed and not living(death.killed), "nothing was killed"
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +126,7 @@ def test_a_trial_goes_on_on_a_spare_node_as_if_nothing_had_happened(
     with death_inside_the_second_task(nodes, directory) as death:
         record = run_experiment(config(), directory, address=nodes.address)
     assert sorted(death.workers_by_node) == [0, 1, 1]  # two nodes train, one is spare
+    assert attempts(directory) == 2
 
     expected, steps = read_record(undisturbed / "result.json"), read_steps(directory / "steps.jsonl")
     assert death.checkpoint is not None and death.checkpoint.steps < len([row for row in steps if row.task_index == 1])
@@ -134,7 +146,7 @@ def test_an_elastic_trial_goes_on_with_the_one_worker_that_is_left(
     directory = tmp_path / "run"
     with death_inside_the_second_task(nodes, directory) as death:
         record = run_experiment(config(min_workers=1), directory, address=nodes.address)
-    assert death.workers_by_node == [1, 1]
+    assert death.workers_by_node == [1, 1] and attempts(directory) == 2
     assert death.checkpoint is not None
 
     expected, steps = read_record(undisturbed / "result.json"), read_steps(directory / "steps.jsonl")

@@ -24,7 +24,7 @@ def test_the_driver_of_a_trial_needs_nothing_but_the_head(nodes: Nodes, tmp_path
             "stream": {"tasks": ["star", "last"], "limits": {"train": 24, "eval": 8}},
             "recipe": {"batch_size": 8, "max_prompt_tokens": 40, "max_answer_tokens": 4},
             "training": {"workers": 2, "placement": "spread"},
-            "study": {"trials": 1},
+            "study": {"trials": 1, "bounds": []},
         },
         "test",
     )

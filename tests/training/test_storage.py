@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,11 @@ from safetensors.torch import load_file
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config, with_values
+from seekr_tune.study.directory.log import attempts
 from seekr_tune.study.life.study import start_study
 from seekr_tune.study.runs.single import run_experiment
 from seekr_tune.study.search.space import load_space
-
-from . import test_kills as kills
-
-PATIENCE = 120.0
+from tests.processes import descendants, living
 
 
 @pytest.fixture
@@ -40,20 +38,6 @@ def config() -> Config:
     )
 
 
-def workers_here() -> list[int]:
-    """Process ids of the workers that this process has started."""
-    parents = dict(kills._processes())
-
-    def is_ours(pid: int) -> bool:
-        while pid in parents:
-            pid = parents[pid]
-            if pid == os.getpid():
-                return True
-        return False
-
-    return [pid for pid in parents if "RayTrainWorker" in kills._command(pid) and is_ours(pid)]
-
-
 def saved_within_a_task(store: Path) -> list[Path]:
     """Checkpoints within the second task that are whole."""
     return list(store.glob("*/*/checkpoints/task-0001-step-*/manifest.json"))
@@ -61,25 +45,29 @@ def saved_within_a_task(store: Path) -> list[Path]:
 
 @contextmanager
 def one_worker_killed(when: Callable[[], object]) -> Iterator[list[int]]:
-    """Kill a worker as soon as `when()` holds; yields who was killed."""
+    """Kill a worker as soon as `when()` holds; yields who was killed.
+
+    Raises:
+        AssertionError: the run ended before there was anything to kill.
+    """
     killed: list[int] = []
 
     def watch() -> None:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and not ended.wait(0.01):
-            if when():
-                killed.append(max(workers_here()))
-                os.kill(killed[0], signal.SIGKILL)
-                return
+        while not killed and not ended.wait(0.01):
+            workers = descendants(os.getpid(), "RayTrainWorker") if when() else []
+            if workers:
+                os.kill(max(workers), signal.SIGKILL)
+                killed.append(max(workers))
 
     ended = threading.Event()
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        ended.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as thread:
+        watching = thread.submit(watch)
+        try:
+            yield killed
+        finally:
+            ended.set()
+        watching.result()  # with what went wrong there
+    assert killed and not living(killed), "no worker was killed"
 
 
 def final_weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -110,7 +98,7 @@ def test_a_run_over_a_store_that_loses_a_worker_within_a_task_equals_one_on_a_sh
     away = with_values(config, {"training.storage_path": f"file://{store}"})
     with one_worker_killed(lambda: saved_within_a_task(store)) as killed:
         record = run_experiment(away, run)
-    assert len(killed) == 1
+    assert len(killed) == 1 and attempts(run) == 2
     assert not list(scratch.glob("seekr-tune-*"))
 
     shared = run_experiment(config, tmp_path / "shared")
