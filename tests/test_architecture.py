@@ -18,28 +18,35 @@ PACKAGE = ROOT / "seekr_tune"
 BELOW: dict[str, set[str]] = {
     "code_path": set(),
     "errors": set(),
-    "config": {"errors"},
     "access": {"errors"},
+    "documents": {"errors", "access"},
+    "config": {"errors", "access", "documents"},
     "remains": set(),
-    "files": {"errors", "access", "remains"},
+    "files": {"errors", "access", "documents", "remains"},
     "noise": set(),
     "shown": set(),
     "store": {"errors", "remains"},
     "experiment": {"errors", "config"},
-    "stream": {"errors", "config", "noise"},
+    "stream": {"errors", "access", "documents", "config", "noise"},
     "method": {"errors", "config"},
     "sequence": {
-        *("errors", "access", "config", "files", "remains", "noise", "store", "experiment"),
+        *("errors", "access", "documents", "config", "files", "remains", "noise", "store", "experiment"),
         *("stream", "method"),
     },
-    "training": {"code_path", "errors", "config", "noise", "store", "experiment", "stream", "method", "sequence"},
-    "analysis": {"errors", "access", "config", "files", "remains", "noise", "shown", "experiment", "stream.metrics"},
+    "training": {
+        *("code_path", "errors", "access", "documents", "config", "noise", "store", "experiment"),
+        *("stream", "method", "sequence"),
+    },
+    "analysis": {
+        *("errors", "access", "documents", "config", "files", "remains", "noise", "shown", "experiment"),
+        "stream.metrics",
+    },
     "study": {
-        *("errors", "access", "config", "files", "remains", "noise", "shown", "store", "experiment"),
+        *("errors", "access", "documents", "config", "files", "remains", "noise", "shown", "store", "experiment"),
         *("stream", "method", "sequence", "training", "analysis"),
     },
     "catalogue": {"errors", "config", "experiment", "study.directory.layout"},
-    "doctor": {"errors", "config", "sequence", "training", "study.directory"},
+    "doctor": {"errors", "documents", "config", "sequence", "training", "study.directory"},
     "validation": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "study"},
 }
 INSIDE_STUDY: dict[str, set[str]] = {
