@@ -14,8 +14,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from seekr_tune.access import access_error
 from seekr_tune.errors import DocumentError, NoDocument
@@ -44,7 +45,7 @@ Pairs = Callable[[list[tuple[str, Any]]], Any]
 
 
 @contextmanager
-def opened(path: Path | str) -> Iterator[BinaryIO]:
+def opened(path: Path | str) -> Iterator[BufferedReader]:
     """A regular file, open for reading; nothing is waited for.
 
     Raises:

@@ -59,7 +59,7 @@ class DocumentError(UserError):
     def __init__(self, reason: str, mend: str, *, path: object = None) -> None:
         place = "" if path is None else f"{path}: "
         super().__init__(f"{place}{reason}; {mend}")
-        self.reason, self.mend = reason, mend
+        self.reason, self.mend, self.path = reason, mend, path
 
 
 class NoDocument(DocumentError):
