@@ -21,6 +21,7 @@ from typing import Literal
 from filelock import FileLock
 from packaging.requirements import Requirement
 
+from seekr_tune.documents import read_text
 from seekr_tune.errors import UserError
 from seekr_tune.study.directory.units import bytes_text
 
@@ -83,7 +84,7 @@ def _system() -> Iterator[Finding]:
     yield Finding("ok", "Python", f"{platform.python_version()} on {platform.platform()}")
     yield Finding("ok", "machine", f"{os.cpu_count()} cores, {bytes_text(memory)} of memory")
     limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit() and int(text) < memory:
+    if limit.is_file() and (text := read_text(limit).strip()).isdigit() and int(text) < memory:
         yield Finding("note", "machine", f"this container may use {bytes_text(int(text))} of the memory")
 
 

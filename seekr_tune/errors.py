@@ -7,6 +7,8 @@
     │   ├── ModelError          a model or tokenizer that cannot be loaded or served
     │   ├── TrainingError       training diverged: a loss or gradient is not a number
     │   ├── StudyError          a run or study directory, or what is asked of it
+    │   ├── DocumentError       a file or a JSON text that is odd, too large or damaged; tells reason and mend apart
+    │   │   └── NoDocument      there is no such file
     │   └── AccessError         files that this user may not read: neither missing nor damaged
     ├── CheckpointError         a checkpoint whose files do not match its manifest
     └── Stopped                 nothing is wrong: the user ended a study or a run, which can be resumed; exit code 130
@@ -43,6 +45,25 @@ class TrainingError(UserError):
 
 class StudyError(UserError):
     """A run or study directory is not what the command needs."""
+
+
+class DocumentError(UserError):
+    """A file that is none, or a text that is not JSON, or one beyond the bounds of `seekr_tune.documents`.
+
+    Args:
+        reason: what is wrong.
+        mend: what to do about it.
+        path: where, if known.
+    """
+
+    def __init__(self, reason: str, mend: str, *, path: object = None) -> None:
+        place = "" if path is None else f"{path}: "
+        super().__init__(f"{place}{reason}; {mend}")
+        self.reason, self.mend, self.path = reason, mend, path
+
+
+class NoDocument(DocumentError):
+    """There is no such file."""
 
 
 class AccessError(UserError):

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from seekr_tune.access import access_error
-from seekr_tune.errors import StudyError
+from seekr_tune import documents
+from seekr_tune.errors import DocumentError, NoDocument, StudyError
 from seekr_tune.remains import new_file, unfinished
 
 _KINDS = {
@@ -95,20 +95,20 @@ def odd_kind(mode: int) -> str | None:
     return _KINDS.get(stat.S_IFMT(mode))
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file.
+def read_bytes(path: Path, limit: int = documents.MAX_BYTES) -> bytes:
+    """The content of a file of a study.
+
+    Args:
+        path: of the file.
+        limit: most bytes.
 
     Raises:
-        StudyError: the file is missing or cannot be read.
+        StudyError: the file is missing, cannot be read, or is too large.
+        AccessError: this user may not read it.
     """
     try:
-        kind = odd_kind(path.stat().st_mode)  # a pipe would be waited for, a device may have no end
-        if kind is not None:
-            raise refusal_of(path, kind)
-        return path.read_bytes()
-    except FileNotFoundError:
+        return documents.read_bytes(path, limit)
+    except NoDocument:
         raise StudyError(f"{path}: no such file; the trial has not finished a task yet") from None
-    except PermissionError as error:
-        raise access_error(path, error) from None
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    except DocumentError as error:
+        raise StudyError(str(error)) from None

@@ -14,7 +14,8 @@ from typing import TypeVar
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
-from seekr_tune.errors import ConfigError
+from seekr_tune.documents import MAX_BYTES, read_bytes
+from seekr_tune.errors import ConfigError, DocumentError, NoDocument
 from seekr_tune.remains import new_file, unfinished
 
 T = TypeVar("T")
@@ -120,13 +121,17 @@ class Store:
         """The content of a small file; None where it is not here."""
 
         def get() -> bytes:
+            if self.is_local:
+                return read_bytes(self._path(name))
             with self.filesystem.open_input_stream(self._path(name)) as stream:
-                content: bytes = stream.read()
+                content: bytes = stream.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise DocumentError("is too large", "it is not what belongs there", path=f"{self.label}/{name}")
             return content
 
         try:
             return self._patiently(get)
-        except FileNotFoundError:
+        except (FileNotFoundError, NoDocument):
             return None
 
     def write(self, name: str, content: bytes) -> None:

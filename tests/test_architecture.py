@@ -18,28 +18,35 @@ PACKAGE = ROOT / "seekr_tune"
 BELOW: dict[str, set[str]] = {
     "code_path": set(),
     "errors": set(),
-    "config": {"errors"},
     "access": {"errors"},
+    "documents": {"errors", "access"},
+    "config": {"errors", "access", "documents"},
     "remains": set(),
-    "files": {"errors", "access", "remains"},
+    "files": {"errors", "access", "documents", "remains"},
     "noise": set(),
     "shown": set(),
-    "store": {"errors", "remains"},
+    "store": {"errors", "access", "documents", "remains"},
     "experiment": {"errors", "config"},
-    "stream": {"errors", "config", "noise"},
+    "stream": {"errors", "access", "documents", "config", "noise"},
     "method": {"errors", "config"},
     "sequence": {
-        *("errors", "access", "config", "files", "remains", "noise", "store", "experiment"),
+        *("errors", "access", "documents", "config", "files", "remains", "noise", "store", "experiment"),
         *("stream", "method"),
     },
-    "training": {"code_path", "errors", "config", "noise", "store", "experiment", "stream", "method", "sequence"},
-    "analysis": {"errors", "access", "config", "files", "remains", "noise", "shown", "experiment", "stream.metrics"},
+    "training": {
+        *("code_path", "errors", "access", "documents", "config", "noise", "store", "experiment"),
+        *("stream", "method", "sequence"),
+    },
+    "analysis": {
+        *("errors", "access", "documents", "config", "files", "remains", "noise", "shown", "experiment"),
+        "stream.metrics",
+    },
     "study": {
-        *("errors", "access", "config", "files", "remains", "noise", "shown", "store", "experiment"),
+        *("errors", "access", "documents", "config", "files", "remains", "noise", "shown", "store", "experiment"),
         *("stream", "method", "sequence", "training", "analysis"),
     },
     "catalogue": {"errors", "config", "experiment", "study.directory.layout"},
-    "doctor": {"errors", "config", "sequence", "training", "study.directory"},
+    "doctor": {"errors", "documents", "config", "sequence", "training", "study.directory"},
     "validation": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "study"},
 }
 INSIDE_STUDY: dict[str, set[str]] = {
@@ -107,6 +114,36 @@ def test_only_the_named_rooms_import_ray_and_optuna(path: Path) -> None:
         library = name.partition(".")[0]
         if library in MAY_IMPORT:
             assert room_of(path) in MAY_IMPORT[library], f"{path.relative_to(ROOT)} must not import {name}"
+
+
+READ_ELSEWHERE = {
+    "load",
+    "loads",
+    "JSONDecoder",
+    "read_text",
+    "read_bytes",
+    "validate_json",
+    "model_validate_json",
+    "from_json",
+}
+"""Ways to read a file whole, or JSON, that know no bounds."""
+NOT_YET = {"stream/sources.py", "sequence/model_files.py", "sequence/pretrained.py"}
+
+
+def test_files_and_json_are_read_in_one_place() -> None:
+    found = []
+    for path in FILES:
+        name = path.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in READ_ELSEWHERE:
+                owner = ast.unparse(node.value)
+                if owner not in {"documents", "yaml", "TrialRecord"}:
+                    found.append(f"{name}: {owner}.{node.attr}")
+            elif isinstance(node, ast.ImportFrom) and node.module == "json":
+                found.append(f"{name}: from json import")
+    elsewhere = [one for one in found if one.partition(":")[0] not in {"documents.py", *NOT_YET}]
+    assert not elsewhere, elsewhere
+    assert any(one.startswith("documents.py: json.JSONDecoder") for one in found)  # else the test looks past everything
 
 
 def test_no_import_cycle_between_modules() -> None:

@@ -96,7 +96,7 @@ def test_a_bad_override_is_one_line(experiment: Path, override: str, message: st
     [
         (b"stream: [", "not valid YAML"),
         (b"- a\n- b\n", "must hold a mapping"),
-        (b"\xff\xfe\x00binary", "cannot be read as a text file"),
+        (b"\xff\xfe\x00binary", "byte 0 is not UTF-8; give a YAML file"),
         (b"name: x\n", "stream is missing"),
         (b"stream: {tasks: [a]}\nname: 'two words'\n", "name='two words' is refused"),
     ],

@@ -28,5 +28,5 @@ def test_a_file_is_replaced_and_its_directory_made(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="missing: no such file; the trial has not finished a task yet"):
         read_bytes(tmp_path / "missing")
-    with pytest.raises(StudyError, match=r"cannot be read \(Is a directory\); check the path"):
+    with pytest.raises(StudyError, match="is a folder, not a file; remove it, or give another path"):
         read_bytes(tmp_path)

@@ -11,6 +11,7 @@ from seekr_tune.analysis.final import Estimate
 from seekr_tune.analysis.paper_tables import Cell, Column, PaperTable
 from seekr_tune.analysis.uncertainty import LEVEL
 from seekr_tune.config.meaning import number_text
+from seekr_tune.documents import parse_json
 
 _BEST = (
     Column("study", "study", is_text=True),
@@ -72,7 +73,7 @@ def comparison_json(found: Comparison) -> str:
                 found.by: None if side.best is None else side.best[found.by],
                 "op_seqft": side.bound("seqft"),
                 "op_joint": side.bound("joint"),
-                "params": None if side.best is None else json.loads(side.best["params"]),
+                "params": None if side.best is None else parse_json(side.best["params"]),
             }
             for side in found.sides
         ],
@@ -88,7 +89,7 @@ def _best(side: Side) -> dict[str, Cell]:
     best = side.best
     if best is None:
         return bounds
-    params = ", ".join(f"{path}={_text(path, value)}" for path, value in json.loads(best["params"]).items())
+    params = ", ".join(f"{path}={_text(path, value)}" for path, value in parse_json(best["params"]).items())
     numbers = {name: best[name] for name in ("trial", "method", "replicates", "bwt", "distinct_replayed_samples")}
     ranked = {side.ranking.by: best[side.ranking.by]}
     return {**numbers, **ranked, **bounds, "op": Estimate(best["op"], best["op_se"]), "params": params}

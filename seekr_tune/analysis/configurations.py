@@ -6,7 +6,6 @@ bounds of its own order and seed; only then are its numbers averaged with those 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
@@ -14,6 +13,7 @@ from typing import Any
 
 from seekr_tune.analysis.measures import Measures, quotient
 from seekr_tune.config import ReplicatesConfig
+from seekr_tune.documents import parse_json
 from seekr_tune.stream.metrics import normalised_gain
 
 TrialRow = dict[str, Any]
@@ -112,7 +112,7 @@ def _num_replicates(row: TrialRow) -> int:
     """Runs that the study asks for; a bound has no memory, so it is run once for each order and seed."""
     if row["configuration"] is None or row["split"] == "test":  # final runs are not raced
         return 1
-    study = json.loads(row["config"])["study"]
+    study = parse_json(row["config"])["study"]
     asked = ReplicatesConfig.model_validate(study["replicates"])
     draws = 1 if row["role"] == "bound" else asked.memory_draws
     return max(1, len(asked.orders)) * max(1, len(asked.seeds)) * draws

@@ -7,7 +7,6 @@ which 1 and 1.0 are the same; the exact value is in the column `config`.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from seekr_tune.analysis.flat import flat_config
 from seekr_tune.analysis.measures import quotient, replayed_samples
 from seekr_tune.analysis.record import ReplayRow
 from seekr_tune.config.meaning import counts_or_shares
+from seekr_tune.documents import parse_json
 
 _logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def with_replayed_samples(trials: pa.Table, replay: pa.Table) -> pa.Table:
 
 def with_counts_and_shares(trials: pa.Table) -> pa.Table:
     """The `trials` table of version 2 with these fields as text, read from the config."""
-    configs = [flat_config(json.loads(config)) for config in trials.column("config").to_pylist()]
+    configs = [flat_config(parse_json(config)) for config in trials.column("config").to_pylist()]
     for path in counts_or_shares():
         name = f"config.{path}"
         if name in trials.schema.names:
@@ -63,7 +63,7 @@ def with_counts_and_shares(trials: pa.Table) -> pa.Table:
 
 
 def _counted(trial: Mapping[str, Any], rows: list[ReplayRow]) -> dict[str, Any]:
-    shown = replayed_samples(sorted(rows, key=lambda row: row.task_index), json.loads(trial["config"]))
+    shown = replayed_samples(sorted(rows, key=lambda row: row.task_index), parse_json(trial["config"]))
     return {
         **trial,
         "distinct_replayed_samples": shown,

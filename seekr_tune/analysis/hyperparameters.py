@@ -33,6 +33,7 @@ from optuna.trial import FrozenTrial, create_trial
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.config.meaning import on_one_scale
+from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.noise import hear_libraries
 
@@ -109,7 +110,7 @@ def _trials(rows: Sequence[TrialRow], objective: str) -> list[FrozenTrial]:
     """Finished configurations as Optuna's trials; the range of a setting is what was tried."""
     in_order = sorted(rows, key=lambda row: str(row["trial"]))  # the forests depend on it, the ranking must not
     used = [
-        (row, json.loads(row["params"])) for row in in_order if (row["status"], row["role"]) == ("finished", "trial")
+        (row, parse_json(row["params"])) for row in in_order if (row["status"], row["role"]) == ("finished", "trial")
     ]
     used = [(row, params) for row, params in used if params and row[objective] is not None]
     paths = list(dict.fromkeys(path for _, params in used for path in params))

@@ -8,7 +8,6 @@ finished configurations are ranked; the bounds (`role` "bound") are references, 
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from seekr_tune.analysis.front import Outcome, hypervolume, knee, pareto_front, 
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.uncertainty import INTERVALS, add_intervals, add_p_best
 from seekr_tune.config.meaning import counts_or_shares
+from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 
 DEFAULT_COLUMN = "op_per_replayed_sample"
@@ -172,7 +172,7 @@ def _exact(trials: pa.Table) -> list[TrialRow]:
     rows: list[TrialRow] = trials.to_pylist()
     for column in set(_counts_or_shares()) & set(trials.schema.names):
         for row in rows:
-            row[column] = None if row[column] is None else json.loads(row[column])
+            row[column] = None if row[column] is None else parse_json(row[column])
     return rows
 
 

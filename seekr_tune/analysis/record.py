@@ -16,7 +16,8 @@ from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, ValidationError,
 
 from seekr_tune.analysis.seal import sealed, sealed_line, unsealed, unsealed_line
 from seekr_tune.config import Section
-from seekr_tune.errors import StudyError
+from seekr_tune.documents import MAX_GROWN_BYTES, parse_json
+from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.files import read_bytes, write_atomically
 
 SCHEMA_VERSION = 3
@@ -270,15 +271,18 @@ class TrialRecord(Row):
         """
         text = unsealed(text.encode() if isinstance(text, str) else text, origin)
         try:
-            version = _Versioned.model_validate_json(text).schema_version
+            values = parse_json(text)
+            version = _Versioned.model_validate(values).schema_version
             if version not in READABLE_VERSIONS:
                 raise StudyError(
                     f"{origin}: has schema version {version}, but this package reads {readable_versions()}; "
                     "use the package version that wrote it, or run the trial again"
                 )
-            return cls.model_validate_json(text).model_copy(update={"schema_version": SCHEMA_VERSION})
+            return cls.model_validate(values).model_copy(update={"schema_version": SCHEMA_VERSION})
         except ValidationError as error:
             raise StudyError(f"{origin}: {_one_line(error)}; restore the file or run the trial again") from None
+        except DocumentError as error:
+            raise StudyError(f"{origin}: {error.reason}; restore the file or run the trial again") from None
 
 
 def readable_versions() -> str:
@@ -383,9 +387,11 @@ def step_of(line: bytes) -> StepRow:
         ValueError: in one line, why it is none.
     """
     try:
-        return StepRow.model_validate_json(unsealed_line(line))
+        return StepRow.model_validate(parse_json(unsealed_line(line)))
     except ValidationError as error:
         raise ValueError(_one_line(error)) from None
+    except DocumentError as error:
+        raise ValueError(error.reason) from None
 
 
 def read_steps(path: Path) -> tuple[StepRow, ...]:
@@ -395,7 +401,7 @@ def read_steps(path: Path) -> tuple[StepRow, ...]:
         StudyError: the file is missing, or a line of it is damaged.
     """
     steps = []
-    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
+    for number, line in enumerate(read_bytes(path, MAX_GROWN_BYTES).splitlines(), start=1):
         try:
             steps.append(step_of(line))
         except ValueError as error:

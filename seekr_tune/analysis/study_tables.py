@@ -13,6 +13,7 @@ from seekr_tune.analysis.paper_tables import Cell, Column, PaperTable
 from seekr_tune.analysis.ranking import Ranking
 from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.score_tables import MatrixTable, TaskRow
+from seekr_tune.documents import parse_json
 
 _RANKING = (
     Column("rank", "#", is_text=True),
@@ -39,7 +40,7 @@ def ranking_table(ranking: Ranking, name: str, split: ScoredSplit) -> PaperTable
         split: which scores were ranked.
     """
     rows = [row for row in ranking.rows if row["rank"] is not None]
-    params = {row["trial"]: json.loads(row["params"]) for row in rows}
+    params = {row["trial"]: parse_json(row["params"]) for row in rows}
     searched = list(dict.fromkeys(path for own in params.values() for path in own if path != "method.name"))
     columns = (*_RANKING, *(_setting(path, params.values()) for path in searched))
     if ranking.by not in {column.name for column in columns}:

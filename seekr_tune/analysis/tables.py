@@ -15,6 +15,7 @@ from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.measures import FORMULAS
 from seekr_tune.analysis.ranking import Ranking, StudyMeasures
 from seekr_tune.config.meaning import number_text
+from seekr_tune.documents import parse_json
 from seekr_tune.shown import csv_text
 
 _FIRST = (
@@ -127,11 +128,11 @@ def to_csv(ranking: Ranking) -> str:
 
 def _searched(rows: Sequence[TrialRow]) -> list[str]:
     """Paths that the search chose, in the order of the first trial that has them."""
-    return list(dict.fromkeys(path for row in rows for path in json.loads(row["params"])))
+    return list(dict.fromkeys(path for row in rows for path in parse_json(row["params"])))
 
 
 def _cells(row: TrialRow, searched: Sequence[str], extra: Sequence[str], replicated: bool) -> list[str]:
-    params: Mapping[str, Any] = json.loads(row["params"])
+    params: Mapping[str, Any] = parse_json(row["params"])
     return [
         str(row["rank"] or "-"),
         row["trial"],
@@ -210,7 +211,7 @@ def _ordered(row: TrialRow) -> TrialRow:
 
 def _json_row(row: TrialRow) -> dict[str, Any]:
     plain = {name: value for name, value in _ordered(row).items() if not name.startswith("config.")}
-    return {name: _finite(json.loads(value) if name in _JSON_COLUMNS else value) for name, value in plain.items()}
+    return {name: _finite(parse_json(value) if name in _JSON_COLUMNS else value) for name, value in plain.items()}
 
 
 def _finite(value: Any) -> Any:

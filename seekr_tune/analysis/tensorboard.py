@@ -25,7 +25,6 @@ OP and BWT as charts of their own.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +40,7 @@ from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.config.readers import is_read
+from seekr_tune.documents import parse_json
 from seekr_tune.remains import new_file
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
@@ -190,7 +190,7 @@ def hparam_values(record: TrialRecord) -> dict[str, float | bool | str]:
     flat = {"status": record.status, **flat_config(record.config)}
     for path in counts_or_shares() & flat.keys():  # two columns of numbers: a count and a share have no common scale
         if (text := flat.pop(path)) is not None:
-            value = json.loads(str(text))
+            value = parse_json(str(text))
             flat[path if isinstance(value, float) else f"{path}.count"] = value
     return {path: value for path, value in flat.items() if value is not None and _is_shown(path, record)}
 

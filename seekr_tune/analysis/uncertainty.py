@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seekr_tune.analysis.configurations import TrialRow, grouped
+from seekr_tune.documents import parse_json
 
 Values = NDArray[np.float64]
 
@@ -231,7 +232,7 @@ def study_differences(
 def _by_identity(runs: Sequence[TrialRow]) -> dict[tuple[str, str, str], tuple[str, list[TrialRow]]]:
     configurations: dict[tuple[str, str, str], tuple[str, list[TrialRow]]] = {}
     for (role, key), group in grouped(runs).items():
-        params = json.dumps(json.loads(group[0]["params"]), sort_keys=True)
+        params = json.dumps(parse_json(group[0]["params"]), sort_keys=True)
         configurations.setdefault((role, group[0]["method"], params), (key, group))
     return configurations
 

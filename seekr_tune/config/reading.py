@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from seekr_tune.config.numerals import PlainDumper, PlainLoader, UnclearValue
-from seekr_tune.errors import ConfigError
+from seekr_tune.documents import read_text
+from seekr_tune.errors import ConfigError, DocumentError, NoDocument
 
 MAX_BYTES = 1_000_000
 """Largest file; the largest that people write (a list of configurations to try) has a hundred kilobytes."""
@@ -35,19 +36,11 @@ def read_yaml(path: Path, missing: str = "check the path") -> Any:
         ConfigError: the file cannot be read, is too large, or is not YAML; one line that names it and the mend.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
+        text = read_text(path, MAX_BYTES)
+    except NoDocument:
         raise ConfigError(f"{path}: no such file; {missing}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read as a text file ({error.strerror}); give a YAML file") from None
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path}: has more than {MAX_BYTES // 1_000_000} MB; give a YAML file of settings, not data")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        reason = f"byte {error.start} is not UTF-8"
-        raise ConfigError(f"{path}: cannot be read as a text file ({reason}); save it as UTF-8") from None
+    except DocumentError as error:
+        raise ConfigError(f"{path}: {error.reason}; give a YAML file of settings, in UTF-8") from None
     try:
         return parse_yaml(text)
     except UnclearValue as error:

@@ -24,8 +24,8 @@ module names, finds and verifies checkpoints; `writing` writes them, `keeper` kn
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from seekr_tune import documents
 from seekr_tune.access import access_error, listed
-from seekr_tune.errors import CheckpointError
+from seekr_tune.documents import opened, read_bytes
+from seekr_tune.errors import AccessError, CheckpointError, DocumentError
 
 SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
@@ -142,8 +144,8 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def fingerprint(path: Path) -> Fingerprint:
     """Size and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    with opened(path) as file:
+        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def verify(path: Path) -> None:
@@ -170,15 +172,19 @@ def verify(path: Path) -> None:
             raise CheckpointError(f"damaged ({', '.join(missing)} not in the manifest)")
         if position.steps and document["base"] != base_digest(path.parent, position):
             raise CheckpointError(f"builds on another {Position(position.tasks_done).name} than the one that is there")
+    except AccessError:
+        raise
     except PermissionError as error:
         raise access_error(path, error) from None
+    except DocumentError as error:
+        raise CheckpointError(f"damaged ({os.path.basename(str(error.path))}: {error.reason})") from None
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise CheckpointError(f"damaged ({type(error).__name__}: {error})") from None
 
 
 def base_digest(directory: Path, position: Position) -> str:
     """SHA-256 of the manifest of the checkpoint from which the stage of `position` starts."""
-    return hashlib.sha256((directory / Position(position.tasks_done).name / MANIFEST).read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(directory / Position(position.tasks_done).name / MANIFEST)).hexdigest()
 
 
 def _first_intact(
@@ -213,7 +219,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file holds something else.
     """
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = documents.read_json(path)
     if not isinstance(document, dict):
         raise ValueError(f"{path.name} is no JSON object")
     return document

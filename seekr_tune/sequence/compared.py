@@ -20,6 +20,8 @@ from typing import Any
 import torch
 import transformers
 
+from seekr_tune.documents import parse_json, read_bytes, read_text
+from seekr_tune.errors import UserError
 from seekr_tune.sequence.agreement import Agreement
 from seekr_tune.sequence.digests import digest_of_file, leave
 
@@ -42,7 +44,7 @@ def recall(comparison: str) -> Agreement | None:
     """What was measured; None where nothing was, or the file is damaged."""
     text = _read(f"compared/{comparison}.json")
     try:
-        return None if text is None else Agreement(**json.loads(text))
+        return None if text is None else Agreement(**parse_json(text))
     except (ValueError, TypeError):
         return None
 
@@ -62,7 +64,7 @@ def _sources() -> str:
     """Digest of the code that a comparison runs."""
     package = Path(__file__).parents[1]
     files = [*sorted((package / "method").glob("*.py")), *(package / "sequence").glob("agreement.py")]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+    return hashlib.sha256(b"\0".join(read_bytes(path) for path in files)).hexdigest()
 
 
 def _folder() -> Path | None:
@@ -75,8 +77,8 @@ def _folder() -> Path | None:
 
 def _read(name: str) -> str | None:
     folder = _folder()
-    with suppress(OSError, UnicodeDecodeError):
-        return (folder / name).read_text(encoding="utf-8") if folder else None
+    with suppress(OSError, UserError):
+        return read_text(folder / name) if folder else None
     return None
 
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from seekr_tune.access import access_told
-from seekr_tune.errors import StudyError
+from seekr_tune.documents import opened, read_text
+from seekr_tune.errors import StudyError, UserError
 from seekr_tune.files import write_atomically
 
 _DIGITS = 64
@@ -39,12 +40,12 @@ def digest_of_file(folder: Path | None, path: Path) -> str:
         stamp = [str(path.resolve()), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         known = folder and folder / "digests" / hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:32]
         if known is not None:
-            with suppress(OSError):
-                if len(text := known.read_text(encoding="ascii", errors="replace")) == _DIGITS:
+            with suppress(OSError, UserError):
+                if len(text := read_text(known, limit=_DIGITS)) == _DIGITS:
                     return text
         if stat.st_size >= _LARGE:
             _logger.warning("%s: reading %.1f GB once, to know its digest", path, stat.st_size / 1e9)
-        with path.open("rb") as file:
+        with opened(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     if known is not None and stat.st_size >= _KEPT:
         leave(known, digest)

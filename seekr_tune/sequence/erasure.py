@@ -22,7 +22,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from seekr_tune.access import access_error, listed
-from seekr_tune.errors import CheckpointError
+from seekr_tune.documents import parse_json
+from seekr_tune.errors import AccessError, CheckpointError
 from seekr_tune.sequence.checkpoint import MANIFEST, Position, fingerprint, part_names, read_document, read_json
 from seekr_tune.sequence.shards import Piece, save_pieces
 from seekr_tune.sequence.writing import flush
@@ -71,6 +72,8 @@ def held_samples(path: Path) -> list[Held]:
         with safe_open(path / SAMPLES, framework="pt") as file:
             tokens = [tuple(file.get_tensor(f"{place}/input_ids").tolist()) for place in range(len(entries))]
         return [Held(int(e["task"]), int(e["index"]), ids) for e, ids in zip(entries, tokens, strict=True)]
+    except AccessError:
+        raise
     except PermissionError as error:
         raise access_error(path, error) from None
     except _UNREADABLE as error:
@@ -147,7 +150,7 @@ def _copy_tensors(source: Path, target: Path, places: dict[str, str]) -> None:
     """The tensors `<place>/..` of the samples that stay, under their new places."""
     pieces = {}
     with safe_open(source, framework="pt") as file:
-        layout = json.loads(file.metadata()["layout"])
+        layout = parse_json(file.metadata()["layout"])
         for name in file.keys():
             place, _, rest = name.partition("/")
             if place in places:

@@ -24,7 +24,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import nn
 
-from seekr_tune.errors import AccessError, CheckpointError
+from seekr_tune.documents import read_bytes
+from seekr_tune.errors import CheckpointError, UserError
 from seekr_tune.files import write_atomically
 from seekr_tune.sequence.keeper import CheckpointKeeper, HalfRestored
 from seekr_tune.sequence.shared_scores import SharedScores
@@ -36,7 +37,7 @@ _POLL_SECONDS = 0.2
 _ROUND_SECONDS = 20.0
 """Ranks that wait for rank 0 hear from it this often; a collective that takes half an hour is an error."""
 
-_UNUSABLE = (OSError, NotImplementedError, CheckpointError, AccessError)
+_UNUSABLE = (OSError, NotImplementedError, CheckpointError, UserError)
 """What must not end a run that could do without the shared directory: a full disk, one without locks."""
 
 _logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class FirstStage:
 
         try:
             self._workers.broadcast(note)
-        except OSError as error:
+        except (OSError, UserError) as error:
             self._warn(error)
 
     def keep(self, progress: Progress, parameters: Mapping[str, nn.Parameter], state: StreamState) -> None:
@@ -170,7 +171,7 @@ class FirstStage:
         self._lock.release()
 
     def _is_of_this_key(self) -> bool:
-        return self._origin.is_file() and self._origin.read_bytes() == self._directories.stage.name.encode()
+        return self._origin.is_file() and read_bytes(self._origin) == self._directories.stage.name.encode()
 
     def _wait_for(self, lock: FileLock) -> bool:
         """Hold a lock on rank 0; False where there can be none."""

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from seekr_tune.errors import CheckpointError
+from seekr_tune.errors import CheckpointError, UserError
 from seekr_tune.sequence.checkpoint import (
     Position,
     base_digest,
@@ -370,7 +370,7 @@ def _steps_of(path: Path) -> tuple[StepRecord, ...]:
 def _base_of(directory: Path, position: Position) -> str:
     try:
         return base_digest(directory, position)
-    except OSError as error:
+    except (OSError, UserError) as error:
         raise CheckpointError(f"{directory / position.name}: builds on what cannot be read ({error})") from None
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from seekr_tune.documents import parse_json
 from seekr_tune.errors import CheckpointError
 from seekr_tune.sequence.checkpoint import (
     MANIFEST,
@@ -277,7 +278,7 @@ def _collect(folder: Store, world_size: int) -> dict[str, Fingerprint]:
             raise CheckpointError(f"no {', '.join(sorted(missing))} after {PATIENCE_SECONDS:g} seconds")
         time.sleep(pause)
         pause = min(2 * pause, _POLL_SECONDS[1])
-    shares = join_shares([json.loads(folder.read(note) or b"") for note in sorted(notes)])
+    shares = join_shares([parse_json(folder.read(note) or b"") for note in sorted(notes)])
     for note in notes:
         folder.remove(note)
     return shares

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
+from seekr_tune.documents import parse_json
 from seekr_tune.errors import CheckpointError
 
 
@@ -108,7 +109,7 @@ class PieceReader:
         """Shape of each whole tensor."""
         self._pieces: dict[str, list[tuple[int, Any]]] = {}
         for file in files:
-            for name, piece in json.loads(file.metadata()["layout"]).items():
+            for name, piece in parse_json(file.metadata()["layout"]).items():
                 self.shapes[name] = tuple(piece["shape"])
                 self._pieces.setdefault(name, []).append((piece["start"], file))
         for pieces in self._pieces.values():

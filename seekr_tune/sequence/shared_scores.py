@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seekr_tune.errors import StudyError
+from seekr_tune.documents import read_json
+from seekr_tune.errors import AccessError, NoDocument, StudyError
 from seekr_tune.files import write_atomically
 from seekr_tune.sequence.workers import Workers
 
@@ -56,17 +57,17 @@ class SharedScores:
 def _read(path: Path) -> tuple[float, float] | None:
     """Score and seconds; None where there is no such file, or a damaged one."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         found = document["found"]
         if document["sha256"] != _digest(found) or not all(math.isfinite(value) for value in found.values()):
             raise ValueError("does not match its checksum")
         return float(found["score"]), float(found["seconds"])
-    except FileNotFoundError:
+    except NoDocument:
         return None
-    except PermissionError as error:
-        _logger.warning("%s: this user may not read it (%s); scored again", path, error.strerror)
+    except AccessError as error:
+        _logger.warning("%s; scored again", error)
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         _logger.warning("%s: damaged (%s); scored again", path, error)
         return None
 

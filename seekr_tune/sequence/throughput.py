@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from seekr_tune.documents import read_text
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.state import StageTiming, StepRecord
 from seekr_tune.sequence.workers import Workers
@@ -154,7 +155,7 @@ def peak_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+        found = re.search(r"VmHWM:\s+(\d+) kB", read_text("/proc/self/status"))
     except OSError:
         return None
     return int(found[1]) * 1024 if found else None

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seekr_tune.config import Limits, Split
-from seekr_tune.errors import DataError, ModelError
+from seekr_tune.documents import read_bytes, read_text
+from seekr_tune.errors import DataError, ModelError, UserError
 from seekr_tune.stream.task import Example
 
 NOUNS = tuple(
@@ -134,14 +135,14 @@ def verify_checksums(directory: Path) -> None:
     """
     mend = "install the package again, or rebuild the model with `make base-model`"
     try:
-        lines = (directory / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = read_text(directory / "SHA256SUMS").splitlines()
+    except (OSError, UserError):
         raise ModelError(f"{directory}: the built-in model has no readable SHA256SUMS; {mend}") from None
     for line in lines:
         expected, _, name = line.partition("  ")
         try:
-            found = hashlib.sha256((directory / name).read_bytes()).hexdigest()
-        except OSError:
+            found = hashlib.sha256(read_bytes(directory / name)).hexdigest()
+        except (OSError, UserError):
             raise ModelError(f"{directory / name}: a file of the built-in model is missing; {mend}") from None
         if found != expected:
             raise ModelError(f"{directory / name}: damaged (its SHA-256 does not match SHA256SUMS); {mend}")

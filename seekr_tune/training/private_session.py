@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from seekr_tune.errors import StudyError
+from seekr_tune.documents import read_bytes
+from seekr_tune.errors import StudyError, UserError
 from seekr_tune.training.environment import DRIVER, EVERYWHERE, our_job, ray_environment, starting
 from seekr_tune.training.private_directory import private_directory
 
@@ -97,7 +98,10 @@ def _found_in_logs(directory: Path) -> str:
     exceptions: list[str] = []
     severe: list[tuple[bool, str, str]] = []
     for path in sorted(directory.glob("session_2*/logs/*.*")):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            lines = read_bytes(path).decode(errors="replace").splitlines()
+        except UserError:  # a pipe of Ray's, or a log that is too long to look through
+            continue
         exceptions += filter(_EXCEPTION.match, lines)
         severe += [(match[1] in "FC", match[0], match[2]) for match in map(_SEVERE.match, lines) if match]
     if exceptions:

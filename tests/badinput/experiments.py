@@ -62,7 +62,7 @@ def _loop(path: Path) -> None:
 CASES: tuple[Case, ...] = (
     # --- the file ---
     Case("no such file", {_FILE: None}, ("mine.yaml: no such file", "seekr-tune ls")),
-    Case("a folder", {_FILE: None, "mine.yaml/x": ""}, ("mine.yaml", "cannot be read", "give a YAML file")),
+    Case("a folder", {_FILE: None, "mine.yaml/x": ""}, ("mine.yaml", "is a folder", "give a YAML file")),
     Case("a link to itself", {_FILE: _loop}, ("mine.yaml", "cannot be read")),
     _experiment("empty", b"", "is empty", "mapping", "experiments/demo.yaml"),
     _experiment("blanks only", "\n  \n\n", "mapping"),

@@ -12,6 +12,7 @@ from seekr_tune.analysis.measures import FORMULAS
 from seekr_tune.analysis.ranking import Ranking
 from seekr_tune.analysis.report.figures.settings import searched_paths
 from seekr_tune.analysis.report.texts import NOTHING, count, interval, number, setting, short_path
+from seekr_tune.documents import parse_json
 
 GROUPS = {"score": "Scores", "replay": "Replay", "gain": "Gains", "setting": "Settings", "cost": "Cost"}
 """Groups of columns that a reader can hide; `SHOWN_GROUPS` are shown at first."""
@@ -167,7 +168,7 @@ def _cell(row: TrialRow, column: Column) -> Cell:
         text = interval(low, high, _WITH_INTERVAL[key.removesuffix("_interval")])
         return Cell(text, "" if low is None else repr(low))
     if column.group == "setting":
-        value = json.loads(row["params"]).get(key) if row["role"] != "bound" else None
+        value = parse_json(row["params"]).get(key) if row["role"] != "bound" else None
         return Cell(NOTHING if value is None else setting(key, value), "" if value is None else _sort(value))
     value = row[key]
     text = _TEXTS[key](value) if key in _TEXTS else NOTHING if value is None else str(value)

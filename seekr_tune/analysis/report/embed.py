@@ -12,6 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from seekr_tune.analysis.report.figures.style import TEMPLATE
+from seekr_tune.documents import read_text
 
 _ASSETS = Path(__file__).parent / "assets"
 
@@ -81,7 +82,7 @@ def script_json(text: str) -> Markup:
 
 def asset(name: str) -> Markup:
     """A script or a style of this package."""
-    return Markup((_ASSETS / name).read_text(encoding="utf-8"))
+    return Markup(read_text(_ASSETS / name))
 
 
 def plotly_script() -> Markup:

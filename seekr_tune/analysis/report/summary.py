@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -22,6 +21,7 @@ from seekr_tune.analysis.report.texts import (
 )
 from seekr_tune.analysis.uncertainty import WITH_INTERVAL
 from seekr_tune.config import Config
+from seekr_tune.documents import parse_json
 
 _MOST_NAMED = 6
 """Members of the front that are named."""
@@ -79,7 +79,7 @@ def _best(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterato
     if best is None:
         yield "No configuration has finished yet, so there is no best one."
         return
-    chosen = "; ".join(filter(None, [best["method"], settings(json.loads(best["params"]))]))
+    chosen = "; ".join(filter(None, [best["method"], settings(parse_json(best["params"]))]))
     yield (
         f"Best by {ranking.by}: {best['trial']} ({chosen}) with {_value(best, ranking.by)}, "
         f"n = {best['replicates']}, for {count(best['distinct_replayed_samples'])} distinct replayed samples."

@@ -14,8 +14,9 @@ from pathlib import Path
 from pydantic import Field, TypeAdapter, ValidationError
 
 from seekr_tune.config import Section
-from seekr_tune.errors import StudyError
-from seekr_tune.files import read_bytes, replacing, write_atomically
+from seekr_tune.documents import read_json
+from seekr_tune.errors import DocumentError, StudyError
+from seekr_tune.files import replacing, write_atomically
 from seekr_tune.shown import ours
 
 
@@ -102,8 +103,8 @@ def read_erased(directory: Path) -> tuple[ErasedSample, ...]:
     if not path.is_file():
         return ()
     try:
-        return _ERASED.validate_json(read_bytes(path))
-    except ValidationError:
+        return _ERASED.validate_python(read_json(path))
+    except (ValidationError, DocumentError):
         raise StudyError(f"{path}: is damaged; restore it from a copy: it says what was erased, and when") from None
 
 
@@ -126,8 +127,8 @@ def read_erasing(directory: Path) -> Erasing | None:
     if not path.is_file():
         return None
     try:
-        return Erasing.model_validate_json(read_bytes(path))
-    except ValidationError:
+        return Erasing.model_validate(read_json(path))
+    except (ValidationError, DocumentError):
         raise StudyError(f"{path}: is damaged; remove it, and give `seekr-tune forget` every sample again") from None
 
 

@@ -23,9 +23,9 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from seekr_tune.access import access_error
-from seekr_tune.errors import StudyError
-from seekr_tune.files import read_bytes, write_atomically
+from seekr_tune.documents import read_json
+from seekr_tune.errors import AccessError, StudyError
+from seekr_tune.files import write_atomically
 from seekr_tune.remains import is_alive
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
@@ -199,12 +199,12 @@ def living_driver(directory: Path) -> Holder | None:
 def _read(path: Path) -> Holder | None:
     """None if there is no such file, or if it is damaged."""
     try:
-        holder = json.loads(read_bytes(path))
+        holder = read_json(path)
         slots = holder.get("slots")
         since = str(holder.get("since", "?"))
         return Holder(int(holder["pid"]), str(holder["host"]), since, None if slots is None else int(slots))
-    except PermissionError as error:
-        raise access_error(path, error) from None
+    except AccessError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 

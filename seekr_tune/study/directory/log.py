@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from seekr_tune.documents import MAX_GROWN_BYTES, parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.files import open_to_append, read_bytes, require_plain
 from seekr_tune.noise import OURS, hear_libraries, is_heard, message_of, python_warnings_logged
@@ -103,7 +104,7 @@ def read_log(directory: Path, level: int = logging.INFO) -> Iterator[Entry]:
     path = log_path(directory)
     if not path.exists():
         raise StudyError(f"{path}: no such file; nothing has happened there yet")
-    content = read_bytes(path)
+    content = read_bytes(path, MAX_GROWN_BYTES)
     time, levels = "-" * 19, logging.getLevelNamesMapping()
     for number, line in enumerate(content.splitlines(), start=1):
         entry = _entry(line) or Entry(time, "warning", OURS, f"line {number} of {path} is damaged")
@@ -130,8 +131,8 @@ def last_failure(directory: Path) -> str | None:
 def merge_log(path: Path, other: Path) -> None:
     """Add the lines of another log that one lacks: those of workers to those of the process that follows them."""
     _cut_torn_line(path)
-    known = set(path.read_bytes().splitlines()) if path.is_file() else set()
-    lines = [line for line in other.read_bytes().splitlines(keepends=True) if line.strip() not in known]
+    known = set(read_bytes(path, MAX_GROWN_BYTES).splitlines()) if path.is_file() else set()
+    lines = [line for line in read_bytes(other, MAX_GROWN_BYTES).splitlines(keepends=True) if line.strip() not in known]
     with open_to_append(path) as file:
         file.write(b"".join(line for line in lines if line.endswith(b"\n")))
 
@@ -217,7 +218,7 @@ def _cut_torn_line(path: Path) -> None:
 
 def _entry(line: bytes) -> Entry | None:
     try:
-        values = json.loads(line)
+        values = parse_json(line, finite=False)  # a loss may be no number
         time, level, logger, message = (str(values.pop(name)) for name in ("time", "level", "logger", "message"))
     except (ValueError, KeyError, AttributeError, TypeError):
         return None

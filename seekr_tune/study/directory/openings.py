@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from seekr_tune.access import access_error
 from seekr_tune.config import Section
-from seekr_tune.errors import StudyError
+from seekr_tune.documents import read_json
+from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.files import write_atomically
 from seekr_tune.study.directory.layout import experiment_path, final_path, is_study, openings_path
@@ -75,10 +75,8 @@ def openings(directory: Path) -> tuple[Opening, ...]:
             raise StudyError(f"{path}: is missing, but {final_path(directory)} is there; restore the file from a copy")
         return ()
     try:
-        return _OPENINGS.validate_json(path.read_bytes())
-    except PermissionError as error:
-        raise access_error(path, error) from None
-    except (OSError, ValidationError):
+        return _OPENINGS.validate_python(read_json(path))
+    except (OSError, ValidationError, DocumentError):
         raise StudyError(
             f"{path}: cannot be read, so nobody knows how often test was opened; restore the file from a copy"
         ) from None

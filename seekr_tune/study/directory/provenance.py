@@ -15,8 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from seekr_tune.access import listed
 from seekr_tune.config import Config
-from seekr_tune.errors import StudyError
-from seekr_tune.files import read_bytes, write_atomically
+from seekr_tune.documents import read_json
+from seekr_tune.errors import DocumentError, StudyError
+from seekr_tune.files import write_atomically
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, digest_of_examples
 from seekr_tune.study.directory.layout import cache_path, provenance_path
@@ -80,8 +81,8 @@ def read_provenance(directory: Path) -> Provenance | None:
     if not path.is_file():
         return None
     try:
-        return _SECTIONS.validate_json(read_bytes(path))
-    except ValidationError:
+        return _SECTIONS.validate_python(read_json(path))
+    except (ValidationError, DocumentError):
         raise damaged(path) from None
 
 

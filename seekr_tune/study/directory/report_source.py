@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from seekr_tune.analysis.report.source import Final, Source
-from seekr_tune.errors import StudyError
+from seekr_tune.documents import read_json
+from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.files import read_bytes
 from seekr_tune.study.directory.layout import experiment_path, is_study, space_path
@@ -53,7 +53,7 @@ def _final(directory: Path, opening: Opening) -> Final:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        values: Mapping[str, Any] = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise StudyError(f"{path}: is damaged ({error}); `seekr-tune finalize` writes it again") from None
+        values: Mapping[str, Any] = read_json(path)
+    except DocumentError as error:
+        raise StudyError(f"{path}: is damaged ({error.reason}); `seekr-tune finalize` writes it again") from None
     return values

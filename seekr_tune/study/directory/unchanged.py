@@ -6,7 +6,6 @@ What was accepted as changed is noted in the section `Changes` of the provenance
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from seekr_tune.config import Config
+from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.study.directory.layout import cache_path, provenance_path
@@ -161,7 +161,7 @@ def require_same_special_tokens(directory: Path, config: Config) -> None:
 
     noted = (read_provenance(directory) or {}).get(SPECIAL_TOKENS)
     try:
-        begun = None if noted is None else SpecialTokens(*(tuple(json.loads(noted[name])) for name in AROUND))
+        begun = None if noted is None else SpecialTokens(*(tuple(parse_json(noted[name])) for name in AROUND))
     except (ValueError, LookupError, TypeError):
         raise damaged(provenance_path(directory)) from None
     require_same_tokens(begun, encoder_noted(config), load_stream(config, ("train",)), directory)

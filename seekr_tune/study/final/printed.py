@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from seekr_tune.analysis.ranking import DEFAULT_COLUMN, rank
 from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, task_rows
 from seekr_tune.analysis.study_tables import matrix_table, ranking_table, task_table
+from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.study.directory.layout import experiment_path, is_study
@@ -106,7 +106,7 @@ def _told_apart(directory: Path, split: ScoredSplit, keys: Sequence[str]) -> dic
         return {}
     paths = load_experiment(experiment_path(directory)).study.final.for_each
     rows = read_trials(_place(directory, split)).select(["trial", "configuration", "params"]).to_pylist()
-    params = {row["configuration"]: json.loads(row["params"]) for row in rows}
+    params = {row["configuration"]: parse_json(row["params"]) for row in rows}
     return {
         key: {path: params[key][path] for path in paths if path in params[key] and path != "method.name"}
         for key in keys

@@ -6,7 +6,6 @@ directories. Tune's experiment state is thrown away: a resumed study is a new Tu
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from ray import tune
 
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, TrainingConfig
+from seekr_tune.documents import parse_json
 from seekr_tune.errors import SeekrTuneError
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
@@ -97,7 +97,7 @@ def run_on_tune(settings: dict[str, Any], launch: Launch) -> None:
     """One run in a process of Ray Tune."""
     from ray.train import TrainingFailedError
 
-    request = TrialRequest(**json.loads(settings["request"]))
+    request = TrialRequest(**parse_json(settings["request"]))
     directory = trial_path(launch.directory, request.key)
     config = launch.experiment
     try:
@@ -152,7 +152,7 @@ def _report(metrics: Mapping[str, Any]) -> None:
 
 
 def _key_of(trial: Any) -> str:
-    return str(json.loads(trial.config["request"])["key"])
+    return str(parse_json(trial.config["request"])["key"])
 
 
 def _resources_of_trial(training: TrainingConfig, stays_here: bool) -> Any:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, write_record, write_steps
 from seekr_tune.config import Config
+from seekr_tune.documents import read_json
 from seekr_tune.errors import AccessError, StudyError
 from seekr_tune.remains import unfinished
 from seekr_tune.sequence.checkpoint import fingerprint
@@ -36,7 +37,7 @@ def find_bound(place: Path) -> KnownBound | None:
     try:
         if not place.is_dir():
             return None
-        manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(place / _MANIFEST)
         damaged = [name for name in _FILES if manifest[name] != fingerprint(place / name)]
         if damaged:
             raise StudyError(f"{', '.join(damaged)} not as the manifest says")

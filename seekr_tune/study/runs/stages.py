@@ -30,6 +30,7 @@ import torch
 import transformers
 
 from seekr_tune.config import Config
+from seekr_tune.documents import read_bytes
 from seekr_tune.sequence.digests import digest_of_file
 from seekr_tune.sequence.first_stage import SharedDirectories
 from seekr_tune.sequence.model import model_directory, read_model_config
@@ -123,7 +124,7 @@ def _sources() -> str:
     package = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(path for part in _LEARNS for path in (package / part).rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
+        digest.update(f"{path.relative_to(package)}\0".encode() + read_bytes(path) + b"\0")
     return digest.hexdigest()
 
 

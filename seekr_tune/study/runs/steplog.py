@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from seekr_tune.analysis.record import StepRow, step_line, step_of, write_steps
+from seekr_tune.documents import MAX_GROWN_BYTES, read_bytes
 from seekr_tune.files import open_to_append
 
 _logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class StepLog:
         """The steps of a file without its damaged lines; a run does not fail for want of a curve."""
         if not path.is_file():
             return []
-        *whole, _ = path.read_bytes().split(b"\n")  # the last line may be cut
+        *whole, _ = read_bytes(path, MAX_GROWN_BYTES).split(b"\n")  # the last line may be cut
         steps: list[StepRow] = []
         for line in whole:
             with suppress(ValueError):

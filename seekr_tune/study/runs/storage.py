@@ -23,7 +23,8 @@ from pathlib import Path
 from pyarrow import ArrowException
 
 from seekr_tune.config import Config
-from seekr_tune.errors import StudyError
+from seekr_tune.documents import parse_json, read_json
+from seekr_tune.errors import AccessError, StudyError
 from seekr_tune.files import require_plain, write_atomically
 from seekr_tune.remains import unfinished
 from seekr_tune.sequence.checkpoint import choose_intact, newest_intact
@@ -112,10 +113,12 @@ def forget(directory: Path) -> None:
 def _begun(path: Path) -> dict[str, str]:
     """What stands in `storage.json`."""
     try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = read_json(path)
         if not _is_plain(begun["folder"]):  # it may be removed one day, with all that is in it
             raise ValueError
         return {name: str(begun[name]) for name in ("storage_path", "folder")}
+    except AccessError:
+        raise
     except (ValueError, TypeError, KeyError):
         raise StudyError(
             f"{path}: is damaged; write into it again where the checkpoints are, as "
@@ -237,7 +240,7 @@ class Mirror:
 
     def _is_finished(self) -> bool:
         record = self._place.read(RECORD)
-        return record is not None and json.loads(record)["status"] == "finished"
+        return record is not None and parse_json(record)["status"] == "finished"
 
     def _seed(self) -> None:
         checkpoints, token = self._directory / "checkpoints", secrets.token_hex(4)

@@ -19,10 +19,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from seekr_tune.access import access_error, listed
+from seekr_tune.access import listed
 from seekr_tune.analysis.record import SCHEMA_VERSION, TrialRecord
 from seekr_tune.config import Config, StreamConfig
-from seekr_tune.errors import ConfigError, StudyError, UserError
+from seekr_tune.documents import MAX_GROWN_BYTES, parse_json, read_bytes, read_json
+from seekr_tune.errors import AccessError, ConfigError, NoDocument, StudyError, UserError
 from seekr_tune.experiment import differing, flatten, load_experiment
 from seekr_tune.files import write_atomically
 from seekr_tune.noise import hear_libraries
@@ -89,7 +90,7 @@ def open_study(directory: Path, config: Config, space: Space, *, recount: bool =
     else:
         study = _rebuild(directory, config, space, known, damage)
     _require_same(study, directory, "experiment", _fixed_values(config), _fixed_values(_DEFAULTS))
-    _require_same(study, directory, "space", json.loads(json.dumps(_space_values(space))))
+    _require_same(study, directory, "space", parse_json(json.dumps(_space_values(space))))
     return study
 
 
@@ -150,7 +151,7 @@ def _damage(path: Path, has_runs: bool) -> str | None:
     """What is wrong with a journal; cuts a last line that was not written to its end."""
     if not path.is_file():
         return "is missing" if has_runs else None
-    content = path.read_bytes()
+    content = read_bytes(path, MAX_GROWN_BYTES)
     whole = content.rfind(b"\n") + 1
     lines = content[:whole].splitlines()
     for number, line in enumerate(lines, start=1):
@@ -280,11 +281,11 @@ def _rebuilt(number: int, params: Mapping[str, Any] | None, given: Mapping[str, 
 def _read_given(directory: Path) -> dict[int, dict[str, Any]]:
     path = _given_path(directory)
     try:
-        return {int(number): entry for number, entry in json.loads(path.read_bytes()).items()}
-    except FileNotFoundError:
+        return {int(number): entry for number, entry in read_json(path).items()}
+    except NoDocument:
         return {}
-    except PermissionError as error:
-        raise access_error(path, error) from None
+    except AccessError:
+        raise
     except (ValueError, AttributeError, OSError):
         raise StudyError(
             f"{path}: cannot be read, and neither can the journal, so nobody knows what the study was given; "

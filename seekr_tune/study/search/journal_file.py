@@ -13,6 +13,8 @@ from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 
+from seekr_tune.documents import parse_json
+
 _CHECKSUM = "crc32"
 
 
@@ -27,7 +29,7 @@ class CheckedJournalFile(JournalFileBackend):
 def is_entry(line: bytes) -> bool:
     """Whether a line is as it was written."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line, finite=False)
     except ValueError:
         return False
     if not isinstance(entry, dict):

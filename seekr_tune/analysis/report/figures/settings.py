@@ -24,6 +24,7 @@ from seekr_tune.analysis.report.figures.style import (
 )
 from seekr_tune.analysis.report.texts import short_path
 from seekr_tune.config.meaning import on_one_scale
+from seekr_tune.documents import parse_json
 
 UNSET = "–"
 """Stands for a setting that the configuration's method does not have."""
@@ -34,7 +35,7 @@ _NUM_TICKS = 5
 
 def searched_paths(rows: Sequence[TrialRow]) -> tuple[str, ...]:
     """Config paths that the search chose in some configuration, in the order in which they first appear."""
-    return tuple(dict.fromkeys(path for row in rows for path in json.loads(row["params"])))
+    return tuple(dict.fromkeys(path for row in rows for path in parse_json(row["params"])))
 
 
 def parallel_figure(rows: Sequence[TrialRow], objective: str, logarithmic: Collection[str] = ()) -> go.Figure | None:
@@ -52,7 +53,7 @@ def parallel_figure(rows: Sequence[TrialRow], objective: str, logarithmic: Colle
     paths = searched_paths(points)
     if not points or not paths:
         return None
-    params = [json.loads(row["params"]) for row in points]
+    params = [parse_json(row["params"]) for row in points]
     axes = [_axis(path, [values.get(path) for values in params], path in logarithmic) for path in paths]
     ends = [column for column in ("distinct_replayed_samples", objective) if column not in paths]
     ends = [column for column in ends if any(row[column] is not None for row in points)]
@@ -83,12 +84,12 @@ def slice_figure(rows: Sequence[TrialRow], objective: str, logarithmic: Collecti
     legend_of: set[str] = set()
     for index, path in enumerate(paths):
         position = panel_position(index, min(_COLUMNS, len(paths)))
-        values = [value for row in points if (value := json.loads(row["params"]).get(path)) is not None]
+        values = [value for row in points if (value := parse_json(row["params"]).get(path)) is not None]
         are_numbers = on_one_scale(path, values)
         if path in logarithmic and are_numbers:
             made.update_xaxes(log_axis([value for value in values if value]), **position)
         for method in methods:
-            own = [row for row in points if row["method"] == method and path in json.loads(row["params"])]
+            own = [row for row in points if row["method"] == method and path in parse_json(row["params"])]
             if own:
                 made.add_trace(_slice(own, path, objective, method, method not in legend_of, are_numbers), **position)
                 legend_of.add(method)
@@ -127,7 +128,7 @@ def _slice(
     rows: Sequence[TrialRow], path: str, objective: str, method: str, in_legend: bool, are_numbers: bool
 ) -> go.Scatter:
     colour, symbol, _ = mark_of_method(method)
-    values = [json.loads(row["params"])[path] for row in rows]
+    values = [parse_json(row["params"])[path] for row in rows]
     return go.Scatter(
         x=values if are_numbers else [label(_text(value)) for value in values],
         y=[round(row[objective], 4) for row in rows],
