@@ -1,0 +1,172 @@
+"""Where the tasks of a stream lie: its root, the folder of a task, and the one file or set of files of each split.
+
+No file is opened here. Nothing is taken that lies outside the root, and where a split is there twice, neither is taken.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from seekr_tune.config import Split, StreamConfig
+from seekr_tune.errors import DataError
+
+_SUFFIXES = {"trace_json": ".json", "jsonl": ".jsonl", "parquet": ".parquet"}
+_DATASET_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
+DATASET_SPLITS: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "eval": ("eval", "validation", "dev"),
+    "test": ("test",),
+}
+"""What the splits are called by data sets."""
+_SHARD = re.compile(r".*-(\d{5})-of-(\d{5})(-[0-9a-f]+)?")
+_SHOWN = 8  # names listed in a message
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a split lies.
+
+    Attributes:
+        name: in the task's folder, for messages.
+        files: that hold its rows, in their order.
+        saved: the folder that `save_to_disk` wrote, which names its files itself; None: `files` are there.
+    """
+
+    name: str
+    files: tuple[Path, ...] = ()
+    saved: Path | None = None
+
+
+def check_root(stream: StreamConfig) -> None:
+    """Refuse a stream without a root that is a directory (or a name on the hub)."""
+    if stream.root is None:
+        raise DataError(f"stream.root: not set; give the directory of the {stream.source} tasks")
+    if not os.path.isdir(root_of(stream)) and not is_hub_name(stream):
+        raise DataError(f"stream.root: {stream.root!r} is not a directory; give the one that holds the task folders")
+
+
+def root_of(stream: StreamConfig) -> Path:
+    """The root as a path."""
+    assert stream.root is not None, "checked by check_root"
+    return Path(stream.root).expanduser()
+
+
+def is_hub_name(stream: StreamConfig) -> bool:
+    """Whether the root can only be meant as a name on the Hugging Face hub: `name` or `owner/name`, not a folder."""
+    root = stream.root or ""
+    looks_like_path = root.startswith((".", "/", "~")) or root.count("/") > 1
+    return stream.source == "datasets" and not looks_like_path and not os.path.isdir(root_of(stream))
+
+
+def find_split(stream: StreamConfig, task: str, split: Split) -> Place | None:
+    """Where a split of a task lies; None: nowhere.
+
+    Raises:
+        DataError: there is no such task, or the split is there twice, or in part.
+    """
+    directory = task_directory(stream, task)
+    if stream.source != "datasets":
+        path = directory / f"{split}{_SUFFIXES[stream.source]}"
+        return Place(path.name, (path,)) if os.path.exists(path) else None
+    found = [place for name in DATASET_SPLITS[split] for place in _places(directory, name)]
+    if len(found) > 1:
+        raise DataError(
+            f"{directory}: split {split!r} is there more than once, as {' and '.join(place.name for place in found)}; "
+            "keep one of them, and move the others out of the folder"
+        )
+    return found[0] if found else None
+
+
+def require_split(stream: StreamConfig, task: str, split: Split) -> Place:
+    """Where a split of a task lies.
+
+    Raises:
+        DataError: as `find_split`, or it is nowhere.
+    """
+    found = find_split(stream, task, split)
+    if found is not None:
+        return found
+    directory = task_directory(stream, task)
+    there = ", ".join(sorted(os.listdir(directory))[:_SHOWN]) or "nothing"
+    if stream.source == "datasets":
+        names = " or ".join(DATASET_SPLITS[split])
+        raise DataError(f"{directory}: no data set split named {names} (the folder holds: {there}); add it")
+    path = directory / f"{split}{_SUFFIXES[stream.source]}"
+    raise DataError(f"{path}: no such file (the task's folder holds: {there}); add it")
+
+
+def check_inside(path: Path, stream: StreamConfig) -> None:
+    """Refuse a file that is not there, or is a link out of the root."""
+    if not os.path.exists(path):
+        raise DataError(f"{path}: no such file; add it")
+    if not path.resolve().is_relative_to(root_of(stream).resolve()):
+        raise DataError(f"{path}: a link out of stream.root; copy the file under {root_of(stream)}")
+
+
+def task_directory(stream: StreamConfig, task: str) -> Path:
+    """The folder of a task, which must lie under the root even when links are followed."""
+    root, name = root_of(stream), PurePosixPath(task)
+    if name.is_absolute() or ".." in name.parts or not name.parts:
+        raise DataError(f"stream.tasks: {task!r} leads outside stream.root; name a folder under {root}")
+    if str(name) != task:
+        raise DataError(f"stream.tasks: write {task!r} as {str(name)!r}")
+    directory = root / name
+    if not os.path.isdir(directory):
+        raise DataError(f"stream.tasks: no folder {task!r} under {root}; {_hint(task, _task_names(root))}")
+    if not directory.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"stream.tasks: {directory} is a link out of stream.root; copy the task's folder under {root}")
+    return directory
+
+
+def _places(directory: Path, name: str) -> list[Place]:
+    """All that is called like a split in a task's folder: saved by `save_to_disk`, one file, or several parts."""
+    found = []
+    if os.path.isfile(directory / name / "dataset_info.json"):
+        found.append(Place(f"{name}/", saved=directory / name))
+    for folder in (directory, directory / "data"):
+        prefix = "" if folder == directory else "data/"
+        for suffix in _DATASET_SUFFIXES:
+            if os.path.lexists(folder / f"{name}{suffix}"):
+                found.append(Place(f"{prefix}{name}{suffix}", (folder / f"{name}{suffix}",)))
+            parts = tuple(sorted(folder.glob(f"{name}-*{suffix}")))
+            if parts:
+                _check_parts(parts)
+                found.append(Place(f"{prefix}{parts[0].name}", parts))
+    return found
+
+
+def _check_parts(parts: Sequence[Path]) -> None:
+    """Refuse parts that are numbered (`train-00000-of-00002.parquet`) and not all there, each once."""
+    matches = [_SHARD.fullmatch(path.stem) for path in parts]
+    numbers = [match.groups()[:2] for match in matches if match]
+    if not numbers:
+        return
+    count = numbers[0][1]
+    expected = [(f"{number:05d}", count) for number in range(int(count))] if int(count) <= len(parts) else None
+    if len(numbers) < len(parts) or sorted(numbers) != expected:
+        names = ", ".join(path.name for path in parts[:_SHOWN])
+        raise DataError(
+            f"{parts[0].parent}: {names} are not the {int(count)} parts of one split, each there once; add what is "
+            "missing, and move what is too much out of the folder"
+        )
+
+
+def _task_names(root: Path) -> list[str]:
+    """Folders under the root that hold files, as task names, to two levels."""
+    folders = [path for pattern in ("*", "*/*") for path in sorted(root.glob(pattern)) if path.is_dir()]
+    return [path.relative_to(root).as_posix() for path in folders if any(item.is_file() for item in path.iterdir())]
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    last_parts = {item.rsplit("/", 1)[-1].casefold(): item for item in known}
+    same = last_parts.get(name.rsplit("/", 1)[-1].casefold())
+    near = [same] if same else difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    shown = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+    return f"choose from {shown}" if known else "there are no task folders: check stream.root"
