@@ -220,11 +220,11 @@ def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> 
     rows = count_rows(stream)
     for task in stream:
         counts = ", ".join(f"{number} {split}" for split, number in rows[task.name].items())
-        constants = [
+        told = [
             f"; the best constant answer scores {constants[task.name, split].score:.1f} on {split}"
             for split in config.evaluation.splits
         ]
-        yield Finding("stream", f"{task.name}: {counts}; {task.metric}{''.join(constants)}")
+        yield Finding("stream", f"{task.name}: {counts}; {task.metric}{''.join(told)}")
     yield Finding("stream", "no scored prompt occurs in the train split of its task")
 
 
