@@ -249,7 +249,7 @@ def _model(
     config: Config, stream: TaskStream | None, model: PretrainedConfig | None, constants: Constants
 ) -> Iterator[Finding]:
     from seekr_tune.sequence.fit import check_parts, prospects_of
-    from seekr_tune.sequence.model import check_fit, check_model, model_directory, model_shape
+    from seekr_tune.sequence.model import check_fit, check_model, model_directory, model_shape, num_positions
     from seekr_tune.sequence.model_files import missing_parts
 
     if _path_missing(config):
@@ -275,10 +275,11 @@ def _model(
     )
     yield Finding("model", f"{config.model.path}: the tap computes what transformers computes: {measured}")
     if stream is not None:
-        yield from _prospects(config, prospects_of(config, model, stream, constants))
+        found = prospects_of(config, model, stream, constants)
+        yield from _prospects(config, found, num_positions(model))
 
 
-def _prospects(config: Config, found: Sequence[Prospect]) -> Iterator[Finding]:
+def _prospects(config: Config, found: Sequence[Prospect], positions: int | None) -> Iterator[Finding]:
     """Task by task what data and model allow, and what lengths would."""
     from seekr_tune.analysis.worth import worths_of
     from seekr_tune.analysis.worth_lines import outlook, warnings
@@ -288,16 +289,19 @@ def _prospects(config: Config, found: Sequence[Prospect]) -> Iterator[Finding]:
         if one.ceiling is not None:
             yield Finding("ceiling", str(one.ceiling), checked=one.ceiling.lost is None)
     worths = worths_of(prospect_rows(config.stream.tasks, found), _limits(config))
+    warned = list(warnings(worths))
     for worth in worths:
-        yield Finding("lengths", outlook(worth))
+        yield Finding("lengths", outlook(worth), checked=not any(line.startswith(f"{worth.task}: ") for line in warned))
     prompts, answers = _needed(found, 0.0)
     fewer_prompts, fewer_answers = _needed(found, _FEW)
+    room = "" if positions is None else f" (the model has {positions} positions for both)"
+    limits = " and ".join(map(str, _limits(config)))
     yield Finding(
         "lengths",
         f"recipe.max_prompt_tokens={prompts} and recipe.max_answer_tokens={answers} cut nothing, {fewer_prompts} and "
-        f"{fewer_answers} at most {_FEW:.0%} of each task; now they are {' and '.join(map(str, _limits(config)))}",
+        f"{fewer_answers} at most {100 * _FEW:g} % of each task{room}; now they are {limits}",
     )
-    for line in warnings(worths):
+    for line in warned:
         yield Finding("lengths", f"WARNING: {line}", checked=False)
 
 
