@@ -66,7 +66,7 @@ class Sides:
         """What a stream does after each task; the score."""
         encoder: Any = self.loaded.tokenizer
         config = EvaluationConfig(batch_size=BATCH)
-        return score_task(self.loaded, encoder, self.task, "eval", config, NEW_TOKENS, SingleProcess())
+        return score_task(self.loaded, encoder, self.task, "eval", config, NEW_TOKENS, SingleProcess()).score
 
 
 def sides_of(model: Any, lengths: Sequence[int]) -> Sides:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # commands that only read results need no torch
     from transformers import PretrainedConfig
 
     from seekr_tune.sequence.footprint import Footprint, ModelSize, SampleSize
+    from seekr_tune.stream.prospect import Constants, Prospect
     from seekr_tune.stream.task import TaskStream
 
 _logger = logging.getLogger(__name__)
@@ -54,10 +55,11 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
     findings = [Finding("schema", f"{experiment}: every field is known and in range"), _space(config, experiment)]
     with _naming(experiment):
         stream = _load_stream(config)
-        findings += _stream(config, stream)
+        constants = _constants(config, stream)
+        findings += _stream(config, stream, constants)
         findings += _protocol(config, stream is not None)
         model = _read_model(config)
-        findings += _model(config, stream, model)
+        findings += _model(config, stream, model, constants)
         findings += _storage(config)
         return (*findings, *_memory(config, stream, model))
 
@@ -77,9 +79,11 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     Raises:
         UserError: the first thing that is wrong.
     """
-    from seekr_tune.sequence.fit import ceilings_of, check_parts
+    from seekr_tune.analysis.worth_lines import data_warnings
+    from seekr_tune.sequence.fit import check_parts, prospects_of
     from seekr_tune.sequence.model import check_fit, read_model_config
     from seekr_tune.stream.sources import load_stream
+    from seekr_tune.study.runs.outcome import prospect_rows
     from seekr_tune.study.search.protocol import require_protocol
     from seekr_tune.study.search.space import space_of
 
@@ -98,9 +102,12 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
         assert model is not None
         check_fit(config, model)
         check_parts(config, model, stream)
-        for found in ceilings_of(config, model, stream):
-            if found.lost is not None:
-                _logger.warning("%s", found)
+        prospects = prospects_of(config, model, stream)
+        for found in prospects:
+            if found.ceiling is not None and found.ceiling.lost is not None:
+                _logger.warning("%s", found.ceiling)
+        for line in data_warnings(prospect_rows(config.stream.tasks, prospects), _limits(config)):
+            _logger.warning("%s", line)
         _require_storage(config)
     paths = {
         "stream.root": config.stream.root,
@@ -196,8 +203,15 @@ def _load_stream(config: Config) -> TaskStream | None:
     return load_stream(config, tuple(dict.fromkeys((*splits, *_sealed_test(config)))))
 
 
-def _stream(config: Config, stream: TaskStream | None) -> Iterator[Finding]:
+def _constants(config: Config, stream: TaskStream | None) -> Constants:
+    """By task and scored split, the best constant answer."""
     from seekr_tune.stream.baseline import constant_baseline
+
+    splits = config.evaluation.splits
+    return {(task.name, split): constant_baseline(task, split) for task in stream or () for split in splits}
+
+
+def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> Iterator[Finding]:
     from seekr_tune.stream.sources import count_rows
 
     if stream is None:
@@ -206,11 +220,11 @@ def _stream(config: Config, stream: TaskStream | None) -> Iterator[Finding]:
     rows = count_rows(stream)
     for task in stream:
         counts = ", ".join(f"{number} {split}" for split, number in rows[task.name].items())
-        constants = [
-            f"; the best constant answer scores {constant_baseline(task, split).score:.1f} on {split}"
+        told = [
+            f"; the best constant answer scores {constants[task.name, split].score:.1f} on {split}"
             for split in config.evaluation.splits
         ]
-        yield Finding("stream", f"{task.name}: {counts}; {task.metric}{''.join(constants)}")
+        yield Finding("stream", f"{task.name}: {counts}; {task.metric}{''.join(told)}")
     yield Finding("stream", "no scored prompt occurs in the train split of its task")
 
 
@@ -231,9 +245,11 @@ def _read_model(config: Config) -> PretrainedConfig | None:
     return None if _path_missing(config) else read_model_config(config.model)
 
 
-def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:
-    from seekr_tune.sequence.fit import ceilings_of, check_parts
-    from seekr_tune.sequence.model import check_fit, check_model, model_directory, model_shape
+def _model(
+    config: Config, stream: TaskStream | None, model: PretrainedConfig | None, constants: Constants
+) -> Iterator[Finding]:
+    from seekr_tune.sequence.fit import check_parts, prospects_of
+    from seekr_tune.sequence.model import check_fit, check_model, model_directory, model_shape, num_positions
     from seekr_tune.sequence.model_files import missing_parts
 
     if _path_missing(config):
@@ -245,7 +261,7 @@ def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | 
     check_fit(config, model)
     layers, heads = model_shape(model)
     shape = f"{model.model_type}, {layers} layers of {heads} heads"
-    yield Finding("model", f"{config.model.path}: {shape}; budgets and lengths fit")
+    yield Finding("model", f"{config.model.path}: {shape}; budgets and lengths fit the model")
     directory = model_directory(config.model)
     missing = missing_parts(directory) if directory else []
     if missing:
@@ -258,8 +274,49 @@ def _model(config: Config, stream: TaskStream | None, model: PretrainedConfig | 
         f"{agreed.energies:.0e}"
     )
     yield Finding("model", f"{config.model.path}: the tap computes what transformers computes: {measured}")
-    for found in [] if stream is None else ceilings_of(config, model, stream):
-        yield Finding("ceiling", str(found), checked=found.lost is None)
+    if stream is not None:
+        found = prospects_of(config, model, stream, constants)
+        yield from _prospects(config, found, num_positions(model))
+
+
+def _prospects(config: Config, found: Sequence[Prospect], positions: int | None) -> Iterator[Finding]:
+    """Task by task what data and model allow, and what lengths would."""
+    from seekr_tune.analysis.worth import worths_of
+    from seekr_tune.analysis.worth_lines import outlook, warnings
+    from seekr_tune.study.runs.outcome import prospect_rows
+
+    for one in found:
+        if one.ceiling is not None:
+            yield Finding("ceiling", str(one.ceiling), checked=one.ceiling.lost is None)
+    worths = worths_of(prospect_rows(config.stream.tasks, found), _limits(config))
+    warned = list(warnings(worths))
+    for worth in worths:
+        yield Finding("lengths", outlook(worth), checked=not any(line.startswith(f"{worth.task}: ") for line in warned))
+    prompts, answers = _needed(found, 0.0)
+    fewer_prompts, fewer_answers = _needed(found, _FEW)
+    room = "" if positions is None else f" (the model has {positions} positions for both)"
+    limits = " and ".join(map(str, _limits(config)))
+    yield Finding(
+        "lengths",
+        f"recipe.max_prompt_tokens={prompts} and recipe.max_answer_tokens={answers} cut nothing, {fewer_prompts} and "
+        f"{fewer_answers} at most {100 * _FEW:g} % of each task{room}; now they are {limits}",
+    )
+    for line in warned:
+        yield Finding("lengths", f"WARNING: {line}", checked=False)
+
+
+_FEW = 0.01
+"""A share of the samples whose ends may be lost."""
+
+
+def _needed(found: Sequence[Prospect], share: float) -> tuple[int, int]:
+    """The limits of prompts and answers that cut at most this share of each split of each task."""
+    limits = [one.counts.needed(share) for one in found]
+    return max(prompts for prompts, _ in limits), max(answers for _, answers in limits)
+
+
+def _limits(config: Config) -> tuple[int, int]:
+    return config.recipe.max_prompt_tokens, config.recipe.max_answer_tokens
 
 
 def _memory(config: Config, stream: TaskStream | None, model: PretrainedConfig | None) -> Iterator[Finding]:

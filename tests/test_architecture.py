@@ -47,7 +47,10 @@ BELOW: dict[str, set[str]] = {
     },
     "catalogue": {"errors", "config", "experiment", "study.directory.layout"},
     "doctor": {"errors", "documents", "config", "sequence", "training", "study.directory"},
-    "validation": {"errors", "config", "store", "experiment", "stream", "method", "sequence", "study"},
+    "validation": {
+        *("errors", "config", "store", "experiment"),
+        *("stream", "method", "sequence", "analysis", "study"),
+    },
 }
 INSIDE_STUDY: dict[str, set[str]] = {
     "directory": set(),

@@ -18,7 +18,10 @@ from seekr_tune.analysis.configurations import TrialRow, add_gains, is_point
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.ledger import read_trials
 from seekr_tune.analysis.ranking import Ranking, rank
+from seekr_tune.analysis.tables import void_lines
 from seekr_tune.analysis.uncertainty import Difference, paired_difference, study_differences, values_by_setting
+from seekr_tune.analysis.worth import study_worths
+from seekr_tune.analysis.worth_lines import warnings
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import flatten, load_experiment, read_yaml_mapping
 
@@ -36,6 +39,7 @@ class Side:
         settings: of its experiment by config path, and of its search space by `space.<path>`.
         runs: of the `trials` table, with their gains.
         ranking: its configurations.
+        warnings: what is wrong with its tasks, or with all of it.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Side:
     settings: Mapping[str, Any]
     runs: tuple[TrialRow, ...]
     ranking: Ranking
+    warnings: tuple[str, ...] = ()
 
     @property
     def best(self) -> TrialRow | None:
@@ -116,7 +121,8 @@ def read_side(name: str, directory: Path, experiment: Path, space: Path | None, 
     if runs and by not in runs[0]:
         raise StudyError(f"{by} is a number of several runs, so runs cannot be compared by it; give op, for example")
     searched = {} if space is None else _flat("space", read_yaml_mapping(space))
-    return Side(name, directory, {**flatten(load_experiment(experiment)), **searched}, tuple(runs), ranking)
+    wrong = (*void_lines(ranking), *warnings(study_worths(directory)))
+    return Side(name, directory, {**flatten(load_experiment(experiment)), **searched}, tuple(runs), ranking, wrong)
 
 
 def compare(sides: Sequence[Side]) -> Comparison:
@@ -153,6 +159,7 @@ def incomparable(one: Side, other: Side) -> list[str]:
 
 def _notes(sides: Sequence[Side]) -> Iterator[str]:
     for side in sides:
+        yield from (f"WARNING: {side.name}: {line}" for line in side.warnings)
         if side.best is None:
             yield f"{side.name} has no finished configuration yet"
     versions = {side.name: sorted({run["code_version"] for run in side.runs}) for side in sides}

@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from seekr_tune.analysis.measures import Measures, quotient
+from seekr_tune.analysis.sampled import LEVEL, interval
 from seekr_tune.config import ReplicatesConfig
 from seekr_tune.documents import parse_json
 from seekr_tune.stream.metrics import normalised_gain
@@ -22,26 +23,97 @@ TrialRow = dict[str, Any]
 GAINS = ("normalised_gain", "gain_per_replayed_sample", "op_seqft", "op_joint")
 """Numbers that compare a run with the bounds of its setting."""
 
+BY_CHANCE = 0.05
+"""Share of the tasks of all runs that chance takes for learned, at most: no more is nothing."""
+
 _AVERAGED = (
     "tasks_done",
     *(name for name in Measures.__dataclass_fields__ if name != "split"),
     "wall_seconds",
     "shared_seconds",
+    *("op_floor", "op_ceiling", "op_sample_error", "op_margin_error", "scored_samples", "tasks_learned"),
+    *("prompts_cut", "answers_cut", "unknown_tokens"),
     *GAINS,
 )
 """Scores and costs; what else is a number names something, or is shared by all replicates."""
 
 
 def add_gains(rows: Sequence[TrialRow]) -> None:
-    """Add `GAINS` to every run, from the finished bounds among the rows that share its tasks, order, seed and split."""
+    """Add `GAINS` to every run, from the finished bounds among the rows that share its tasks, order, seed and split.
+
+    Gains are null where there is no gap to close (`missing_gap`), and `why_no_gain` says so, or what else is missing.
+    """
     references = _references([row for row in rows if row["role"] == "bound"])
+    missing = missing_gap(rows)
     for row in rows:
         bounds = references.get(_setting(row), {})
         seqft, joint = bounds.get("seqft"), bounds.get("joint")
         row.update(dict.fromkeys(GAINS), op_seqft=seqft, op_joint=joint)
-        if is_point(row) and seqft is not None:
+        if is_point(row) and seqft is not None and missing is None:
             row["gain_per_replayed_sample"] = quotient(row["op"] - seqft, row["distinct_replayed_samples"])
             row["normalised_gain"] = normalised_gain(row["op"], seqft, joint)
+        row["why_no_gain"] = None if row["normalised_gain"] is not None else missing or _unbounded(row, seqft, joint)
+
+
+def nothing_learned(rows: Sequence[TrialRow]) -> str | None:
+    """Why no score of these runs says anything: no task was learned; None where one was, or it is not known."""
+    known = [(row["tasks_learned"], len(row["tasks"])) for row in rows if row["tasks_learned"] is not None]
+    learned, tasks = sum(count for count, _ in known), sum(count for _, count in known)
+    if not known or learned > BY_CHANCE * tasks:
+        return None
+    return (
+        f"no task was learned: just after learning, {learned} of {tasks} scores are above the best constant answer "
+        f"beyond their {LEVEL:.0%} interval"
+    )
+
+
+def missing_gap(rows: Sequence[TrialRow]) -> str | None:
+    """Why there is no gap between no replay and joint training to close; None where there is one, or it is not known.
+
+    Over the orders and seeds that have both bounds. These share their samples, so errors do not average out: the
+    interval is that of the mean difference with the mean of its standard errors, that of two independent scores.
+    """
+    settings: dict[tuple[Any, ...], dict[str, list[TrialRow]]] = {}
+    for row in rows:
+        if row["role"] == "bound" and is_point(row):
+            settings.setdefault(_setting(row), {}).setdefault(row["method"], []).append(row)
+    pairs = [(own["seqft"][0], own["joint"][0]) for own in settings.values() if own.keys() >= {"seqft", "joint"}]
+    errors = [[row["op_sample_error"] for row in pair] for pair in pairs]
+    if not pairs or any(error is None for own in errors for error in own):
+        return None
+    samples = min(int(row["scored_samples"]) for pair in pairs for row in pair)
+    seqft, joint = (fmean(pair[index]["op"] for pair in pairs) for index in (0, 1))
+    low, high = interval(joint - seqft, fmean(math.hypot(*own) for own in errors), samples)
+    if low <= 0:
+        return (
+            f"joint training ({joint:.1f} %) is not above no replay ({seqft:.1f} %): the {LEVEL:.0%} interval of the "
+            f"difference is {low:+.1f} to {high:+.1f} points, so there is no gap to close"
+        )
+    if not any(_is_above_floor([pair[index] for pair in pairs], samples) for index in (0, 1)):
+        return (
+            f"neither joint training ({joint:.1f} %) nor no replay ({seqft:.1f} %) is above one constant answer a task "
+            f"({fmean(pair[0]['op_floor'] for pair in pairs):.1f} %) beyond its {LEVEL:.0%} interval: the gap between "
+            "them is one between two models that learned nothing"
+        )
+    return None
+
+
+def _is_above_floor(runs: Sequence[TrialRow], samples: int) -> bool:
+    """Whether their mean OP is above that of constant answers; True where that is not known."""
+    if any(row["op_floor"] is None or row["op_margin_error"] is None for row in runs):
+        return True
+    margin = fmean(row["op"] - row["op_floor"] for row in runs)
+    return interval(margin, fmean(row["op_margin_error"] for row in runs), samples)[0] > 0
+
+
+def _unbounded(row: TrialRow, seqft: float | None, joint: float | None) -> str:
+    """Why one run has no gain, where the study has a gap."""
+    if not is_point(row):
+        return "it has not come to its end"
+    lacking = [name for name, op in (("seqft", seqft), ("joint", joint)) if op is None]
+    if lacking:
+        return f"no finished bound {' and no '.join(lacking)} with its order and seed (study.bounds)"
+    return f"joint training ({joint:.1f} %) is not above no replay ({seqft:.1f} %) with its order and seed"
 
 
 def is_point(row: TrialRow) -> bool:
@@ -92,6 +164,7 @@ def _merged(runs: Sequence[TrialRow]) -> TrialRow:
         "trial": first["configuration"] or first["trial"],
         "status": _status(runs),
         "error": next((row["error"] for row in runs if row["error"] is not None), None),
+        "why_no_gain": next((row["why_no_gain"] for row in counted if row.get("why_no_gain") is not None), None),
         "replicates": len(finished),
         "op_se": standard_error([row["op"] for row in finished]),
     }

@@ -85,6 +85,69 @@ METRICS: dict[str, Metric] = {
         reading="loss from the best that was ever reached",
         trap="null unless evaluation.matrix is full or seen",
     ),
+    "op_floor": Metric(
+        formula="mean over tasks of what the best constant answer scores; it is chosen on the train split",
+        unit="%",
+        reads=("prospects.floor",),
+        reading="op has to be above it: below, nothing was learned, and nothing can be forgotten",
+        trap="null where an earlier version ran it",
+    ),
+    "op_ceiling": Metric(
+        formula="mean over tasks of what the answers themselves score once they have been tokens, cut as in training",
+        unit="%",
+        reads=("prospects.ceiling",),
+        reading="the most that any model can reach; below 100, answers are cut or lose characters",
+        trap="null where an earlier version ran it",
+    ),
+    "op_sample_error": Metric(
+        formula="standard error of op over the scored samples: sqrt(sum over tasks of squared scores.error) / T",
+        unit="points",
+        reads=("scores.error",),
+        reading="how far op may be off because the scored split is small; not the spread over seeds, which op_se is",
+        trap="a mean over the runs of a configuration: they answer the same samples, so more runs do not lower it",
+    ),
+    "op_margin_error": Metric(
+        formula="standard error of op - op_floor, sample by sample: sqrt(sum over tasks of squared "
+        "scores.margin_error) / T",
+        unit="points",
+        reads=("scores.margin_error",),
+        reading="op is above the floor where op - op_floor exceeds about twice this",
+        trap="as of op_sample_error",
+    ),
+    "scored_samples": Metric(
+        formula="samples of the scored split, summed over tasks",
+        unit="samples",
+        reads=("prospects.rows",),
+        reading="what the scores rest on",
+    ),
+    "tasks_learned": Metric(
+        formula="tasks whose score just after learning is above the best constant answer: Student's 95 % interval of "
+        "the mean difference, sample by sample, lies above 0; of joint training, whose score at the end is",
+        unit="tasks",
+        better="higher",
+        reads=("scores.score", "scores.margin_error", "prospects.floor"),
+        reading="fewer than all: what was not learned cannot be forgotten, and its scores say nothing of replay",
+        trap="null, and not 0, where an earlier version ran it; one in 40 is above by chance",
+    ),
+    "prompts_cut": Metric(
+        formula="share of the prompts, train and scored, that recipe.max_prompt_tokens cuts on the left",
+        unit="share",
+        reads=("prospects.prompts_cut",),
+        reading="much of it, and the input is not in the prompt any more; `validate` says what length cuts nothing",
+    ),
+    "answers_cut": Metric(
+        formula="share of the answers, train and scored, that recipe.max_answer_tokens cuts",
+        unit="share",
+        reads=("prospects.answers_cut",),
+        reading="what is cut can neither be learned nor given",
+    ),
+    "unknown_tokens": Metric(
+        formula="share of the tokens of prompts and answers that stand for what the vocabulary lacks",
+        unit="share",
+        reads=("prospects.unknown_tokens",),
+        reading="what the model cannot see of the texts",
+        trap="null where the tokenizer has no token for that: some drop what they do not know",
+    ),
     "distinct_replayed_samples": Metric(
         formula="different samples that were shown in replay at least once",
         unit="samples",
@@ -168,7 +231,15 @@ METRICS: dict[str, Metric] = {
         better="higher",
         reads=("op", "op_seqft", "op_joint"),
         reading="0 is no better than no replay, 1 is as good as learning all tasks at once",
-        trap="says nothing of the price; a small gap makes it noisy; needs both bounds in each order and seed",
+        trap="says nothing of the price; a small gap makes it noisy; needs both bounds in each order and seed; null "
+        "for all where joint training is not above seqft beyond the 95 % interval of their difference over samples, or "
+        "neither is above the best constant answers: why_no_gain says which",
+    ),
+    "why_no_gain": Metric(
+        formula="why normalised_gain is null; null where it is not",
+        reads=("normalised_gain", "op_sample_error", "op_margin_error", "op_floor"),
+        reading="a gap that the scored samples do not show cannot be closed",
+        trap="a gap of runs of an earlier version is taken as it is, for they kept no errors",
     ),
     "gain_per_replayed_sample": Metric(
         formula="(op - op_seqft) / distinct_replayed_samples; null without replay",

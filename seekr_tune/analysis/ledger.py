@@ -2,7 +2,8 @@
 
 `trials` has one row a run (each replicate of a configuration has its own): what it was, what came out, what it cost,
 its config as JSON (`config`, exact) and as flat columns (`config.<path>`, typed by the schema as `flat.py` says).
-`scores`, `heads`, `replay`, `timing` and `steps` are the long tables behind it, joined by `trial`. `erased` is there
+`scores`, `prospects` (what data and model allow of each task and split), `heads`, `replay`, `timing` and `steps` are
+the long tables behind it, joined by `trial`; a ledger of an earlier version has no `prospects`. `erased` is there
 where samples were taken out (`seekr-tune forget`), with one row each. Each file is
 replaced atomically and carries the schema version.
 """
@@ -31,10 +32,11 @@ from seekr_tune.analysis.record import (
     TrialRecord,
     readable_versions,
 )
+from seekr_tune.analysis.sampled import sampled_columns
 from seekr_tune.errors import StudyError
 from seekr_tune.files import replacing
 
-TableName = Literal["trials", "scores", "heads", "replay", "timing", "steps", "erased"]
+TableName = Literal["trials", "scores", "prospects", "heads", "replay", "timing", "steps", "erased"]
 CONFIG_PREFIX = "config."
 _VERSION_KEY = b"seekr_tune.schema_version"
 _KIND_TYPES: dict[Kind, pa.DataType] = {"number": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
@@ -57,6 +59,15 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "bwt_official": _REAL,
         "fwt": _REAL,
         "forgetting": _REAL,
+        "op_floor": _REAL,
+        "op_ceiling": _REAL,
+        "op_sample_error": _REAL,
+        "op_margin_error": _REAL,
+        "scored_samples": _COUNT,
+        "tasks_learned": _COUNT,
+        "prompts_cut": _REAL,
+        "answers_cut": _REAL,
+        "unknown_tokens": _REAL,
         "distinct_replayed_samples": _COUNT,
         "stored_samples": _COUNT,
         "replay_presentations": _COUNT,
@@ -90,6 +101,22 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         "evaluated_index": _COUNT,
         "split": _TEXT,
         "score": _REAL,
+        "error": _REAL,
+        "margin_error": _REAL,
+    },
+    "prospects": {
+        "trial": _TEXT,
+        "task": _TEXT,
+        "task_index": _COUNT,
+        "split": _TEXT,
+        "rows": _COUNT,
+        "prompts_cut": _REAL,
+        "answers_cut": _REAL,
+        "unknown_tokens": _REAL,
+        "longest_prompt": _COUNT,
+        "longest_answer": _COUNT,
+        "ceiling": _REAL,
+        "floor": _REAL,
     },
     "heads": {
         "trial": _TEXT,
@@ -185,6 +212,7 @@ def write_ledger(
     tables: dict[TableName, pa.Table] = {
         "trials": trials_table(records, split),
         "scores": _long_table("scores", ((record.trial, record.scores) for record in records)),
+        "prospects": _long_table("prospects", ((record.trial, record.prospects) for record in records)),
         "heads": _long_table("heads", ((record.trial, record.heads) for record in records)),
         "replay": _long_table("replay", ((record.trial, record.replay) for record in records)),
         "timing": _long_table("timing", ((record.trial, record.timing) for record in records)),
@@ -250,6 +278,13 @@ def read_trials(directory: Path) -> pa.Table:
     return read_table(directory, "trials")
 
 
+def read_prospects(directory: Path) -> pa.Table:
+    """What data and model allow of each run's tasks; empty in an earlier version's ledger. Raises as `read_table`."""
+    if table_path(directory, "trials").is_file() and not table_path(directory, "prospects").exists():
+        return pa.Table.from_pylist([], schema=_versioned(_COLUMNS["prospects"]))
+    return read_table(directory, "prospects")
+
+
 def table_path(directory: Path, name: TableName) -> Path:
     """Where a table lies in a study's directory."""
     return directory / "ledger" / f"{name}.parquet"
@@ -270,7 +305,8 @@ def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]
     own = record.model_dump(include=set(_COLUMNS["trials"]) - {"tasks", "params", "config"})
     return {
         **own,
-        **asdict(measure(record, split)),
+        **asdict(measures := measure(record, split)),
+        **sampled_columns(record, measures.split),
         "shared_seconds": sum(row.shared_seconds for row in record.timing),
         "tasks": list(record.tasks),
         "params": json.dumps(record.params),

@@ -17,7 +17,15 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from seekr_tune.analysis.conditions import parse_conditions
-from seekr_tune.analysis.configurations import TrialRow, add_gains, by_configuration, grouped, is_point
+from seekr_tune.analysis.configurations import (
+    TrialRow,
+    add_gains,
+    by_configuration,
+    grouped,
+    is_point,
+    missing_gap,
+    nothing_learned,
+)
 from seekr_tune.analysis.front import Outcome, hypervolume, knee, pareto_front, samples_to_target
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.uncertainty import INTERVALS, add_intervals, add_p_best
@@ -38,6 +46,7 @@ COMPARED = (
     "op_se",
     "normalised_gain",
     "gain_per_replayed_sample",
+    "why_no_gain",
     "beats_seqft",
     "op_seqft",
     "op_joint",
@@ -60,11 +69,15 @@ class Ranking:
         by: column that ordered them.
         rows: finished configurations with `rank` 1, 2, ..., then the others without rank.
         bounds: the references, by method and key.
+        no_gap: why there are no gains, no knee and no hypervolume: no replay and joint training are not told apart.
+        void: why there is no front either: no task was learned.
     """
 
     by: str
     rows: tuple[TrialRow, ...]
     bounds: tuple[TrialRow, ...]
+    no_gap: str | None = None
+    void: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,7 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) 
     runs = _exact(trials)
     _require_one_scale(runs, by)
     add_gains(runs)
+    no_gap, void = missing_gap(runs), nothing_learned(runs)
     every, groups = by_configuration(runs), list(grouped(runs).values())
     add_intervals(every, groups)
     for row in every:
@@ -118,14 +132,14 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) 
         if row["role"] != "bound" and all(condition.holds(row) for condition in first)
     ]
     rows = [row for row, _ in compared]
-    _mark_front(rows)
+    _mark_front(rows, no_gap or void, void)
     add_p_best(rows, [group for _, group in compared], by, more_is_better(by))
     rows.sort(key=lambda row: _order(row, by))
     for place, row in enumerate(rows, start=1):
         row["rank"] = place if row["status"] == "finished" else None
     shown = tuple(row for row in rows if all(condition.holds(row) for condition in conditions))
     bounds = sorted((row for row in every if row["role"] == "bound"), key=lambda row: (row["method"], row["trial"]))
-    return Ranking(by, shown, tuple(bounds))
+    return Ranking(by, shown, tuple(bounds), no_gap, void)
 
 
 def study_measures(ranking: Ranking, sample_range: tuple[float, float] | None = None) -> StudyMeasures:
@@ -137,15 +151,16 @@ def study_measures(ranking: Ranking, sample_range: tuple[float, float] | None = 
             `study.sample_range` declares it; None takes that of the finished configurations.
     """
     outcomes = _outcomes(ranking.rows)
+    told = ranking.no_gap is None and ranking.void is None
     covered = sample_range or _range_of(outcomes)
     seqft = [row["op"] for row in ranking.bounds if row["method"] == "seqft" and is_point(row)]
     gains = [
         (row["normalised_gain"], row["distinct_replayed_samples"])
         for row in ranking.rows
-        if is_point(row) and None not in (row["normalised_gain"], row["distinct_replayed_samples"])
+        if told and is_point(row) and None not in (row["normalised_gain"], row["distinct_replayed_samples"])
     ]
     return StudyMeasures(
-        hypervolume=hypervolume(outcomes, covered, fmean(seqft)) if seqft and outcomes and covered else None,
+        hypervolume=hypervolume(outcomes, covered, fmean(seqft)) if seqft and outcomes and covered and told else None,
         sample_range=covered,
         samples_to_target={share: samples_to_target(gains, share) for share in TARGET_SHARES},
     )
@@ -188,15 +203,21 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(column for column in columns if not column.startswith("config.")) + ", config.<number>"
 
 
-def _mark_front(rows: Sequence[TrialRow]) -> None:
-    """Flag the front and its knee; joint training gets no flags, for its 0 samples are no price: it sees all data."""
+def _mark_front(rows: Sequence[TrialRow], no_knee: str | None, no_front: str | None) -> None:
+    """Flag the front and its knee; joint training gets no flags, for its 0 samples are no price: it sees all data.
+
+    Without a gap the bend of the front is noise, and where no task was learned all of it is: those flags stay null.
+    """
     for row in rows:
         row.update(pareto=None, knee=None)
     points = [row for row in rows if _is_competitor(row)]
     outcomes = _outcomes(points)
     bend = knee(outcomes)
     for row, outcome, on_front in zip(points, outcomes, pareto_front(outcomes), strict=True):
-        row.update(pareto=on_front, knee=outcome == bend)
+        row.update(
+            pareto=None if no_front else on_front,
+            knee=None if no_knee else outcome == bend,
+        )
 
 
 def _is_competitor(row: TrialRow) -> bool:

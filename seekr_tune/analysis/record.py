@@ -56,6 +56,37 @@ class ScoreCell(Row):
     """Split that was scored."""
     score: FiniteFloat
     """Score in percent."""
+    error: FiniteFloat | None = Field(None, ge=0)
+    """Standard error of the score over its samples, in points; null where an earlier version scored, or one sample."""
+    margin_error: FiniteFloat | None = Field(None, ge=0)
+    """The same of the difference to the best constant answer, sample by sample."""
+
+
+class ProspectRow(Row):
+    """What data and model allow of one split of one task, as it was found before anything was trained."""
+
+    task: str
+    """The task."""
+    task_index: int = Field(ge=0)
+    """Its place in the stream."""
+    split: Literal["train", "eval", "test"]
+    """The split; `train` has neither ceiling nor floor."""
+    rows: int = Field(ge=0)
+    """Samples of the split."""
+    prompts_cut: float = Field(ge=0, le=1)
+    """Share of the prompts that `recipe.max_prompt_tokens` cuts."""
+    answers_cut: float = Field(ge=0, le=1)
+    """Share of the answers that `recipe.max_answer_tokens` cuts."""
+    unknown_tokens: float | None = Field(None, ge=0, le=1)
+    """Share of the tokens that stand for what the vocabulary lacks; null where it has no token for that."""
+    longest_prompt: int = Field(ge=0)
+    """The `recipe.max_prompt_tokens` that cuts no prompt."""
+    longest_answer: int = Field(ge=0)
+    """The `recipe.max_answer_tokens` that cuts no answer."""
+    ceiling: FiniteFloat | None = None
+    """What the answers themselves score when they have been tokens, in percent: the best that a model can reach."""
+    floor: FiniteFloat | None = None
+    """What the best constant answer scores, in percent."""
 
 
 class HeadRow(Row):
@@ -225,6 +256,8 @@ class TrialRecord(Row):
     """Tasks in learning order."""
     scores: tuple[ScoreCell, ...] = ()
     """The score matrix, without the cells that were not evaluated."""
+    prospects: tuple[ProspectRow, ...] = ()
+    """What data and model allow of each task and split; empty where an earlier version ran it."""
     heads: tuple[HeadRow, ...] = ()
     """Head importance after each task; empty for methods that select no heads."""
     replay: tuple[ReplayRow, ...] = ()
@@ -256,6 +289,9 @@ class TrialRecord(Row):
         for cell in self.scores:
             if cell.trained_index >= count or cell.evaluated_index >= count:
                 raise ValueError(f"score cell ({cell.trained_index}, {cell.evaluated_index}) is outside {count} tasks")
+        for row in self.prospects:
+            if row.task_index >= count:
+                raise ValueError(f"prospect of task {row.task_index} is outside {count} tasks")
         return self
 
     def to_json(self) -> str:
@@ -324,7 +360,10 @@ def tuning_split(record: TrialRecord) -> ScoredSplit | None:
 
 
 def score_cells(
-    tasks: Sequence[str], scores: Mapping[str, Scores], initial: Mapping[str, Scores]
+    tasks: Sequence[str],
+    scores: Mapping[str, Scores],
+    initial: Mapping[str, Scores],
+    errors: Mapping[str, Scores] | None = None,
 ) -> tuple[ScoreCell, ...]:
     """The cells of score matrices; the inverse of `score_matrix` and `initial_scores`.
 
@@ -332,19 +371,24 @@ def score_cells(
         tasks: T task names in learning order.
         scores: by split, `[T, T]` in percent, nan where nothing was evaluated.
         initial: by split, `[T]` in percent before any training, nan where nothing was evaluated.
+        errors: by split, `[T, T, 2]` in points: `error` and `margin_error`, nan where they are not known.
     """
     cells: list[ScoreCell] = []
     for split in sorted({*scores, *initial}):
         if split in initial:
             cells.extend(_row_cells(tasks, split, -1, initial[split]))
         for index, row in enumerate(scores.get(split, ())):
-            cells.extend(_row_cells(tasks, split, index, row))
+            known = errors[split][index] if errors and split in errors else None
+            cells.extend(_row_cells(tasks, split, index, row, known))
     return tuple(cells)
 
 
-def _row_cells(tasks: Sequence[str], split: str, trained: int, row: Scores) -> Iterator[ScoreCell]:
+def _row_cells(
+    tasks: Sequence[str], split: str, trained: int, row: Scores, errors: Scores | None = None
+) -> Iterator[ScoreCell]:
     for evaluated, score in enumerate(row):
         if not np.isnan(score):
+            error, margin = (None, None) if errors is None else (_known(value) for value in errors[evaluated])
             cell = {
                 "trained": tasks[trained] if trained >= 0 else "",
                 "evaluated": tasks[evaluated],
@@ -352,8 +396,14 @@ def _row_cells(tasks: Sequence[str], split: str, trained: int, row: Scores) -> I
                 "evaluated_index": evaluated,
                 "split": split,
                 "score": float(score),
+                "error": error,
+                "margin_error": margin,
             }
             yield ScoreCell.model_validate(cell)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def write_record(path: Path, record: TrialRecord) -> None:

@@ -29,6 +29,9 @@ _FIRST = (
     "op_se",
     "op_low",
     "op_high",
+    "op_floor",
+    "op_ceiling",
+    "tasks_learned",
     "replicates",
     "p_best",
     "bwt",
@@ -42,6 +45,7 @@ _FIRST = (
     "gain_per_replayed_sample",
     "gain_per_replayed_sample_low",
     "gain_per_replayed_sample_high",
+    "why_no_gain",
     "beats_seqft",
     "op_seqft",
     "op_joint",
@@ -107,6 +111,13 @@ def study_lines(study: StudyMeasures, is_declared: bool) -> list[str]:
         told = ", ".join(f"{share:.0%}: {'-' if samples is None else _count(samples)}" for share, samples in prices)
         lines.append(f"fewest samples that close a share of the gap to joint training: {told}")
     return lines
+
+
+def void_lines(ranking: Ranking) -> list[str]:
+    """Why there are no gains, or why no number says anything; first of all that is said of a study."""
+    void, no_gap = ranking.void, ranking.no_gap
+    lines = [] if void is None else [f"{void[0].upper()}{void[1:]}; no number of this study is a result."]
+    return lines + ([] if no_gap is None else [f"No gain, no knee, no hypervolume: {no_gap}."])
 
 
 def json_rows(ranking: Ranking) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ Curves of steps (x = training steps since the start of the stream, new and repla
 Curves of tasks (x = tasks done; 0 is before any training):
 
     score/<task>    score of each task that was evaluated, in percent
+    floor/<task>    what the best constant answer scores on it: a score that is not above it is no learning
     op              mean score of the tasks learned so far, in percent; after the last task it is the trial's OP
     bwt             mean over the tasks learned before the last one of (score now - score when it was learned)
     time/<part>     seconds of new and replay steps, distillation (part of replay), teacher, evaluation, checkpoint;
@@ -38,6 +39,7 @@ from seekr_tune.analysis.flat import Kind, flat_config, known_kinds
 from seekr_tune.analysis.head_images import head_images
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
+from seekr_tune.analysis.sampled import sampled_columns
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.config.readers import is_read
 from seekr_tune.documents import parse_json
@@ -56,6 +58,8 @@ HPARAM_METRICS = (
     "memory_bytes",
     "op_per_replayed_sample",
     "wall_seconds",
+    "op_floor",
+    "tasks_learned",
 )
 """Ledger columns that the HParams tab shows, as `hparam/<column>`."""
 
@@ -67,6 +71,7 @@ CHARTS = {
     },
     "Scores": {
         "each task, in percent": ["Multiline", ["score/.*"]],
+        "one constant answer, in percent": ["Multiline", ["floor/.*"]],
         "the task just learned": ["Multiline", ["own$"]],
         "OP of the tasks learned so far": ["Multiline", ["op$"]],
         "BWT of the tasks learned so far": ["Multiline", ["bwt$"]],
@@ -134,6 +139,9 @@ class TrialWriter:
             if done == 1 or record.method == "joint":  # one stage learns all tasks
                 self._log_scores(record, initial_scores(record, split), 0)
             self._log_scores(record, scores[done - 1], done)
+            for row in record.prospects:
+                if row.split == split:
+                    self._scalar(f"floor/{row.task}", row.floor, done)
             own = scores[done - 1, done - 1]  # known also where the others are scored at the end only
             self._scalar("own", None if np.isnan(own) else float(own), done)
             self._scalar("op", overall_performance(scores[:done, :done]), done)
@@ -176,7 +184,8 @@ class TrialWriter:
         _, start, end = hparams(values, {})  # type: ignore[no-untyped-call]
         for summary in (experiment, start, end):
             self._file.add(summary)
-        results = {**asdict(measure(record)), "wall_seconds": record.wall_seconds}
+        sampled = sampled_columns(record, tuning_split(record))
+        results = {**asdict(measure(record)), **sampled, "wall_seconds": record.wall_seconds}
         for name in HPARAM_METRICS:
             self._scalar(f"hparam/{name}", results[name], record.tasks_done)
 

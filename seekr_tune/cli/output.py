@@ -125,7 +125,7 @@ def print_ranking(
     from seekr_tune.analysis.ledger import read_table, read_trials
     from seekr_tune.analysis.ranking import DEFAULT_COLUMN, study_measures
     from seekr_tune.analysis.ranking import rank as ranked
-    from seekr_tune.analysis.tables import study_lines, terminal_table, to_csv, to_json
+    from seekr_tune.analysis.tables import study_lines, terminal_table, to_csv, to_json, void_lines
     from seekr_tune.study.directory.openings import protocol_line
     from seekr_tune.study.directory.unchanged import change_lines
 
@@ -137,16 +137,34 @@ def print_ranking(
         show(to_csv(ranking), nl=False)
     else:
         print_table(terminal_table(ranking))
+        for line in void_lines(ranking):
+            show(f"WARNING: {line}")
         declared = _sample_range(directory)
         for line in study_lines(study_measures(ranking, declared), declared is not None):
             show(line)
         for line in dominated(trials.select(RUN_COLUMNS).to_pylist(), read_table(directory, "replay")):
             show(line)
+    _print_worths(directory, format)
     protocol = protocol_line(directory)
     if protocol is not None:
         say(protocol)
     for line in change_lines(directory):
         say(line)
+
+
+def _print_worths(directory: Path, format: Format) -> None:
+    """What each task is worth; beside JSON and CSV, the warnings alone."""
+    from seekr_tune.analysis.worth import study_worths
+    from seekr_tune.analysis.worth_lines import warnings, worth_lines
+
+    worths = study_worths(directory)
+    if format is Format.table:
+        show("")
+        for line in worth_lines(worths):
+            show(line)
+    warn = show if format is Format.table else say
+    for line in warnings(worths):
+        warn(f"WARNING: {line}")
 
 
 def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence[str]) -> None:
@@ -164,6 +182,7 @@ def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence
         print_table(terminal_task_table(rows, ranking.by))
     else:
         show(task_json(rows) if format is Format.json else task_csv(rows).rstrip("\n"))
+    _print_worths(directory, format)
 
 
 def _sample_range(directory: Path) -> tuple[float, float] | None:

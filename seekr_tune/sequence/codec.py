@@ -25,6 +25,7 @@ def encode_state(state: StreamState) -> dict[str, Any]:
         "initial": {split: _nulls(scores.tolist()) for split, scores in state.initial.items()},
         "memory": [_encode_sample(sample) for sample in state.memory],
         "history": [_encode_history(entry) for entry in state.history],
+        "errors": {split: _nulls(errors.tolist()) for split, errors in state.errors.items()},
         "special_tokens": None if state.special_tokens is None else asdict(state.special_tokens),
     }
 
@@ -58,6 +59,7 @@ def decode_state(
         initial={split: np.array(scores, dtype=np.float64) for split, scores in document["initial"].items()},
         history=tuple(_decode_history(entry, heads) for entry in document["history"]),
         special_tokens=_decode_special_tokens(document.get("special_tokens")),
+        errors={split: np.array(errors, dtype=np.float64) for split, errors in document.get("errors", {}).items()},
     )
 
 

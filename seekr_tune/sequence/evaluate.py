@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ from seekr_tune.config import Config, EvaluationConfig, Split
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import batches
 from seekr_tune.sequence.shared_scores import SharedScores
-from seekr_tune.sequence.state import InitialScores
+from seekr_tune.sequence.state import Scores
 from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.collate import Encoder, collate_prompts
-from seekr_tune.stream.scoring import score
+from seekr_tune.stream.prospect import Constants
+from seekr_tune.stream.samples import TaskScore, sample_scores, scored
 from seekr_tune.stream.special_tokens import read_answer
 from seekr_tune.stream.task import Task, TaskStream
+
+_COLUMNS = ("score", "error", "margin_error")
+"""Of a row; the fields of `TaskScore`."""
 
 
 def tasks_to_score(matrix: str, last: int, num_tasks: int) -> list[int]:
@@ -42,36 +47,57 @@ class Scorer:
         loaded: the model, as it is when it is asked.
         encoder: of prompts.
         workers: the processes that share the prompts.
+        constants: the best constant answers, which scores are compared with sample by sample; none: they are not.
     """
 
     def __init__(
-        self, config: Config, stream: TaskStream, loaded: LoadedModel, encoder: Encoder, workers: Workers
+        self,
+        config: Config,
+        stream: TaskStream,
+        loaded: LoadedModel,
+        encoder: Encoder,
+        workers: Workers,
+        constants: Constants | None = None,
     ) -> None:
         self._config, self._stream, self._loaded = config, stream, loaded
-        self._encoder, self._workers = encoder, workers
+        self._encoder, self._workers, self._constants = encoder, workers, constants or {}
 
-    def rows(self, last: int, shared: SharedScores | None = None) -> dict[str, InitialScores]:
-        """By split, the scores that are due after task `last` (-1: before any training), NaN elsewhere.
+    def rows(self, last: int, shared: SharedScores | None = None) -> dict[str, Scores]:
+        """By split, `[tasks, 3]`: what is due after task `last` (-1: before any training), NaN elsewhere.
+
+        Columns are those of `TaskScore`: score, its error, and the error of its margin.
 
         Args:
             shared: what other runs know of the model as it is now.
         """
         due = tasks_to_score(self._config.evaluation.matrix, last, len(self._stream))
-        rows: dict[str, InitialScores] = {}
+        rows: dict[str, Scores] = {}
         with self._workers.whole(self._loaded.model):
             for split in self._config.evaluation.splits:
-                rows[split] = np.full(len(self._stream), np.nan)
+                rows[split] = np.full((len(self._stream), len(_COLUMNS)), np.nan)
                 for index in due:
-                    rows[split][index] = self._score(split, self._stream[index], shared)
+                    found = self._score(split, self._stream[index], shared)
+                    rows[split][index] = [found.get(name, np.nan) for name in _COLUMNS]
         return rows
 
-    def _score(self, split: Split, task: Task, shared: SharedScores | None) -> float:
+    def _score(self, split: Split, task: Task, shared: SharedScores | None) -> Mapping[str, float]:
         evaluation, limit = self._config.evaluation, self._config.recipe.max_answer_tokens
 
-        def score() -> float:
-            return score_task(self._loaded, self._encoder, task, split, evaluation, limit, self._workers)
+        def score() -> Mapping[str, float]:
+            constant = self._constant(split, task)
+            arguments = (self._loaded, self._encoder, task, split, evaluation, limit, self._workers)
+            found = score_task(*arguments, constant=constant)
+            return {name: value for name, value in asdict(found).items() if value is not None}
 
         return score() if shared is None else shared.get(self._subject(split, task), score)
+
+    def _constant(self, split: Split, task: Task) -> list[float] | None:
+        """What the best constant answer scores on each sample; None where it is not known."""
+        known = self._constants.get((task.name, split))
+        if known is None:
+            return None
+        examples = task.splits[split]
+        return sample_scores(task, examples, [known.answer] * len(examples))
 
     def _subject(self, split: Split, task: Task) -> dict[str, Any]:
         """What a score depends on besides the model."""
@@ -83,6 +109,7 @@ class Scorer:
             "batch_size": self._config.evaluation.batch_size,
             "max_prompt_tokens": self._config.recipe.max_prompt_tokens,
             "max_answer_tokens": self._config.recipe.max_answer_tokens,
+            "constant": known.answer if (known := self._constants.get((task.name, split))) else None,
         }
 
 
@@ -94,8 +121,19 @@ def score_task(
     config: EvaluationConfig,
     max_new_tokens: int,
     workers: Workers,
-) -> float:
-    """Generate answers to one split, sharded over workers, and score them; in percent."""
+    *,
+    constant: Sequence[float] | None = None,
+) -> TaskScore:
+    """Generate answers to one split, sharded over workers, and score them.
+
+    Args:
+        loaded, encoder: the model, and how prompts become tokens.
+        task, split: what is scored.
+        config: how many prompts at once.
+        max_new_tokens: the longest answer.
+        workers: the processes that share the prompts.
+        constant: what the best constant answer scores on each sample, in percent.
+    """
     examples = task.splits[split]
     prompts = encoder.encode_prompts([example.prompt for example in examples])
     # Prompts of like length share a batch; ranks take every world_size-th, so that their work is alike.
@@ -109,7 +147,7 @@ def score_task(
     for gathered in workers.gather(answers):
         answers.update(gathered)
     predictions = [answers[index] for index in range(len(examples))]
-    return score(task.metric, predictions, [e.answer for e in examples], [e.prompt for e in examples])
+    return scored(task, examples, predictions, constant)
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from seekr_tune.method.semantics import SEMANTICS
 from seekr_tune.sequence.model import model_directory, model_location
 from seekr_tune.sequence.model_files import load_other_ends, load_tokenizer, require_whole
 from seekr_tune.sequence.pretrained import empty_model
-from seekr_tune.stream.ceiling import Ceiling, ceiling
 from seekr_tune.stream.collate import Encoder
+from seekr_tune.stream.prospect import Constants, Prospect, prospects
 from seekr_tune.stream.task import TaskStream
 
 
@@ -66,14 +66,16 @@ def encoder_of(config: Config, model: PretrainedConfig) -> Encoder:
     return Encoder(tokenizer, *limits, style, load_other_ends(path, tokenizer))
 
 
-def ceilings_of(config: Config, model: PretrainedConfig, stream: TaskStream) -> list[Ceiling]:
-    """What a perfect model would score on each task and scored split; arguments and errors as for `encoder_of`.
+def prospects_of(
+    config: Config, model: PretrainedConfig, stream: TaskStream, constants: Constants | None = None
+) -> list[Prospect]:
+    """What data and model allow of each task and split; arguments and errors as for `encoder_of`.
 
     Args:
-        stream: the data, with the splits that are scored.
+        stream: the data, with `train` and the splits that are scored.
+        constants: the best constant answers; None leaves the floors out.
     """
-    encoder = encoder_of(config, model)
-    return [ceiling(task, split, encoder) for task in stream for split in config.evaluation.splits]
+    return prospects(stream, config.evaluation.splits, encoder_of(config, model), constants)
 
 
 def check_adapters(config: ModelConfig, model: PretrainedConfig) -> None:

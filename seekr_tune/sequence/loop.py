@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from seekr_tune.config import Config
 from seekr_tune.method.semantics import SEMANTICS, Semantics
 from seekr_tune.sequence.balance import mean_shares
@@ -21,13 +23,22 @@ from seekr_tune.sequence.moved import require_moved, weight_sums
 from seekr_tune.sequence.same_tokens import require_same_tokens
 from seekr_tune.sequence.schedule import Stage, Step, shown_samples, stage_steps, stages_of, stored_samples
 from seekr_tune.sequence.shared_scores import SharedScores
-from seekr_tune.sequence.state import Progress, Scores, StageTiming, StepRecord, StreamState, TaskHistory, TaskOutcome
+from seekr_tune.sequence.state import (
+    Errors,
+    Progress,
+    Scores,
+    StageTiming,
+    StepRecord,
+    StreamState,
+    TaskHistory,
+    TaskOutcome,
+)
 from seekr_tune.sequence.stopping import RunStopped, StopAsked, StopPoll
 from seekr_tune.sequence.teacher import Candidate, Lesson, Teacher
 from seekr_tune.sequence.throughput import StageClock
 from seekr_tune.sequence.workers import SingleProcess, Workers
-from seekr_tune.stream.ceiling import Ceiling, ceiling
 from seekr_tune.stream.collate import EncodedExample, Encoder
+from seekr_tune.stream.prospect import Constants, Prospect, prospects
 from seekr_tune.stream.task import TaskStream
 
 OnStep = Callable[[StepRecord], None]
@@ -66,6 +77,7 @@ class StreamRun:
         room: where checkpoints are kept, for ranks that share no directory; None: in `directory`.
         shared: where runs that begin alike share their beginning; needs `directory`. None shares nothing.
         stop_asked: asked on rank 0 between steps; when it says so, the steps so far are saved, and `outcomes` ends.
+        constants: the best constant answer of each task and scored split; None compares no score with them.
 
     Attributes:
         state: what the newest checkpoint holds of the finished tasks; None where nothing was begun.
@@ -91,6 +103,7 @@ class StreamRun:
         room: Room | None = None,
         shared: SharedDirectories | None = None,
         stop_asked: StopAsked | None = None,
+        constants: Constants | None = None,
     ) -> None:
         semantics = semantics or SEMANTICS[config.method.semantics]
         draws = draws or draws_of(semantics, config.seed, config.memory_draw)
@@ -103,12 +116,14 @@ class StreamRun:
         self._semantics, self._draws, self._workers = semantics, draws, workers
         limits = (recipe.max_prompt_tokens, recipe.max_answer_tokens)
         self._encoder = Encoder(loaded.tokenizer, *limits, semantics.collation, loaded.other_ends)
-        self._encoded = [self._encoder.encode_all(task.train) for task in stream]
+        counted = [self._encoder.encode_counted(task.train) for task in stream]
+        self._encoded, self._counts = [encoded for encoded, _ in counted], [counts for _, counts in counted]
         for task, examples in zip(stream, self._encoded, strict=True):
             require_learnable(task.name, examples, num_positions(loaded.model.config))
         self._learner = Learner(loaded, config, semantics, draws, workers)
         self._teacher = Teacher(loaded, config, semantics, draws, workers)
-        self._scorer = Scorer(config, stream, loaded, self._encoder, workers)
+        self._constants = constants
+        self._scorer = Scorer(config, stream, loaded, self._encoder, workers, constants)
         self._stop = StopPoll(stop_asked, workers)
         self._first = FirstStage(shared, directory, workers, self._stop) if shared and directory else None
         self.stopped = False
@@ -125,10 +140,9 @@ class StreamRun:
             self.state, self.unfinished = restored.state.grown(len(stream)), restored.unfinished
             self._learner.restore(restored.learner)
 
-    def ceilings(self) -> list[Ceiling]:
-        """What a perfect model would score on each task and scored split."""
-        splits = self._config.evaluation.splits
-        return [ceiling(task, split, self._encoder) for task in self._stream for split in splits]
+    def prospects(self) -> list[Prospect]:
+        """What data and model allow of each task and split."""
+        return prospects(self._stream, self._config.evaluation.splits, self._encoder, self._constants, self._counts)
 
     def outcomes(self, on_step: OnStep | None = None) -> Generator[TaskOutcome]:
         """Learn what is left; yield after each task.
@@ -166,7 +180,8 @@ class StreamRun:
                 initial = self._scorer.rows(-1, self._first.base_scores)
         else:
             initial = self._scorer.rows(-1)
-        state = replace(state, initial=initial, special_tokens=self._encoder.special_tokens)
+        before = {split: row[:, 0] for split, row in initial.items()}
+        state = replace(state, initial=before, special_tokens=self._encoder.special_tokens)
         if self._keeper:
             self._keeper.save_stage(state, None, self._learner.state(inside_stage=False))
         return state
@@ -186,7 +201,7 @@ class StreamRun:
         with clock.part("teacher"):
             lesson = self._teacher.remember(stage.name, candidates, rows_before, state.totals)
         with clock.part("evaluation"):
-            scores = self._scores(stage, state, first.scores if first else None)
+            scores, errors = self._scores(stage, state, first.scores if first else None)
         if first:
             first.close()
         timing = clock.timing(records, spared, self._first.spared_scoring() if self._first else 0.0)
@@ -199,6 +214,7 @@ class StreamRun:
             initial=state.initial,
             history=(*state.history, history),
             special_tokens=self._encoder.special_tokens,
+            errors=errors,
         )
         if self._keeper:
             self._keeper.save_stage(state, self._loaded.trainable(), self._learner.state(inside_stage=False))
@@ -282,12 +298,16 @@ class StreamRun:
         sizes = [len(examples) for examples in self._encoded]
         return stage_steps(self._config, stage, sizes, memory_size, self._semantics, self._draws)
 
-    def _scores(self, stage: Stage, state: StreamState, shared: SharedScores | None) -> dict[str, Scores]:
-        """The score matrices, with what is due after a stage."""
+    def _scores(
+        self, stage: Stage, state: StreamState, shared: SharedScores | None
+    ) -> tuple[dict[str, Scores], dict[str, Errors]]:
+        """The score matrices with what is due after a stage, and their errors."""
         scores = {split: matrix.copy() for split, matrix in state.scores.items()}
+        errors = {split: np.full((*matrix.shape, 2), np.nan) for split, matrix in state.scores.items()}
+        errors |= {split: known.copy() for split, known in state.errors.items()}
         for split, row in self._scorer.rows(stage.last, shared).items():
-            scores[split][stage.last] = row
-        return scores
+            scores[split][stage.last], errors[split][stage.last] = row[:, 0], row[:, 1:]
+        return scores, errors
 
     def _history(
         self,

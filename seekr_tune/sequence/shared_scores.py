@@ -1,4 +1,4 @@
-"""Scores that several runs would find alike: one file each, by model and by what is scored."""
+"""Numbers that several runs would find alike: one file each, by model and by what is scored."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _logger = logging.getLogger(__name__)
 
 
 class SharedScores:
-    """Scores of one model, by what was scored.
+    """Numbers about one model, or about the data alone, by what was scored.
 
     Args:
-        directory: of the model; all that makes the model is in its name.
+        directory: all that they depend on, besides what is scored, is in its name.
         workers: the processes that share the run; every rank makes the same calls.
 
     Attributes:
@@ -34,34 +34,35 @@ class SharedScores:
         self._directory, self._workers = directory, workers
         self.spared_seconds = 0.0
 
-    def get(self, subject: Mapping[str, Any], score: Callable[[], float]) -> float:
-        """A score that is known, or `score()`, which is then known to others.
+    def get(self, subject: Mapping[str, Any], find: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+        """Numbers that are known, or `find()`, which is then known to others.
 
         Args:
-            subject: everything besides the model that the score depends on.
-            score: called on every rank where nobody knows.
+            subject: everything besides the model that they depend on.
+            find: called on every rank where nobody knows; finite numbers by name.
         """
         path = self._directory / f"{_digest(subject)}.json"
         known = self._workers.broadcast(lambda: _read(path))
         if known is not None:
-            value, seconds = known
+            values, seconds = known
             self.spared_seconds += seconds
-            return value
+            return values
         started = time.perf_counter()
-        value = score()
+        values = find()
         if self._workers.rank == 0:
-            _write(path, value, time.perf_counter() - started)
-        return value
+            _write(path, values, time.perf_counter() - started)
+        return values
 
 
-def _read(path: Path) -> tuple[float, float] | None:
-    """Score and seconds; None where there is no such file, or a damaged one."""
+def _read(path: Path) -> tuple[Mapping[str, float], float] | None:
+    """Numbers and seconds; None where there is no such file, or a damaged one."""
     try:
         document = read_json(path)
         found = document["found"]
         if document["sha256"] != _digest(found) or not all(math.isfinite(value) for value in found.values()):
             raise ValueError("does not match its checksum")
-        return float(found["score"]), float(found["seconds"])
+        seconds = float(found.pop("seconds"))
+        return {name: float(value) for name, value in found.items()}, seconds
     except NoDocument:
         return None
     except AccessError as error:
@@ -72,8 +73,8 @@ def _read(path: Path) -> tuple[float, float] | None:
         return None
 
 
-def _write(path: Path, score: float, seconds: float) -> None:
-    found = {"score": score, "seconds": seconds}
+def _write(path: Path, values: Mapping[str, float], seconds: float) -> None:
+    found = {**values, "seconds": seconds}
     try:
         write_atomically(path, json.dumps({"found": found, "sha256": _digest(found)}).encode())
     except (OSError, StudyError) as error:

@@ -15,6 +15,7 @@ from seekr_tune.stream.special_tokens import SpecialTokens
 
 Scores = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 InitialScores = np.ndarray[tuple[int], np.dtype[np.float64]]
+Errors = np.ndarray[tuple[int, int, int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,8 @@ class StreamState:
             where not evaluated.
         initial: by split, scores before any training, `[tasks]`.
         history: one entry a finished stage.
+        errors: by split, `[tasks, tasks, 2]` in points: `error` and `margin_error` of each score (`TaskScore`), NaN
+            where they are not known, as in a checkpoint of an earlier version.
         special_tokens: what stands around prompts and answers; None in a checkpoint of an earlier version.
     """
 
@@ -167,6 +170,7 @@ class StreamState:
     initial: Mapping[str, InitialScores]
     history: tuple[TaskHistory, ...]
     special_tokens: SpecialTokens | None = None
+    errors: Mapping[str, Errors] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, num_tasks: int, num_layers: int, num_heads: int, splits: tuple[str, ...]) -> StreamState:
@@ -178,6 +182,7 @@ class StreamState:
             scores={split: np.full((num_tasks, num_tasks), np.nan) for split in splits},
             initial={split: np.full(num_tasks, np.nan) for split in splits},
             history=(),
+            errors={split: np.full((num_tasks, num_tasks, 2), np.nan) for split in splits},
         )
 
     def grown(self, num_tasks: int) -> StreamState:
@@ -188,7 +193,10 @@ class StreamState:
             scores[split][: len(known), : len(known)] = known
         for split, row in self.initial.items():
             initial[split][: len(row)] = row
-        return replace(self, scores=scores, initial=initial)
+        errors = {split: np.full((num_tasks, num_tasks, 2), np.nan) for split in self.scores}
+        for split, table in self.errors.items():
+            errors[split][: len(table), : len(table)] = table
+        return replace(self, scores=scores, initial=initial, errors=errors)
 
     def first_shown(self, places: Collection[int]) -> tuple[tuple[int, int], ...] | None:
         """Of samples that a stage has replayed, those that no earlier one had; None where that is not known.

@@ -42,6 +42,44 @@ class EncodedExample:
 
 
 @dataclass(frozen=True)
+class TokenCounts:
+    """Tokens of some samples before anything is cut, and what of them the limits leave out.
+
+    Attributes:
+        prompts, answers: by sample, the `recipe.max_prompt_tokens` and `recipe.max_answer_tokens` that it needs whole.
+        max_prompt_tokens, max_answer_tokens: the limits that there are.
+        tokens: of all prompts and answers, without special tokens around them.
+        unknown: those among them that stand for what the vocabulary lacks; None where it has no token for that.
+    """
+
+    prompts: tuple[int, ...]
+    answers: tuple[int, ...]
+    max_prompt_tokens: int
+    max_answer_tokens: int
+    tokens: int
+    unknown: int | None
+
+    @property
+    def prompts_cut(self) -> float:
+        """Share of the prompts that are cut."""
+        return _share_above(self.prompts, self.max_prompt_tokens)
+
+    @property
+    def answers_cut(self) -> float:
+        """Share of the answers that are cut."""
+        return _share_above(self.answers, self.max_answer_tokens)
+
+    @property
+    def unknown_tokens(self) -> float | None:
+        """Share of the tokens that are the unknown one."""
+        return None if self.unknown is None else self.unknown / max(1, self.tokens)
+
+    def needed(self, share_cut: float) -> tuple[int, int]:
+        """The limits of prompts and answers that cut no more than a share of the samples."""
+        return _limit_for(self.prompts, share_cut), _limit_for(self.answers, share_cut)
+
+
+@dataclass(frozen=True)
 class Batch:
     """A left-padded batch; every tensor is int64, [batch, length].
 
@@ -118,15 +156,35 @@ class Encoder:
 
         Source: official `data/data_collator.py`, `DataCollator.decoder_call`.
         """
+        return self.encode_counted(examples)[0]
+
+    def encode_counted(self, examples: Sequence[Example]) -> tuple[list[EncodedExample], TokenCounts]:
+        """The same, and what the limits leave out.
+
+        `joint` cuts a row as a whole, so a prompt needs what the row has beyond the room for an answer. An answer
+        beyond its limit is learned there where the row has room, and is cut when it is generated.
+        """
         if not examples:
-            return []
-        if self._style == "separate":
-            prompts = self.encode_prompts([example.prompt for example in examples])
-            answers = self.encode_answers([example.answer for example in examples])
-            return [EncodedExample((*p, *a), len(a)) for p, a in zip(prompts, answers, strict=True)]
+            return [], self._counts([], [], [])
         answers = self._tokens([example.answer for example in examples])
+        if self._style == "separate":
+            prompts = self._tokens([example.prompt for example in examples])
+            encoded = [
+                EncodedExample((*self._separate_prompt(p), *(labels := self._answer(a))), len(labels))
+                for p, a in zip(prompts, answers, strict=True)
+            ]
+            return encoded, self._counts(prompts, answers, [*prompts, *answers])
         rows = self._tokens([example.prompt + example.answer for example in examples])
-        return [self._joint(*item) for item in zip(examples, rows, answers, strict=True)]
+        encoded = [self._joint(*item) for item in zip(examples, rows, answers, strict=True)]
+        return encoded, self._counts([row[self._max_answer_tokens :] for row in rows], answers, rows)
+
+    def count(self, examples: Sequence[Example]) -> TokenCounts:
+        """What the limits leave out where prompts are read and answers are generated."""
+        prompts, answers = ([getattr(example, name) for example in examples] for name in ("prompt", "answer"))
+        if not examples:
+            return self._counts([], [], [])
+        read, given = self._tokens(prompts), self._tokens(answers)
+        return self._counts(read, given, [*read, *given])
 
     def encode_prompt(self, prompt: str) -> tuple[int, ...]:
         """One prompt; see `encode_prompts`."""
@@ -150,9 +208,7 @@ class Encoder:
         """
         if not answers:
             return []
-        if self._style == "joint":
-            return [ids[: self._max_answer_tokens] for ids in self._tokens(answers)]
-        return [(*ids[: self._max_answer_tokens - 1], *self._eos) for ids in self._tokens(answers)]
+        return [self._answer(ids) for ids in self._tokens(answers)]
 
     def read(self, ids: Sequence[int]) -> str:
         """The text of a generated answer; see `read_answer`."""
@@ -169,9 +225,31 @@ class Encoder:
         return SpecialTokens(self._bos * (2 if repeated else 1), self._eos)
 
     def _separate_prompt(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        own = ids[len(self.prefix) :] if ids[: len(self.prefix)] == self.prefix else ids
         # An answer needs something to be predicted from, also behind a prompt that the tokenizer knows nothing of.
-        return (*self.prefix, *_last(own, self._max_prompt_tokens - len(self.prefix))) or self._bos
+        return (*self.prefix, *_last(self._own(ids), self._max_prompt_tokens - len(self.prefix))) or self._bos
+
+    def _own(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """A prompt without the prefix that it has brought along."""
+        return ids[len(self.prefix) :] if ids[: len(self.prefix)] == self.prefix else ids
+
+    def _answer(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        if self._style == "joint":
+            return ids[: self._max_answer_tokens]
+        return (*ids[: self._max_answer_tokens - 1], *self._eos)
+
+    def _counts(
+        self, prompts: Sequence[tuple[int, ...]], answers: Sequence[tuple[int, ...]], texts: Iterable[tuple[int, ...]]
+    ) -> TokenCounts:
+        before, behind = (len(self.prefix), 1) if self._style == "separate" else (0, 0)
+        unknown, rows = self._tokenizer.unk_token_id, list(texts)
+        return TokenCounts(
+            prompts=tuple(before + len(self._own(ids) if before else ids) for ids in prompts),
+            answers=tuple(len(ids) + behind for ids in answers),
+            max_prompt_tokens=self._max_prompt_tokens,
+            max_answer_tokens=self._max_answer_tokens,
+            tokens=sum(map(len, rows)),
+            unknown=None if unknown is None else sum(ids.count(unknown) for ids in rows),
+        )
 
     def _joint_prompt(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         kept = _last(ids, self._max_prompt_tokens)
@@ -229,6 +307,15 @@ def collate_prompts(
     input_ids = torch.tensor([[pad_token_id] * (length - len(ids)) + list(ids) for ids in prompts], dtype=torch.int64)
     attention_mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts], dtype=torch.int64)
     return input_ids, attention_mask
+
+
+def _share_above(needed: Sequence[int], limit: int) -> float:
+    return sum(one > limit for one in needed) / max(1, len(needed))
+
+
+def _limit_for(needed: Sequence[int], share_cut: float) -> int:
+    """The smallest limit that at most this share exceeds."""
+    return sorted(needed, reverse=True)[int(share_cut * len(needed))] if needed else 0
 
 
 def _last(ids: tuple[int, ...], limit: int) -> tuple[int, ...]:

@@ -143,7 +143,9 @@ def test_the_long_tables_hold_every_row(make_record: RecordFactory, tmp_path: Pa
 def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: RecordFactory, tmp_path: Path) -> None:
     for _ in range(2):
         write_ledger(tmp_path, [make_record()], {})
-    assert sorted(path.name for path in (tmp_path / "ledger").iterdir()) == sorted(f"{name}.parquet" for name in NAMES)
+    assert sorted(path.name for path in (tmp_path / "ledger").iterdir()) == sorted(
+        f"{name}.parquet" for name in (*NAMES, "prospects")
+    )
     metadata = pq.read_metadata(table_path(tmp_path, "trials"))
     assert metadata.row_group(0).column(0).compression == "ZSTD"
     assert metadata.metadata[b"seekr_tune.schema_version"] == b"3"

@@ -157,7 +157,7 @@ def space(folder: Path) -> None:
 
 def shared(folder: Path) -> None:
     """A score and a reference that other runs have left."""
-    SharedScores(folder, SingleProcess()).get(SUBJECT, lambda: 50.0)
+    SharedScores(folder, SingleProcess()).get(SUBJECT, lambda: {"score": 50.0})
     next(folder.glob("*.json")).rename(folder / "score.json")
     keep_bound(folder / "bound", read_record(_run() / "result.json"), read_steps(_run() / "steps.jsonl"))
 

@@ -173,7 +173,7 @@ def _model(folder: Path) -> object:
 
 def _shared(folder: Path) -> object:
     (folder / "score.json").rename(folder / f"{_digest(made.SUBJECT)}.json")
-    return SharedScores(folder, SingleProcess()).get(made.SUBJECT, lambda: 1.0), find_bound(folder / "bound")
+    return SharedScores(folder, SingleProcess()).get(made.SUBJECT, lambda: {"score": 1.0}), find_bound(folder / "bound")
 
 
 def _file(name: str, content: str, folder: Path) -> None:

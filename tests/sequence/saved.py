@@ -119,6 +119,7 @@ def stream_state(tasks_done: int) -> StreamState:
         initial={"eval": np.array([0.1, 0.2]), "test": np.full(2, np.nan)},
         history=history[:tasks_done],
         special_tokens=SpecialTokens((1, 4), (2,)),
+        errors={"eval": np.array([[[0.1, np.nan], [np.nan] * 2], [[1 / 3, 2.5], [0.0, 7.0]]])},
     )
 
 
@@ -140,7 +141,7 @@ def assert_same_state(one: StreamState, other: StreamState) -> None:
     assert_same_tensors(vars(one.totals), vars(other.totals))
     assert same_memory(one.memory, other.memory)
     assert [sample.shard for sample in one.memory] == [sample.shard for sample in other.memory]
-    for ours, others in ((one.scores, other.scores), (one.initial, other.initial)):
+    for ours, others in ((one.scores, other.scores), (one.initial, other.initial), (one.errors, other.errors)):
         assert ours.keys() == others.keys()
         for split in ours:
             np.testing.assert_array_equal(ours[split], others[split])

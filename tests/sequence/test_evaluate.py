@@ -177,7 +177,7 @@ def test_predictions_are_scored_in_the_order_of_the_rows(
 ) -> None:
     monkeypatch.setattr("seekr_tune.sequence.evaluate.generate", echo)
     config = EvaluationConfig(batch_size=batch_size)
-    assert score_task(learned, encoder, echo_task(), "eval", config, 4, SingleProcess()) == 100.0
+    assert score_task(learned, encoder, echo_task(), "eval", config, 4, SingleProcess()).score == 100.0
 
 
 def test_every_row_is_answered_by_one_rank_and_counts_once(
@@ -192,7 +192,7 @@ def test_every_row_is_answered_by_one_rank_and_counts_once(
     for wrong in (0, 3, 5):
         sibling = {row: "no" if i < wrong else answers[row] for i, row in enumerate(rows_of_rank_0)}
         workers = OneOfTwo(sibling=sibling)
-        percent = score_task(learned, encoder, task, "eval", EvaluationConfig(batch_size=2), 4, workers)
+        percent = score_task(learned, encoder, task, "eval", EvaluationConfig(batch_size=2), 4, workers).score
         assert percent == pytest.approx(100 * (9 - wrong) / 9)
 
 
@@ -202,8 +202,8 @@ def test_the_score_is_that_of_the_split_that_was_asked_for(learned: LoadedModel,
         "second", "exact_match", {"eval": task.train, "test": tuple(Example(e.prompt, "no") for e in task.train)}
     )
     config = EvaluationConfig()
-    assert score_task(learned, encoder, both, "eval", config, MAX_NEW, SingleProcess()) == 100.0
-    assert score_task(learned, encoder, both, "test", config, MAX_NEW, SingleProcess()) == 0.0
+    assert score_task(learned, encoder, both, "eval", config, MAX_NEW, SingleProcess()).score == 100.0
+    assert score_task(learned, encoder, both, "test", config, MAX_NEW, SingleProcess()).score == 0.0
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import LoadedModel, with_adapters
 from seekr_tune.sequence.state import StepRecord
+from seekr_tune.stream.samples import TaskScore
 
 from .tiny import Run, run, same_memory, same_weights, tiny_config, tiny_loaded, tiny_stream
 
@@ -144,9 +145,9 @@ def test_what_was_spared_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     scored: list[str] = []
     score_task = evaluate.score_task
 
-    def counting(loaded: Any, encoder: Any, task: Any, *rest: Any) -> float:
+    def counting(loaded: Any, encoder: Any, task: Any, *rest: Any, **options: Any) -> TaskScore:
         scored.append(task.name)
-        return score_task(loaded, encoder, task, *rest)
+        return score_task(loaded, encoder, task, *rest, **options)
 
     monkeypatch.setattr(evaluate, "score_task", counting)
     takes = shared_run(tiny_config(**FULL), tmp_path, "two")

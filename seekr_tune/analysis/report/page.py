@@ -20,6 +20,8 @@ from seekr_tune.analysis.report.runs import MOST_CONFIGURATIONS, MOST_REPLICATES
 from seekr_tune.analysis.report.source import Source
 from seekr_tune.analysis.report.summary import caveats, findings
 from seekr_tune.analysis.report.texts import count, duration, share
+from seekr_tune.analysis.worth import study_worths
+from seekr_tune.analysis.worth_lines import HEADINGS, warnings, worth_cells, worth_notes
 from seekr_tune.config.reading import parse_yaml
 from seekr_tune.shown import printable
 
@@ -36,12 +38,17 @@ def report_page(source: Source) -> str:
     shown = shown_runs(ranking, runs)
     tables = read_runs(source.directory, shown)
     timing = read_table(source.directory, "timing")
+    worths = study_worths(source.directory)
     space = parse_yaml(source.space) or {}
     return _template().render(
         source=source,
         by=ranking.by,
         findings=findings(ranking, runs, source.config),
         caveats=caveats(ranking, source.protocol, dominated(runs, read_table(source.directory, "replay"))),
+        warnings=list(warnings(worths)),
+        worth_headings=HEADINGS,
+        worths=list(map(worth_cells, worths)),
+        worth_notes=list(worth_notes(worths)),
         table=ranking_table(ranking),
         groups=GROUPS,
         shown_groups=SHOWN_GROUPS,

@@ -19,6 +19,7 @@ from seekr_tune.analysis.report.texts import (
     share,
     short_path,
 )
+from seekr_tune.analysis.tables import void_lines
 from seekr_tune.analysis.uncertainty import WITH_INTERVAL
 from seekr_tune.config import Config
 from seekr_tune.documents import parse_json
@@ -37,7 +38,8 @@ def findings(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> tupl
         runs: rows of the `trials` table.
         config: the study's experiment.
     """
-    return tuple(sentence for part in (_searched, _ended, _best, _front) for sentence in part(ranking, runs, config))
+    parts = (_worth, _searched, _ended, _best, _front)
+    return tuple(sentence for part in parts for sentence in part(ranking, runs, config))
 
 
 def caveats(ranking: Ranking, protocol: str, found: Iterable[str] = ()) -> tuple[str, ...]:
@@ -49,6 +51,11 @@ def best_of(ranking: Ranking) -> TrialRow | None:
     """The configuration of rank 1; None while none has a value."""
     first = next(iter(ranking.rows), None)
     return first if first is not None and first["rank"] == 1 and first[ranking.by] is not None else None
+
+
+def _worth(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterator[str]:
+    """What stands above all else: that there is nothing to be read from the numbers."""
+    yield from void_lines(ranking)
 
 
 def _searched(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterator[str]:
@@ -105,6 +112,8 @@ def _value(row: TrialRow, column: str) -> str:
 def _against_bounds(best: TrialRow) -> str:
     if best["op_seqft"] is None:
         return "There is no finished bound without replay to compare it with."
+    if best["why_no_gain"] is not None and best["op_joint"] is not None:
+        return f"Whether it is better than no replay is not told: {best['why_no_gain']}."
     verb = "beats" if best["beats_seqft"] else "does not beat"
     text = f"It {verb} the bound without replay ({percent(best['op'])} against {percent(best['op_seqft'])})"
     if best["normalised_gain"] is not None:

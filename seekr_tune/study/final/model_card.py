@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,8 @@ from seekr_tune.analysis.paper_tables import as_markdown, escape_markdown, markd
 from seekr_tune.analysis.record import ScoredSplit, TrialRecord, tuning_split
 from seekr_tune.analysis.score_tables import estimate, matrix_tables, scores_of
 from seekr_tune.analysis.study_tables import matrix_table
+from seekr_tune.analysis.worth import TaskWorth, runs_of_records, task_worths
+from seekr_tune.analysis.worth_lines import outlook, warnings
 from seekr_tune.config import Config
 from seekr_tune.config.readers import is_read
 from seekr_tune.experiment import flatten
@@ -94,7 +96,13 @@ def _text(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
     yield ""
     yield "## Scores"
     yield ""
+    worths = task_worths(runs_of_records([record], split))
+    wrong = list(warnings(worths))
+    yield from (f"- **WARNING:** {escape_markdown(line)}" for line in wrong)
+    yield from [""] * bool(wrong)
     yield from _scores(source, split)
+    yield from (escape_markdown(line) + "  " for line in _worth_lines(worths))
+    yield ""
     yield "## Settings"
     yield ""
     yield "| setting | value |"
@@ -142,6 +150,16 @@ def _scores(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
             yield f"It is one of {len(finished)} runs of its configuration, whose OP is {op.mean:.2f} ± {op.error:.2f}"
             yield "(mean and standard error over orders, seeds and memory draws)."
             yield ""
+
+
+def _worth_lines(worths: Sequence[TaskWorth]) -> Iterator[str]:
+    """What each task is worth, a sentence each."""
+    for worth in worths:
+        if worth.is_known:
+            zero = "not measured" if worth.zero_shot is None else f"{worth.zero_shot:.1f}"
+            yield f"{outlook(worth)}; zero-shot {zero}."
+        else:
+            yield f"{worth.task}: what a constant answer scores is not known, for an earlier version trained it."
 
 
 def _use(config: Config) -> Iterator[str]:

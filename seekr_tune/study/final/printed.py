@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from seekr_tune.analysis.ranking import DEFAULT_COLUMN, rank
 from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, task_rows
 from seekr_tune.analysis.study_tables import matrix_table, ranking_table, task_table
+from seekr_tune.analysis.tables import void_lines
+from seekr_tune.analysis.worth import study_worths
+from seekr_tune.analysis.worth_lines import warnings
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
@@ -34,7 +38,8 @@ def printed_ranking(directory: Path, split: ScoredSplit, by: str | None = None) 
     trials = read_trials(place)
     if split not in trials.column("split").to_pylist():
         raise _not_scored(directory, split)
-    return ranking_table(rank(trials, by or DEFAULT_COLUMN), _name(directory), split)
+    ranking = rank(trials, by or DEFAULT_COLUMN)
+    return _warned(ranking_table(ranking, _name(directory), split), place, void_lines(ranking))
 
 
 def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> list[PaperTable]:
@@ -51,7 +56,9 @@ def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequen
     runs = _runs(directory, split)
     keys = [*configurations] or [_best(directory, split, runs)]
     _require_known(directory, split, keys, runs)
-    return [matrix_table(matrix, _name(directory), split) for key in keys for matrix in matrix_tables(runs, key)]
+    place = _place(directory, split)
+    matrices = [matrix for key in keys for matrix in matrix_tables(runs, key)]
+    return [_warned(matrix_table(matrix, _name(directory), split), place) for matrix in matrices]
 
 
 def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> PaperTable:
@@ -74,7 +81,14 @@ def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[
     bounds = dict.fromkeys(run.configuration for run in runs if run.role == "bound")
     tasks = runs[0].order if not is_study(directory) else _columns(directory, runs)
     rows = task_rows(runs, [*bounds, *keys], tasks)
-    return task_table(rows, tasks, _name(directory), split, _told_apart(directory, split, keys))
+    table = task_table(rows, tasks, _name(directory), split, _told_apart(directory, split, keys))
+    return _warned(table, _place(directory, split))
+
+
+def _warned(table: PaperTable, place: Path, above: Sequence[str] = ()) -> PaperTable:
+    """The table with what is wrong with its tasks among its notes."""
+    wrong = (*above, *warnings(study_worths(place)))
+    return replace(table, notes=(*(f"WARNING: {line}" for line in wrong), *table.notes))
 
 
 def _runs(directory: Path, split: ScoredSplit) -> tuple[RunScores, ...]:

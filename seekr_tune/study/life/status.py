@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.analysis.worth import runs_of_records, task_worths
+from seekr_tune.analysis.worth_lines import warnings, worth_lines
 from seekr_tune.config import Direction
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
@@ -88,6 +90,8 @@ class StudyStatus:
         driver: process that runs the study now; None if there is none.
         failure: what ended the last launch before its time; None with a driver, or where nothing did.
         is_stopping: whether it was asked to stop.
+        tasks: what each task is worth, a line each under a heading.
+        warnings: what is wrong with a task, or with all, and how to mend it; a line each.
     """
 
     directory: Path
@@ -111,6 +115,8 @@ class StudyStatus:
     driver: str | None
     failure: str | None
     is_stopping: bool
+    tasks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """A few lines for a terminal."""
@@ -126,7 +132,9 @@ class StudyStatus:
                 yield f"  {run.trial}  {run.state}  {how_far}  {run.wall_seconds:.0f} s"
             elif run.state in ("failed", "damaged"):
                 yield f"  {run.trial}  {run.state}  {run.error}"
+        yield from (f"  WARNING: {line}" for line in self.warnings)
         yield from self._results()
+        yield from (f"  {line}" for line in self.tasks)
         least = "" if self.is_disk_known else "at least "
         closed = "" if self.is_disk_known else " (this user may not look into all of it)"
         yield f"  disk used: {least}{bytes_text(self.disk_bytes)}{closed}"
@@ -181,6 +189,7 @@ def study_status(directory: Path | str) -> StudyStatus:
     counts = Counter(run.state for run in runs)
     values = configuration_values(records, config)
     directions = list(config.study.objectives.values())
+    worths = task_worths(runs_of_records(records))
     best, usage = best_of(values, directions[0]), disk_usage(directory)
     return StudyStatus(
         directory=directory,
@@ -204,6 +213,8 @@ def study_status(directory: Path | str) -> StudyStatus:
         driver=None if driver is None else str(driver),
         failure=None if driver else last_failure(directory),
         is_stopping=stop_path(directory).exists(),
+        tasks=tuple(worth_lines(worths)),
+        warnings=tuple(warnings(worths)),
     )
 
 

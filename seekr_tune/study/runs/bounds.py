@@ -27,6 +27,8 @@ from seekr_tune.study.runs.request import TrialRequest
 
 _FILES = ("result.json", "steps.jsonl")
 _MANIFEST = "manifest.json"
+_RESULTS = ("status", "scores", "prospects", "heads", "replay", "tasks_done", "num_layers", "num_heads", "code_version")
+"""What a run that need not be made has of the one that was."""
 _logger = logging.getLogger(__name__)
 
 KnownBound = tuple[TrialRecord, tuple[StepRow, ...]]
@@ -82,5 +84,5 @@ def taken_over(known: TrialRecord, config: Config, request: TrialRequest, ray_tr
         )
         for row in known.timing
     )
-    results = ("status", "scores", "heads", "replay", "tasks_done", "num_layers", "num_heads", "code_version")
-    return record.model_copy(update={name: getattr(known, name) for name in results} | {"timing": timing})
+    taken = {name: getattr(known, name) for name in _RESULTS}
+    return record.model_copy(update={**taken, "timing": timing})

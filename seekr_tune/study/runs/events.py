@@ -17,7 +17,7 @@ from seekr_tune.config import Config
 from seekr_tune.experiment import fingerprint
 from seekr_tune.sequence.state import TaskOutcome
 from seekr_tune.sequence.workers import Workers
-from seekr_tune.stream.ceiling import Ceiling
+from seekr_tune.stream.prospect import Prospect
 from seekr_tune.study.directory.log import RUN_STARTED
 from seekr_tune.study.runs.console import TaskProgress
 
@@ -40,20 +40,30 @@ def run_started(record: TrialRecord, config: Config, workers: Workers) -> None:
     )
 
 
-def ceilings(found: Sequence[Ceiling]) -> None:
-    """What a perfect model would score, by split and task; a warning for each task of which some answers get lost.
+def prospects(found: Sequence[Prospect]) -> None:
+    """What a perfect model and the best constant answer would score, by split and task, and what is cut.
 
-    The answers themselves stay out of the log; the row of the first one is said.
+    A warning for each task of which some answers get lost, and for each split of which something is cut. The answers
+    themselves stay out of the log; the row of the first one is said.
     """
     scores: dict[str, dict[str, float]] = {}
+    floors: dict[str, dict[str, float]] = {}
     for one in found:
-        scores.setdefault(one.split, {})[one.task] = round(one.score, 3)
+        if one.ceiling is not None:
+            scores.setdefault(one.split, {})[one.task] = round(one.ceiling.score, 3)
+        if one.floor is not None:
+            floors.setdefault(one.split, {})[one.task] = round(one.floor, 3)
     if scores:
-        _say("ceilings", scores=scores)
+        _say("ceilings", scores=scores, floors=floors)
     for one in found:
-        if one.lost is not None:
-            fields = {"task": one.task, "split": one.split, "row": one.lost.row, "perfect": round(one.perfect, 3)}
-            _logger.warning("answers get lost", extra={"fields": fields})
+        place, counts = {"task": one.task, "split": one.split}, one.counts
+        if one.ceiling is not None and one.ceiling.lost is not None:
+            lost = {"row": one.ceiling.lost.row, "perfect": round(one.ceiling.perfect, 3)}
+            _logger.warning("answers get lost", extra={"fields": place | lost})
+        if counts.prompts_cut or counts.answers_cut:
+            shares = {"prompts": round(counts.prompts_cut, 4), "answers": round(counts.answers_cut, 4)}
+            longest = {"longest_prompt": max(counts.prompts), "longest_answer": max(counts.answers)}
+            _logger.warning("samples are cut", extra={"fields": place | shares | longest})
 
 
 def run_resumed(record: TrialRecord, num_steps: int) -> None:

@@ -18,13 +18,14 @@ from typing import Any
 from rich.console import Console
 
 from seekr_tune.analysis.record import TrialRecord, read_record, score_matrix, tuning_split, write_record
+from seekr_tune.analysis.worth_lines import data_warnings
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.files import write_atomically
 from seekr_tune.remains import remove_remains_of, unfinished
 from seekr_tune.sequence.checkpoint import newest_intact
-from seekr_tune.sequence.fit import ceilings_of
+from seekr_tune.sequence.fit import prospects_of
 from seekr_tune.sequence.model import read_model_config
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
@@ -40,6 +41,7 @@ from seekr_tune.study.directory.layout import (
 from seekr_tune.study.directory.lock import held_run
 from seekr_tune.study.directory.provenance import add_data
 from seekr_tune.study.directory.unchanged import require_unchanged
+from seekr_tune.study.runs.outcome import prospect_rows
 from seekr_tune.study.runs.single import run_experiment
 
 _logger = logging.getLogger(__name__)
@@ -138,9 +140,13 @@ def _warn_of_answers(config: Config, new: TaskStream) -> None:
     """Say on the console where even a perfect model would not give the answers of the new task."""
     model = read_model_config(config.model, fetch=True)
     assert model is not None
-    for found in ceilings_of(config, model, new):
-        if found.lost is not None:
-            _logger.warning("%s", found)
+    limits = config.recipe.max_prompt_tokens, config.recipe.max_answer_tokens
+    prospects = prospects_of(config, model, new)
+    for found in prospects:
+        if found.ceiling is not None and found.ceiling.lost is not None:
+            _logger.warning("%s", found.ceiling)
+    for line in data_warnings(prospect_rows([task.name for task in new], prospects), limits):
+        _logger.warning("%s", line)
 
 
 def _extended(config: Config, task: str, epochs: int | None, metric: str | None) -> Config:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from seekr_tune.analysis.record import (
     HeadRow,
+    ProspectRow,
     ReplayRow,
     StepRow,
     TimingRow,
@@ -28,6 +29,7 @@ from seekr_tune.study.runs.request import TrialRequest
 
 if TYPE_CHECKING:  # a driver that only records results needs no torch
     from seekr_tune.sequence.state import StepRecord, StreamState, TaskHistory
+    from seekr_tune.stream.prospect import Prospect
 
 _logger = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ def with_state(record: TrialRecord, state: StreamState, wall_seconds: float) -> 
                 record.tasks,
                 state.scores,
                 state.initial,
+                state.errors,
             ),
             "heads": tuple(row for history in state.history for row in _head_rows(history)),
             "replay": tuple(_replay_row(history) for history in state.history),
@@ -71,6 +74,31 @@ def with_state(record: TrialRecord, state: StreamState, wall_seconds: float) -> 
             "num_layers": state.num_layers,
             "num_heads": state.num_heads,
         }
+    )
+
+
+def prospect_rows(tasks: Sequence[str], found: Iterable[Prospect]) -> tuple[ProspectRow, ...]:
+    """What data and model allow, as rows of the ledger.
+
+    Args:
+        tasks: in learning order.
+        found: of these tasks.
+    """
+    return tuple(
+        ProspectRow(
+            task=one.task,
+            task_index=tasks.index(one.task),
+            split=one.split,
+            rows=len(one.counts.prompts),
+            prompts_cut=one.counts.prompts_cut,
+            answers_cut=one.counts.answers_cut,
+            unknown_tokens=one.counts.unknown_tokens,
+            longest_prompt=max(one.counts.prompts, default=0),
+            longest_answer=max(one.counts.answers, default=0),
+            ceiling=None if one.ceiling is None else one.ceiling.score,
+            floor=one.floor,
+        )
+        for one in found
     )
 
 

@@ -5,7 +5,8 @@ nothing to go stale: what changed has another name. Shared are
 
 - `base/<key>/`: scores of the model before any training,
 - `stages/<key>/`: weights, learner, step records and scores after the first task (`sequence.first_stage`),
-- `bounds/<key>/`: finished reference runs (`study.bounds`).
+- `bounds/<key>/`: finished reference runs (`study.bounds`),
+- `floors/`: which constant answer is best for a task (`constants`).
 
 The key of a first stage holds the sources of this package, torch and the machine, the model's files (or its commit on
 the hub), how it is loaded, the first task's training samples, the recipe, the seed, the reading of the method, and the
@@ -96,7 +97,7 @@ def _base(cache: Path, config: Config, workers: Workers) -> dict[str, Any] | Non
         return None
     lora = config.model.lora
     return {
-        "code": [code_version(), _sources()],
+        "code": [code_version(), code_digest()],
         "libraries": [torch.__version__, transformers.__version__, peft.__version__],
         "device": [_device_name(workers.device), torch.get_num_threads()],
         "workers": [workers.world_size, config.training.parallelism, config.training.activation_checkpointing],
@@ -119,7 +120,7 @@ def _model(cache: Path, config: Config) -> Any:
 
 
 @cache
-def _sources() -> str:
+def code_digest() -> str:
     """Digest of the code that learns: a version number alone does not change with every edit."""
     package = Path(__file__).parents[2]
     digest = hashlib.sha256()

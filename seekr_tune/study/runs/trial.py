@@ -28,8 +28,9 @@ from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.runs import events
 from seekr_tune.study.runs.bounds import find_bound, keep_bound, taken_over
+from seekr_tune.study.runs.constants import constants_of
 from seekr_tune.study.runs.files import TrialFiles
-from seekr_tune.study.runs.outcome import new_record, step_rows, with_state
+from seekr_tune.study.runs.outcome import new_record, prospect_rows, step_rows, with_state
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.stages import bound_directory, shared_directories
 
@@ -94,6 +95,7 @@ def run_trial(
         give_back_memory()
         loaded = _on_every_rank(workers, lambda: _load_model(config, workers))
         shared = workers.broadcast(lambda: shared_directories(cache, config, stream, workers)) if cache else None
+        constants = constants_of(config, stream, cache, workers)
         run = StreamRun(
             config,
             stream,
@@ -103,8 +105,11 @@ def run_trial(
             room=room,
             shared=shared,
             stop_asked=stop_asked,
+            constants=constants,
         )
-        events.ceilings(run.ceilings())
+        prospects = run.prospects()
+        events.prospects(prospects)
+        record = record.model_copy(update={"prospects": prospect_rows(record.tasks, prospects)})
         record = _learn(run, record, files, workers, clock, on_task, None if record.revived else stops)
         if bound is not None and record.status == "finished" and workers.rank == 0:
             keep_bound(bound, record, files.steps())

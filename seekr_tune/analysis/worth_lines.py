@@ -1,0 +1,140 @@
+"""What the scores of each task are worth, in words: a line of numbers for each, and one of warning where need be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from seekr_tune.analysis.record import ProspectRow
+from seekr_tune.analysis.worth import SLIGHT, Measured, TaskWorth, worths_of
+
+HEADINGS = ("task", "prompts cut", "answers cut", "unknown", "ceiling", "floor", "zero-shot", "learned", "joint", "")
+MEANING = (
+    "floor: the best constant answer; ceiling: a perfect model; learned, joint: score just after learning and of joint "
+    "training, with the 95 % interval (Student's, paired over samples) of what it is above the floor; means over runs"
+)
+_NOTHING = "-"
+
+
+def worth_cells(worth: TaskWorth) -> tuple[str, ...]:
+    """One task under `HEADINGS`."""
+    return (
+        worth.task,
+        *(_share(share) for share in (worth.prompts_cut, worth.answers_cut, worth.unknown_tokens)),
+        *(_score(score) for score in (worth.ceiling, worth.floor, worth.zero_shot)),
+        *(_measured(one) for one in (worth.own, worth.joint)),
+        _verdict(worth),
+    )
+
+
+def worth_lines(worths: Sequence[TaskWorth]) -> Iterator[str]:
+    """A heading, a line a task, and what has to be known to read them; nothing without tasks."""
+    if not worths:
+        return
+    rows = [HEADINGS, *map(worth_cells, worths)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        numbers = (text.rjust(width) for text, width in zip(row[1:-1], widths[1:-1], strict=True))
+        yield "  ".join((row[0].ljust(widths[0]), *numbers, row[-1])).rstrip()
+    yield from worth_notes(worths)
+
+
+def worth_notes(worths: Sequence[TaskWorth]) -> Iterator[str]:
+    """What has to be known to read the numbers."""
+    yield MEANING
+    if any(worth.zero_shot is None for worth in worths):
+        yield "zero-shot: not measured; evaluation.matrix=full scores before learning"
+    unknown = [worth.task for worth in worths if not worth.is_known]
+    if unknown:
+        yield f"unknown for {', '.join(unknown)}: an earlier version ran it, and kept no floor and no errors"
+
+
+def outlook(worth: TaskWorth) -> str:
+    """One line about a task before anything is trained."""
+    unknown = "" if worth.unknown_tokens is None else f", {_share(worth.unknown_tokens)} of its tokens are unknown"
+    floor = "" if worth.floor is None else f"; floor {worth.floor:.1f}, ceiling {_score(worth.ceiling)}"
+    return (
+        f"{worth.task}: {_share(worth.prompts_cut)} of its prompts and {_share(worth.answers_cut)} of its answers are "
+        f"cut (longest {worth.needed[0]} and {worth.needed[1]} tokens){unknown}{floor}"
+    )
+
+
+def warnings(worths: Sequence[TaskWorth]) -> Iterator[str]:
+    """One line for each task that was not learned, or of which much is lost: what, and how to mend it."""
+    for worth in worths:
+        parts = [*_unlearned(worth), *_lost(worth)]
+        if parts:
+            yield f"{worth.task}: {'; '.join(parts)}"
+
+
+def data_warnings(prospects: Sequence[ProspectRow], limits: tuple[int, int]) -> Iterator[str]:
+    """The same of data and model alone, before anything is trained."""
+    yield from warnings(worths_of(prospects, limits))
+
+
+def _unlearned(worth: TaskWorth) -> Iterator[str]:
+    shown = worth.own or worth.joint
+    if worth.floor is None or shown is None:
+        return
+    if shown.is_above is False:
+        when = "just after learning" if worth.own else "after joint training"
+        mend = "" if (worth.prompts_cut or 0) > SLIGHT or (worth.answers_cut or 0) > SLIGHT else f" ({_MEND})"
+        yield (
+            f"NOT LEARNED{mend}: {shown.score:.1f} % {when}, {worth.floor:.1f} % by one constant answer "
+            f"({_interval(shown)} points, 95 % interval)"
+        )
+    elif worth.joint is not None and worth.joint.is_above is False:
+        yield (
+            f"joint training did not learn it: {worth.joint.score:.1f} %, {worth.floor:.1f} % by one constant answer "
+            f"({_interval(worth.joint)} points, 95 % interval)"
+        )
+
+
+_MEND = "raise recipe.epochs, change recipe.learning_rate, give more train rows or a larger model"
+
+
+def _lost(worth: TaskWorth) -> Iterator[str]:
+    if (worth.prompts_cut or 0) > SLIGHT:
+        yield (
+            f"{_share(worth.prompts_cut)} of its prompts are cut on the left: raise recipe.max_prompt_tokens from "
+            f"{worth.limits[0]} (to {worth.needed[0]} for all)"
+        )
+    if (worth.answers_cut or 0) > SLIGHT:
+        yield (
+            f"{_share(worth.answers_cut)} of its answers are cut: raise recipe.max_answer_tokens from "
+            f"{worth.limits[1]} (to {worth.needed[1]} for all)"
+        )
+    if (worth.unknown_tokens or 0) > SLIGHT:
+        unknown = _share(worth.unknown_tokens)
+        yield f"{unknown} of its tokens are unknown to the model: choose another model, or clean the texts"
+    if worth.ceiling is not None and worth.floor is not None and worth.ceiling <= worth.floor:
+        yield (
+            f"a perfect model scores {worth.ceiling:.1f} %, no more than one constant answer ({worth.floor:.1f} %): "
+            "nothing can be learned from these answers as they are"
+        )
+
+
+def _verdict(worth: TaskWorth) -> str:
+    if worth.own is None and worth.joint is None:
+        return "not scored yet" if worth.is_known else "unknown"
+    return {None: "unknown", True: "learned", False: "NOT LEARNED"}[worth.is_learned]
+
+
+def _measured(one: Measured | None) -> str:
+    if one is None:
+        return _NOTHING
+    return f"{one.score:.1f}" if one.low is None else f"{one.score:.1f} ({_interval(one)})"
+
+
+def _interval(one: Measured) -> str:
+    return f"{one.low:+.1f} to {one.high:+.1f}"
+
+
+def _score(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.1f}"
+
+
+def _share(value: float | None) -> str:
+    """A share of one in percent; what is little is not called nothing."""
+    if value is None:
+        return _NOTHING
+    return "< 1 %" if 0 < value < 0.01 else "> 99 %" if 0.99 < value < 1 else f"{100 * value:.0f} %"
