@@ -10,7 +10,7 @@ import pytest
 
 KIND = "text that is obeyed"
 MAKEFILE = Path(__file__).parent.parent.parent / "Makefile"
-HOSTILE = "it's $(touch x); `touch y` \"a  b\" & <c>"
+HOSTILE = 'it\'s $(touch x); `touch y` "a  b" & <c>'
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -24,7 +24,7 @@ HOSTILE = {
     "a script": f"<script>{MARK}</script>",
     "an end of a script": f"</script><script>{MARK}</script>",
     "an image": f"<img src=x onerror={MARK}>",
-    "an attribute": f"\" onmouseover={MARK} x=\"",
+    "an attribute": f'" onmouseover={MARK} x="',
     "a comment": f"<!-- <script>{MARK}",
     "an address": f"javascript:{MARK}",
     "a template": "{{ 7919 * 7919 }}{% raw %}",
