@@ -7,7 +7,7 @@ All of them look at finished configurations as points over OP (percent, more is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,9 +21,20 @@ class Outcome(NamedTuple):
     samples: float
 
 
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """At least as good in every gain (more is better), and better in one."""
+    pairs = list(zip(one, other, strict=True))
+    return all(mine >= theirs for mine, theirs in pairs) and any(mine > theirs for mine, theirs in pairs)
+
+
+def on_front(gains: Collection[Sequence[float]]) -> list[bool]:
+    """Whether no other point dominates each of these; equals share the front."""
+    return [not any(dominates(other, one) for other in gains) for one in gains]
+
+
 def pareto_front(outcomes: Sequence[Outcome]) -> list[bool]:
-    """Whether each outcome is on the front over OP (more is better) and samples (fewer is better); equals share it."""
-    return [not any(_dominates(other, one) for other in outcomes) for one in outcomes]
+    """Whether each outcome is on the front over OP (more is better) and samples (fewer is better)."""
+    return on_front([(outcome.op, -outcome.samples) for outcome in outcomes])
 
 
 def knee(outcomes: Sequence[Outcome]) -> Outcome | None:
@@ -84,7 +95,3 @@ def samples_to_target(gains: Sequence[tuple[float, float]], share: float) -> flo
 
 def _by_samples(outcome: Outcome) -> tuple[float, float]:
     return outcome.samples, outcome.op
-
-
-def _dominates(one: Outcome, other: Outcome) -> bool:
-    return one.op >= other.op and one.samples <= other.samples and one != other

@@ -1,4 +1,4 @@
-"""How much of the replay gradient each loss term has, and the weight that gives attention distillation a share of it.
+"""How much of the replay gradient each loss term has, and the weight that gives a term a share of it.
 
 The gradient of a replay step is a sum, g = w_ce g_ce + w_logit g_logit + w_attention g_attention. The share of a term
 is the norm of its part by the sum of the norms of all parts. Clipping and AdamW take the length out of g, so what a
@@ -9,37 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from seekr_tune.method.terms import alone
 from seekr_tune.sequence.schedule import Step
-from seekr_tune.sequence.state import GradientShares, StepRecord
+from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.workers import Workers
 
 _SMALLEST = 1e-6
-"""Attention whose gradient is smaller than this part of the others' is taken to have this much: what is measured of a
+"""A term whose gradient is smaller than this part of the others' is taken to have this much: what is measured of a
 student that still is its teacher is rounding noise."""
-
-
-@dataclass(frozen=True)
-class TermWeights:
-    """What the terms of a replay loss are multiplied by; 0 where a term is not distilled."""
-
-    cross_entropy: float
-    logits: float
-    attention: float
-
-    def alone(self) -> dict[str, TermWeights]:
-        """By term, as `GradientShares` names them, the weights with which it is left alone."""
-        return {
-            "cross_entropy": TermWeights(self.cross_entropy, 0.0, 0.0),
-            "logit_distillation": TermWeights(0.0, self.logits, 0.0),
-            "attention_distillation": TermWeights(0.0, 0.0, self.attention),
-        }
 
 
 def measured_steps(steps: Sequence[Step], every: int | None, *, calibrates: bool) -> frozenset[int]:
@@ -64,33 +47,34 @@ def measured_steps(steps: Sequence[Step], every: int | None, *, calibrates: bool
     return frozenset(chosen)
 
 
-def shares_of(norms: Mapping[str, float]) -> GradientShares | None:
-    """Shares from the norms of the parts; None where they have no finite sum above 0."""
+def shares_of(norms: Mapping[str, float]) -> dict[str, float]:
+    """Shares from the norms of the parts; empty where they have no finite sum above 0."""
     total = sum(norms.values())
     if not math.isfinite(total) or total <= 0:
-        return None
-    return GradientShares(**{term: norm / total for term, norm in norms.items()})
+        return {}
+    return {term: norm / total for term, norm in norms.items()}
 
 
-def weight_of_share(share: float, norms: Mapping[str, float], before: float) -> float:
-    """The weight of attention distillation with which it has a share of the gradient.
+def weight_of_share(share: float, norms: Mapping[str, float], term: str, before: float) -> float:
+    """The weight with which a term has a share of the gradient.
 
     Args:
         share: above 0 and below 1.
-        norms: of the parts, that of attention at weight 1.
+        norms: of the parts, that of the term at weight 1.
+        term: its name.
         before: the weight so far; it stays where nothing can be measured.
     """
-    attention = norms["attention_distillation"]
-    others = sum(norms.values()) - attention
-    if not math.isfinite(others) or not math.isfinite(attention) or attention <= 0 or others <= 0:
+    own = norms[term]
+    others = sum(norms.values()) - own
+    if not math.isfinite(others) or not math.isfinite(own) or own <= 0 or others <= 0:
         return before
-    return share / (1 - share) * others / max(attention, _SMALLEST * others)
+    return share / (1 - share) * others / max(own, _SMALLEST * others)
 
 
 def term_norms(
     parameters: Mapping[str, nn.Parameter],
-    weights: TermWeights,
-    backward: Callable[[TermWeights], None],
+    weights: Mapping[str, float],
+    backward: Callable[[Mapping[str, float]], None],
     workers: Workers,
 ) -> dict[str, float]:
     """Norm of each term's part of the gradient, over all workers; the gradients that wait are as they were behind it.
@@ -103,17 +87,14 @@ def term_norms(
     """
     waiting = {name: parameter.grad for name, parameter in parameters.items()}
     norms: dict[str, float] = {}
-    for term, alone in weights.alone().items():
-        if getattr(weights, _FIELDS[term]) > 0:
+    for term, weight in weights.items():
+        if weight > 0:
             _forget(parameters.values())
-            backward(alone)
+            backward(alone(weights, term))
             norms[term] = _norm(parameters.values(), workers)
     for name, parameter in parameters.items():
         parameter.grad = waiting[name]
     return workers.broadcast(lambda: norms)
-
-
-_FIELDS = {"cross_entropy": "cross_entropy", "logit_distillation": "logits", "attention_distillation": "attention"}
 
 
 def _forget(parameters: Iterable[nn.Parameter]) -> None:
@@ -141,18 +122,8 @@ def _square(gradient: Tensor) -> Tensor:
     return norm.double().square().cpu()
 
 
-def mean_shares(steps: Sequence[StepRecord]) -> GradientShares | None:
-    """Mean of what was measured in the steps of a stage; None where nothing was."""
-    found = [step.shares for step in steps if step.shares is not None]
-    if not found:
-        return None
-    return GradientShares(
-        *(
-            None if None in own else fmean(value for value in own if value is not None)
-            for own in (
-                [shares.cross_entropy for shares in found],
-                [shares.logit_distillation for shares in found],
-                [shares.attention_distillation for shares in found],
-            )
-        )
-    )
+def mean_shares(steps: Sequence[StepRecord]) -> dict[str, float]:
+    """Mean of what was measured in the steps of a stage, of terms that all of them have; empty where nothing was."""
+    found = [step.shares for step in steps if step.shares]
+    names = [name for name in found[0] if all(name in shares for shares in found)] if found else []
+    return {name: fmean(shares[name] for shares in found) for name in names}

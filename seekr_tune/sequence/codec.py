@@ -11,7 +11,8 @@ from torch import Tensor
 
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
-from seekr_tune.sequence.state import GradientShares, StageTiming, StepRecord, StreamState, TaskHistory
+from seekr_tune.method.terms import ATTENTION_DISTILLATION, LOSS_TERMS
+from seekr_tune.sequence.state import StageTiming, StepRecord, StreamState, TaskHistory
 from seekr_tune.stream.special_tokens import SpecialTokens
 
 _HEAD_FIELDS = ("sensitivity", "forgettability", "importance")
@@ -97,7 +98,23 @@ def encode_steps(steps: Sequence[StepRecord]) -> list[dict[str, Any]]:
 
 def decode_steps(entries: Sequence[Mapping[str, Any]]) -> tuple[StepRecord, ...]:
     """The inverse of `encode_steps`."""
-    return tuple(StepRecord(**(dict(entry) | {"batch": tuple(entry["batch"])})) for entry in entries)
+    return tuple(StepRecord(**(_with_terms(entry) | {"batch": tuple(entry["batch"])})) for entry in entries)
+
+
+def _with_terms(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A step as it is encoded now; earlier versions had a field for each of three terms, null where it is off."""
+    if "terms" in entry:
+        return dict(entry)
+    values = {name: entry[name] for name in LOSS_TERMS}
+    shares = {name: entry.get(f"{name}_share") for name in LOSS_TERMS}
+    weights = {ATTENTION_DISTILLATION: entry.get("attention_weight")}
+    named = {"terms": values, "shares": shares, "weights": weights}
+    rest = {key for key in entry if key not in LOSS_TERMS and not key.endswith(("_share", "_weight"))}
+    return {key: entry[key] for key in rest} | {key: _without_nulls(own) for key, own in named.items()}
+
+
+def _without_nulls(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _encode_sample(sample: ReplaySample) -> dict[str, Any]:
@@ -123,16 +140,15 @@ def _decode_sample(
 
 def _encode_history(entry: TaskHistory) -> dict[str, Any]:
     values = {name: value for name, value in vars(entry).items() if name not in {"scores", "total"}}
-    shares = None if entry.shares is None else asdict(entry.shares)
-    return values | {"selected": _encode_heads(entry.selected), "timing": asdict(entry.timing), "shares": shares}
+    return values | {"selected": _encode_heads(entry.selected), "timing": asdict(entry.timing)}
 
 
 def _decode_history(entry: Mapping[str, Any], heads: Mapping[str, Tensor]) -> TaskHistory:
-    shown, shares = entry.get("first_shown"), entry.get("shares")  # earlier versions did not note them
+    shown, shares = entry.get("first_shown"), entry.get("shares")  # earlier versions did not note them, or as null
     decoded = {
         "selected": _decode_heads(entry["selected"]),
         "timing": StageTiming(**entry["timing"]),
-        "shares": None if shares is None else GradientShares(**shares),
+        "shares": _without_nulls(shares or {}),
         "first_shown": None if shown is None else tuple((task, index) for task, index in shown),
     }
     return TaskHistory(

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from seekr_tune.errors import TrainingError
 from seekr_tune.method.memory import ReplayMemory
+from seekr_tune.method.terms import ATTENTION_DISTILLATION, CROSS_ENTROPY, LOGIT_DISTILLATION
 from seekr_tune.sequence.schedule import Stage
 from seekr_tune.sequence.state import StepRecord
 
-_MENDS = {  # in the order in which a step computes them: the first one that is not finite is to blame
-    "cross_entropy": "lower recipe.learning_rate",
-    "logit_distillation": "lower recipe.learning_rate or method.logit_weight",
-    "attention_distillation": "lower recipe.learning_rate or method.attention_weight",
+_MENDS = {
+    CROSS_ENTROPY: "lower recipe.learning_rate",
+    LOGIT_DISTILLATION: "lower recipe.learning_rate or method.logit_weight",
+    ATTENTION_DISTILLATION: "lower recipe.learning_rate or method.attention_weight",
     "loss": "lower method.attention_weight",
     "grad_norm": "lower recipe.learning_rate or method.attention_weight",
 }
@@ -32,13 +33,14 @@ def require_finite(record: StepRecord, stage: Stage, memory: ReplayMemory, tasks
     Raises:
         TrainingError: naming the step, its samples (rows counted from 1, as in the files) and the term.
     """
-    for term, mend in _MENDS.items():
-        value = getattr(record, term)
+    # in the order in which a step computes them: the first one that is not finite is to blame
+    for name, value in {**record.terms, "loss": record.loss, "grad_norm": record.grad_norm}.items():
         if value is not None and not math.isfinite(value):
-            untrained = record.step == 0 and stage.tasks[0] == 0 and term == "cross_entropy"
+            untrained = record.step == 0 and stage.tasks[0] == 0 and name == CROSS_ENTROPY
+            mend = "nothing was learned yet: check the weights of the model" if untrained else _MENDS[name]
             raise TrainingError(
                 f"stage {stage.name!r}, step {record.step} ({record.kind}, {_samples(record, stage, memory, tasks)}): "
-                f"{term} is {value}; {'nothing was learned yet: check the weights of the model' if untrained else mend}"
+                f"{name} is {value}; {mend}"
             )
 
 

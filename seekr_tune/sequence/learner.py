@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
@@ -22,15 +21,23 @@ from seekr_tune.method.memory import ReplayMemory
 from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
 from seekr_tune.method.semantics import Semantics
 from seekr_tune.method.targets import TeacherBatch
+from seekr_tune.method.terms import (
+    ATTENTION_DISTILLATION,
+    CROSS_ENTROPY,
+    LOGIT_DISTILLATION,
+    Term,
+    values_of,
+    weighted_sum,
+)
 from seekr_tune.method.transfer import Uploads
 from seekr_tune.sequence.ahead import Ahead
-from seekr_tune.sequence.balance import TermWeights, measured_steps, shares_of, term_norms, weight_of_share
+from seekr_tune.sequence.balance import measured_steps, shares_of, term_norms, weight_of_share
 from seekr_tune.sequence.draws import Draws
 from seekr_tune.sequence.finite import require_finite
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps
 from seekr_tune.sequence.sharing import Batches, StepBatch
-from seekr_tune.sequence.state import GradientShares, LearnerState, Progress, StepRecord
+from seekr_tune.sequence.state import LearnerState, Progress, StepRecord
 from seekr_tune.sequence.throughput import FlopRates, Stopwatch, step_flops
 from seekr_tune.sequence.tokens import tokens_of
 from seekr_tune.sequence.workers import Workers
@@ -38,16 +45,6 @@ from seekr_tune.stream.collate import EncodedExample
 
 DISTILLATION = "distillation"
 """Part of a replay step that is timed apart."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Loss terms of one micro-batch, with graph; means over the tokens or rows they are normalised by."""
-
-    total: Tensor
-    cross_entropy: Tensor
-    logits: Tensor | None = None
-    attention: Tensor | None = None
 
 
 class Learner:
@@ -117,7 +114,8 @@ class Learner:
         done = len(progress.steps) if progress else 0
         share = self._method.attention_share
         if share is not None:
-            known = [step.attention_weight for step in (progress.steps if progress else ()) if step.attention_weight]
+            taken = progress.steps if progress else ()
+            known = [step.weights[ATTENTION_DISTILLATION] for step in taken if ATTENTION_DISTILLATION in step.weights]
             self._attention_weight = known[-1] if known else 0.0
         measured = self._measured(steps)
         with Uploads(self._workers.device) as uploads:
@@ -125,7 +123,7 @@ class Learner:
             for number, (step, batch) in enumerate(ahead, start=done):
                 seed = self._draws.torch_seed(stage.name, number, self._workers.rank)
                 started = time.perf_counter()
-                shares = self._measure(batch, seed) if number in measured else GradientShares()
+                shares = self._measure(batch, seed) if number in measured else {}
                 torch.manual_seed(seed)
                 record = self._step(stage, number, step, batch, schedule, ahead.begin_next, started, shares)
                 require_finite(record, stage, memory, self._config.stream.tasks)
@@ -181,7 +179,7 @@ class Learner:
         schedule: LambdaLR,
         launched: Callable[[], None],
         started: float,
-        shares: GradientShares,
+        shares: Mapping[str, float],
     ) -> StepRecord:
         """One step.
 
@@ -191,36 +189,32 @@ class Learner:
             shares: what was measured of it; empty where nothing was.
         """
         self._distillation.reset()
-        distils_logits, distils_attention = self._distils(batch)
-        terms = self._backward(batch)
+        weights = self._weights(batch)
+        terms = self._backward(batch, weights)
         launched()
         learning_rate = float(self._optimizer.param_groups[0]["lr"])
         grad_norm = self._update(schedule)
-        shared = self._shared(terms.cpu(), started)
+        (loss, *values), seconds, distillation_seconds = self._shared(terms.cpu(), started)
         return StepRecord(
             task_index=stage.last,
             step=number,
             kind=step.kind,
-            loss=shared[0],
-            cross_entropy=shared[1],
-            logit_distillation=shared[2] if distils_logits else None,
-            attention_distillation=shared[3] if distils_attention else None,
+            loss=loss,
+            terms=dict(zip(weights, values, strict=True)),
             grad_norm=grad_norm,
             learning_rate=learning_rate,
             samples=len(batch.examples),
             tokens=sum(len(example.input_ids) for example in batch.examples),
-            seconds=shared[4],
-            distillation_seconds=shared[5] if distils_logits or distils_attention else None,
+            seconds=seconds,
+            distillation_seconds=distillation_seconds if len(weights) > 1 else None,
             batch=step.samples,
             flops=step_flops(
                 self._rates,
                 [len(example.input_ids) for example in batch.examples],
                 sum(map(_predictable_labels, batch.examples)),
             ),
-            cross_entropy_share=shares.cross_entropy,
-            logit_distillation_share=shares.logit_distillation,
-            attention_distillation_share=shares.attention_distillation,
-            attention_weight=self._attention_weight if distils_attention else None,
+            weights=weights,
+            shares=shares,
         )
 
     def _measured(self, steps: Sequence[Step]) -> frozenset[int]:
@@ -230,13 +224,19 @@ class Learner:
         calibrates = self._method.attention_share is not None
         return measured_steps(steps, self._config.training.gradient_shares_every, calibrates=calibrates)
 
-    def _distils(self, batch: StepBatch) -> tuple[bool, bool]:
-        """Whether a step distils logits, and attention."""
-        replays = batch.samples is not None
-        return replays and self._method.logit_weight > 0, replays and self._method.distils_attention
+    def _weights(self, batch: StepBatch) -> dict[str, float]:
+        """The terms of a step, in the order in which they are computed, and what each is multiplied by now."""
+        if batch.samples is None:
+            return {CROSS_ENTROPY: 1.0}
+        weights = {CROSS_ENTROPY: 1 - self._method.logit_weight}
+        if self._method.logit_weight > 0:
+            weights[LOGIT_DISTILLATION] = self._method.logit_weight
+        if self._method.distils_attention:
+            weights[ATTENTION_DISTILLATION] = self._attention_weight
+        return weights
 
-    def _shared(self, terms: Tensor, started: float) -> list[float]:
-        """Loss terms over the global batch, and rank 0's seconds of the step and of its distillation, on all ranks."""
+    def _shared(self, terms: Tensor, started: float) -> tuple[list[float], float, float]:
+        """The loss and its terms over the global batch, and rank 0's seconds of the step and of its distillation."""
         workers = self._workers
         distillation = self._distillation.seconds(DISTILLATION)  # waits for the device
         own_clock = [time.perf_counter() - started, distillation] if workers.rank == 0 else [0.0, 0.0]
@@ -244,14 +244,16 @@ class Learner:
         if workers.world_size > 1:
             shared = workers.sum(shared.to(workers.device)).cpu()
         if self._semantics.accumulation != "within_step":
-            shared[:4] /= workers.world_size
-        return [float(value) for value in shared]
+            shared[:-2] /= workers.world_size
+        *values, seconds, distilled = (float(value) for value in shared)
+        return values, seconds, distilled
 
-    def _backward(self, batch: StepBatch, weights: TermWeights | None = None) -> Tensor:
-        """Forward and backward passes of one step; returns this rank's part of the loss terms, `[4]` on the device.
+    def _backward(self, batch: StepBatch, weights: Mapping[str, float], *, measures: bool = False) -> Tensor:
+        """Forward and backward passes of one step; returns this rank's part of the loss and its terms, on the device.
 
         Args:
-            weights: see `_terms`.
+            weights: of the terms, by name.
+            measures: the gradients are for a measurement: without DDP, which counts the passes.
         """
         parts, multiple = batch.parts, self._config.recipe.pad_to_multiple_of
         within_step = self._semantics.accumulation == "within_step"
@@ -261,7 +263,8 @@ class Learner:
         scale = float(self._workers.world_size) if within_step else 1 / self._updates_after
         own_samples = sum(micro.weight * len(micro.items) for micro in parts) or 1.0
         # On the device: a number that Python sees has to be waited for, and the next pass would start late.
-        logged = torch.zeros(4, dtype=torch.float64, device=self._workers.device)
+        logged = torch.zeros(1 + len(weights), dtype=torch.float64, device=self._workers.device)
+        model = self._loaded.model if measures else self._wrapped
         for number, (micro, teacher) in enumerate(zip(parts, batch.teachers, strict=True), start=1):
             examples = [batch.examples[i] for i in micro.items]
             tokens = tokens_of(examples, self._loaded.pad_token_id, multiple, self._workers.device)
@@ -269,34 +272,30 @@ class Learner:
             weight = micro.weight if within_step else micro.weight * len(micro.items) / own_samples
             is_last = number == len(parts)
             # The forward pass belongs inside: DDP decides there whether the backward pass will reduce gradients.
-            with nullcontext() if is_last or weights else self._workers.accumulate(self._wrapped):
+            with nullcontext() if is_last or measures else self._workers.accumulate(self._wrapped):
                 with self._workers.precision():
-                    terms = self._terms(tokens, teacher, global_labels if within_step else None, step_rows, weights)
-                loss = terms.total * (scale * weight)
-                loss.backward()  # type: ignore[no-untyped-call]
-            logged += weight * _logged(terms)
+                    normaliser = global_labels if within_step else None
+                    terms = self._terms(model, tokens, teacher, normaliser, step_rows, weights)
+                    loss = weighted_sum(terms)
+                (loss * (scale * weight)).backward()  # type: ignore[no-untyped-call]
+            logged += weight * torch.cat([loss.detach()[None], values_of(terms, tuple(weights))])
         return logged
 
     def _terms(
         self,
+        model: nn.Module,
         tokens: Tokens,
         teacher: Callable[[], TeacherBatch] | None,
         global_labels: int | None,
         step_rows: int,
-        weights: TermWeights | None = None,
-    ) -> Terms:
-        """Loss terms of one micro-batch, normalised by the global batch or (None) by the micro-batch alone.
-
-        Args:
-            weights: of the terms, for a measurement: without DDP, which counts the passes; None: those of the step.
-        """
-        model = self._wrapped if weights is None else self._loaded.model
+        weights: Mapping[str, float],
+    ) -> dict[str, Term]:
+        """Loss terms of one micro-batch, normalised by the global batch or (None) by the micro-batch alone."""
         num_labels = tokens.num_labels if global_labels is None else global_labels
-        method, semantics, weights = self._method, self._semantics, weights or self._weights()
+        semantics = self._semantics
         if teacher is None:
             logits = answer_logits(model, tokens, semantics)
-            cross_entropy = answer_cross_entropy(logits, tokens.labels) / num_labels
-            return Terms(cross_entropy, cross_entropy)
+            return {CROSS_ENTROPY: Term(answer_cross_entropy(logits, tokens.labels) / num_labels, 1.0)}
         timed = partial(self._distillation.part, DISTILLATION)
         with timed():
             signals = teacher()
@@ -305,43 +304,38 @@ class Learner:
             tokens,
             signals,
             semantics,
-            distil_logits=method.logit_weight > 0,
-            distil_attention=method.distils_attention,
+            distil_logits=LOGIT_DISTILLATION in weights,
+            distil_attention=ATTENTION_DISTILLATION in weights,
             step_rows=step_rows,
             timed=timed,
         )
-        cross_entropy = sums.cross_entropy / num_labels
-        total = weights.cross_entropy * cross_entropy
-        logit_term = None
+        values = {CROSS_ENTROPY: sums.cross_entropy / num_labels}
         if sums.logits is not None:
             rows = sum(tokens.answers) if global_labels is None else global_labels
-            logit_term = sums.logits / rows
-            total = total + weights.logits * logit_term
+            values[LOGIT_DISTILLATION] = sums.logits / rows
         if sums.attention is not None:
-            total = total + weights.attention * sums.attention
-        return Terms(total, cross_entropy, logit_term, sums.attention)
+            values[ATTENTION_DISTILLATION] = sums.attention
+        return {name: Term(value, weights[name]) for name, value in values.items()}
 
-    def _weights(self) -> TermWeights:
-        """Of the terms of a replay step, as they are now."""
-        return TermWeights(1 - self._method.logit_weight, self._method.logit_weight, self._attention_weight)
-
-    def _measure(self, batch: StepBatch, seed: int) -> GradientShares:
+    def _measure(self, batch: StepBatch, seed: int) -> dict[str, float]:
         """Shares of the terms in the gradient of a replay step, which is taken behind it as if nothing had been.
 
         Where the method asks for a share of attention, the weight that gives it is found first.
         """
         share = self._method.attention_share
-        weights = self._weights() if share is None else replace(self._weights(), attention=1.0)
+        weights = self._weights(batch)
+        if share is not None:
+            weights[ATTENTION_DISTILLATION] = 1.0
 
-        def backward(alone: TermWeights) -> None:
+        def backward(alone: Mapping[str, float]) -> None:
             torch.manual_seed(seed)  # the same dropout in all passes
-            self._backward(batch, alone)
+            self._backward(batch, alone, measures=True)
 
         norms = term_norms(self._loaded.trainable(), weights, backward, self._workers)
         if share is not None:
-            self._attention_weight = weight_of_share(share, norms, self._attention_weight)
-            norms["attention_distillation"] *= self._attention_weight
-        return shares_of(norms) or GradientShares()
+            self._attention_weight = weight_of_share(share, norms, ATTENTION_DISTILLATION, self._attention_weight)
+            norms[ATTENTION_DISTILLATION] *= self._attention_weight
+        return shares_of(norms)
 
     def _update(self, schedule: LambdaLR) -> float | None:
         """Count the step; when enough gradients are in, clip them and change the weights."""
@@ -383,9 +377,3 @@ class Learner:
 def _predictable_labels(example: EncodedExample) -> int:
     """Label tokens that have a token before them."""
     return min(example.num_labels, len(example.input_ids) - 1)
-
-
-def _logged(terms: Terms) -> Tensor:
-    zero = torch.zeros_like(terms.total)
-    distilled = (zero if term is None else term for term in (terms.logits, terms.attention))
-    return torch.stack([terms.total, terms.cross_entropy, *distilled]).detach()

@@ -19,15 +19,6 @@ Errors = np.ndarray[tuple[int, int, int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class GradientShares:
-    """Share of each term in the replay gradient: its norm by the sum of the terms' norms; None where a term is off."""
-
-    cross_entropy: float | None = None
-    logit_distillation: float | None = None
-    attention_distillation: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class StepRecord:
     """One training step, as logged; losses are means over the global batch.
 
@@ -36,8 +27,7 @@ class StepRecord:
         step: number of the step within the stage, from 0.
         kind: new-task or replay step.
         loss: the loss that was back-propagated.
-        cross_entropy: mean over label tokens.
-        logit_distillation, attention_distillation: terms before their weights; None where they are off.
+        terms: what it is made of, by name, before their weights.
         grad_norm: before clipping; None where gradients only accumulated.
         learning_rate: of the update.
         samples, tokens: of the global batch, padding not counted.
@@ -45,18 +35,16 @@ class StepRecord:
         distillation_seconds: its part for distillation terms (forward); None where there are none.
         batch: indices of the samples, in the stage's train samples or in the memory.
         flops: model FLOPs of its forward and backward passes, over all ranks (`throughput.FlopRates`).
-        cross_entropy_share, logit_distillation_share, attention_distillation_share: of the replay gradient; None where
-            they were not measured, or the term is off.
-        attention_weight: by which attention distillation was multiplied; None where it is off.
+        weights: what each term was multiplied by.
+        shares: of each term in the replay gradient, its norm by the sum of the norms; empty where they were not
+            measured.
     """
 
     task_index: int
     step: int
     kind: Literal["new", "replay"]
     loss: float
-    cross_entropy: float
-    logit_distillation: float | None
-    attention_distillation: float | None
+    terms: Mapping[str, float]
     grad_norm: float | None
     learning_rate: float
     samples: int
@@ -65,16 +53,8 @@ class StepRecord:
     distillation_seconds: float | None
     batch: tuple[int, ...]
     flops: float
-    cross_entropy_share: float | None = None
-    logit_distillation_share: float | None = None
-    attention_distillation_share: float | None = None
-    attention_weight: float | None = None
-
-    @property
-    def shares(self) -> GradientShares | None:
-        """What was measured of the replay gradient; None where nothing was."""
-        found = (self.cross_entropy_share, self.logit_distillation_share, self.attention_distillation_share)
-        return None if found == (None, None, None) else GradientShares(*found)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +105,8 @@ class TaskHistory:
         presentations, replay_updates, replay_tokens: replayed while this task was learned.
         seconds: wall time of the task, evaluation included; of its last launch, where it was interrupted.
         timing: where that time went.
-        shares: means over the steps in which they were measured; None where they were not.
+        shares: of each term in the replay gradient, means over the steps in which they were measured; empty where they
+            were not.
         first_shown: stored samples that were replayed for the first time while this task was learned, each as the
             index of its task and its index there; None where an earlier version did not note them.
     """
@@ -142,7 +123,7 @@ class TaskHistory:
     replay_tokens: int
     seconds: float
     timing: StageTiming
-    shares: GradientShares | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
     first_shown: tuple[tuple[int, int], ...] | None = None
 
 

@@ -187,10 +187,10 @@ def test_every_loss_and_gradient_norm_equals_the_release(trajectories: list[Traj
         steps = [step for outcome in run.outcomes for step in outcome.steps]
         for step, event in zip(steps, run.facts["events"], strict=True):
             pairs = [
-                (step.cross_entropy, event["loss_ce"]),
+                (step.terms["cross_entropy"], event["loss_ce"]),
                 (step.loss, event["loss_total"]),
-                (step.logit_distillation, event.get("logits_distill")),
-                (step.attention_distillation, event.get("attn_distill")),
+                (step.terms.get("logit_distillation"), event.get("logits_distill")),
+                (step.terms.get("attention_distillation"), event.get("attn_distill")),
                 (step.grad_norm, event["grad_norm_before_clip"]),
             ]
             for ours, theirs in pairs:

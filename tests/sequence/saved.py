@@ -83,9 +83,7 @@ def step(number: int) -> StepRecord:
         step=number,
         kind="replay" if number % 2 else "new",
         loss=0.1 + number,
-        cross_entropy=1 / 3,
-        logit_distillation=None,
-        attention_distillation=2**-40 / 3,
+        terms={"cross_entropy": 1 / 3, "attention_distillation": 2**-40 / 3},
         grad_norm=None if number % 2 else 1e22 / 3,
         learning_rate=3e-5 / 7,
         samples=2,
@@ -94,6 +92,8 @@ def step(number: int) -> StepRecord:
         distillation_seconds=0.1 if number % 2 else None,
         batch=(7 * number, 3),
         flops=1e9 / 3,
+        weights={"cross_entropy": 0.5, "attention_distillation": 1e3 / 3},
+        shares={"cross_entropy": 2 / 3, "attention_distillation": 1 / 3} if number % 2 else {},
     )
 
 

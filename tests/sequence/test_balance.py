@@ -14,7 +14,7 @@ from seekr_tune.config import Config
 from seekr_tune.sequence.balance import measured_steps, shares_of, weight_of_share
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.schedule import Step
-from seekr_tune.sequence.state import GradientShares, StepRecord
+from seekr_tune.sequence.state import StepRecord
 
 from .test_first_stage import loaded_for
 from .tiny import Run, run, same_weights, tiny_config
@@ -43,11 +43,11 @@ def learned(config: Config, directory: Path | None = None) -> Run:
 def unmeasured(step: StepRecord) -> dict[str, Any]:
     """A step without times and shares."""
     kept = asdict(step) | {"seconds": 0, "distillation_seconds": 0}
-    return {name: value for name, value in kept.items() if not name.endswith("_share")}
+    return {name: value for name, value in kept.items() if name != "shares"}
 
 
 def measured(done: Run) -> list[StepRecord]:
-    return [step for step in done.steps if step.shares is not None]
+    return [step for step in done.steps if step.shares]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -65,10 +65,10 @@ def test_shares_are_norms_of_the_weighted_terms_by_their_sum(monkeypatch: pytest
     found: list[list[float]] = []
     terms_of = Learner._terms
 
-    def watched(self: Learner, tokens: Any, teacher: Any, *rest: Any) -> Any:
-        terms = terms_of(self, tokens, teacher, *rest)
-        if teacher is not None and rest[2] is None:
-            parts = (0.5 * terms.cross_entropy, 0.5 * terms.logits, 10 * terms.attention)
+    def watched(self: Learner, model: Any, tokens: Any, teacher: Any, *rest: Any) -> Any:
+        terms = terms_of(self, model, tokens, teacher, *rest)
+        if teacher is not None and all(rest[2].values()):  # not a measurement, which leaves one term alone
+            parts = (weight * terms[name].value for name, weight in zip(TERMS, (0.5, 0.5, 10), strict=True))
             found.append([_norm(part, self._loaded.model) for part in parts])
         return terms
 
@@ -76,10 +76,10 @@ def test_shares_are_norms_of_the_weighted_terms_by_their_sum(monkeypatch: pytest
     done = learned(tiny_config(**{"training.gradient_shares_every": 1}))
     assert len(measured(done)) == len(found) > 0
     for step, norms in zip(measured(done), found, strict=True):
-        shares = [getattr(step, f"{term}_share") for term in TERMS]
+        shares = [step.shares[term] for term in TERMS]
         assert shares == pytest.approx([norm / sum(norms) for norm in norms], rel=1e-4)
         assert sum(shares) == pytest.approx(1)
-        assert step.attention_weight == 10
+        assert step.weights["attention_distillation"] == 10
 
 
 def _norm(part: Tensor, model: torch.nn.Module) -> float:
@@ -96,9 +96,9 @@ def test_a_share_of_attention_is_had_wherever_it_is_found_anew() -> None:
         (stage, steps[place]) for stage, steps in enumerate(replayed) for place in (0, 1, 3, 7) if place < len(steps)
     ]
     for step in found:
-        assert step.attention_distillation_share == pytest.approx(0.3, rel=1e-3)
-        assert step.attention_weight is not None and step.attention_weight > 0
-    weights = {step.attention_weight for step in done.steps if step.kind == "replay"}
+        assert step.shares["attention_distillation"] == pytest.approx(0.3, rel=1e-3)
+        assert step.weights["attention_distillation"] > 0
+    weights = {step.weights["attention_distillation"] for step in done.steps if step.kind == "replay"}
     assert len(weights) == len(found)  # it holds between
 
 
@@ -138,10 +138,11 @@ def test_steps_are_measured_in_the_middle_of_equal_parts_and_where_a_weight_is_f
 
 def test_a_weight_stays_where_nothing_can_be_measured_and_is_bounded() -> None:
     norms = {"cross_entropy": 2.0, "attention_distillation": 0.5}
-    assert weight_of_share(0.5, norms, 7.0) == 4.0
-    assert weight_of_share(0.2, norms, 7.0) == pytest.approx(1.0)
-    assert weight_of_share(0.5, norms | {"attention_distillation": 1e-12}, 7.0) == pytest.approx(1e6)
+    term = "attention_distillation"
+    assert weight_of_share(0.5, norms, term, 7.0) == 4.0
+    assert weight_of_share(0.2, norms, term, 7.0) == pytest.approx(1.0)
+    assert weight_of_share(0.5, norms | {term: 1e-12}, term, 7.0) == pytest.approx(1e6)
     for wrong in (0.0, float("nan"), float("inf")):
-        assert weight_of_share(0.5, norms | {"attention_distillation": wrong}, 7.0) == 7.0
-    assert shares_of({"cross_entropy": float("nan")}) is None
-    assert shares_of({"cross_entropy": 1.0, "attention_distillation": 3.0}) == GradientShares(0.25, None, 0.75)
+        assert weight_of_share(0.5, norms | {term: wrong}, term, 7.0) == 7.0
+    assert shares_of({"cross_entropy": float("nan")}) == {}
+    assert shares_of({"cross_entropy": 1.0, term: 3.0}) == {"cross_entropy": 0.25, term: 0.75}

@@ -25,15 +25,14 @@ from .saved import TIMING, assert_same_state, step, stream_state
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 COUNTS = st.integers(0, 2**63)
+TERMS = st.dictionaries(st.sampled_from(["cross_entropy", "logit_distillation", "a term"]), FLOATS)
 STEPS = st.builds(
     StepRecord,
     task_index=COUNTS,
     step=COUNTS,
     kind=st.sampled_from(["new", "replay"]),
     loss=FLOATS,
-    cross_entropy=FLOATS,
-    logit_distillation=st.none() | FLOATS,
-    attention_distillation=st.none() | FLOATS,
+    terms=TERMS,
     grad_norm=st.none() | FLOATS,
     learning_rate=FLOATS,
     samples=COUNTS,
@@ -42,6 +41,8 @@ STEPS = st.builds(
     distillation_seconds=st.none() | FLOATS,
     batch=st.lists(COUNTS, max_size=4).map(tuple),
     flops=FLOATS,
+    weights=TERMS,
+    shares=TERMS,
 )
 TIMINGS = st.builds(
     StageTiming,
@@ -60,6 +61,8 @@ TIMINGS = st.builds(
 
 def bits(value: object) -> object:
     """A value in which 0.0 and -0.0 differ."""
+    if isinstance(value, dict):
+        return [(name, bits(own)) for name, own in value.items()]
     return struct.pack("d", value) if isinstance(value, float) else value
 
 
@@ -70,6 +73,21 @@ def test_steps_come_back_bit_for_bit(steps: list[StepRecord]) -> None:
     assert [[bits(getattr(s, name)) for name in names] for s in decoded] == [
         [bits(getattr(s, name)) for name in names] for s in steps
     ]
+
+
+def test_steps_of_earlier_versions_have_their_terms_by_name() -> None:
+    """They had a field for each of three terms, null where it is off, and no shares before those were measured."""
+    entry = encode_steps([step(0)])[0]
+    terms, weights = entry.pop("terms"), entry.pop("weights")
+    del entry["shares"]
+    flat = {name: terms.get(name) for name in ("cross_entropy", "logit_distillation", "attention_distillation")}
+    (oldest,) = decode_steps([entry | flat])
+    assert (oldest.terms, oldest.weights, oldest.shares) == (terms, {}, {})
+    shares = {"cross_entropy_share": 0.25, "logit_distillation_share": None, "attention_distillation_share": 0.75}
+    later = entry | flat | shares | {"attention_weight": weights["attention_distillation"]}
+    (measured,) = decode_steps(json.loads(json.dumps([later])))
+    assert measured.terms == terms and measured.weights == {"attention_distillation": 1e3 / 3}
+    assert measured.shares == {"cross_entropy": 0.25, "attention_distillation": 0.75}
 
 
 @given(TIMINGS)

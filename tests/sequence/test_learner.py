@@ -81,7 +81,7 @@ def test_a_corrected_step_is_the_gradient_of_the_mean_over_all_label_tokens(micr
 
     (record,), _ = learn(config, new_steps((0, 1, 2)), loaded)
 
-    assert record.loss == record.cross_entropy == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert record.loss == record.terms["cross_entropy"] == pytest.approx(float(expected.detach()), rel=1e-5)
     assert record.grad_norm == pytest.approx(float(norm), rel=1e-4)
     assert (record.samples, record.tokens) == (3, sum(len(e.input_ids) for e in examples))
     moved = {name: p.detach() for name, p in reference.named_parameters()}
@@ -188,7 +188,7 @@ def test_activation_checkpointing_changes_memory_and_not_the_numbers() -> None:
     values = {"evaluation.splits": (), "recipe.epochs": 1}
     plain = run(tiny_config(**values))
     recomputed = run(tiny_config(**{"training.activation_checkpointing": True}, **values))
-    assert any(step.attention_distillation for step in plain.steps)
+    assert any(step.terms.get("attention_distillation") for step in plain.steps)
     for ours, expected in zip(recomputed.steps, plain.steps, strict=True):
         assert ours.loss == pytest.approx(expected.loss, rel=1e-5)
         assert ours.grad_norm == pytest.approx(expected.grad_norm, rel=1e-4)
@@ -234,7 +234,7 @@ def scenario(name: str) -> Config:
 def result_of(done: Run, reductions: int) -> dict[str, Any]:
     state = done.outcomes[-1].state
     return {
-        "steps": [(s.kind, s.samples, s.tokens, s.loss, s.grad_norm, s.attention_distillation) for s in done.steps],
+        "steps": [(s.kind, s.samples, s.tokens, s.loss, s.grad_norm, s.terms) for s in done.steps],
         "weights": {name: weight.clone() for name, weight in done.weights.items()},
         "selected": [sorted(entry.selected.items()) for entry in state.history],
         "importance": [None if entry.total is None else entry.total.importance for entry in state.history],

@@ -132,8 +132,10 @@ def test_the_micro_batch_size_changes_the_result_by_rounding_only() -> None:
         ]
         for ours, expected in zip(cut.steps, whole.steps, strict=True):
             assert ours.loss == pytest.approx(expected.loss, rel=1e-3, abs=1e-4)
-            if expected.attention_distillation is not None:
-                assert ours.attention_distillation == pytest.approx(expected.attention_distillation, rel=1e-2, abs=1e-5)
+            if "attention_distillation" in expected.terms:
+                assert ours.terms["attention_distillation"] == pytest.approx(
+                    expected.terms["attention_distillation"], rel=1e-2, abs=1e-5
+                )
 
 
 # --- replay memory ---------------------------------------------------------------------------------------------------
@@ -591,13 +593,13 @@ def test_a_replay_loss_is_the_weighted_sum_of_its_terms() -> None:
     for step in steps:
         assert math.isfinite(step.loss) and step.grad_norm is not None and step.seconds >= 0
         if step.kind == "new":
-            assert step.loss == step.cross_entropy
-            assert step.logit_distillation is None and step.attention_distillation is None
+            assert step.loss == step.terms["cross_entropy"]
+            assert list(step.terms) == ["cross_entropy"]
         else:
-            assert step.logit_distillation is not None and step.attention_distillation is not None
-            terms = 0.7 * step.cross_entropy + 0.3 * step.logit_distillation + 7.0 * step.attention_distillation
-            assert step.loss == pytest.approx(terms, rel=1e-5)
-            assert step.attention_distillation > 0
+            weights = {"cross_entropy": 0.7, "logit_distillation": 0.3, "attention_distillation": 7.0}
+            assert step.weights == weights and list(step.terms) == list(weights)
+            assert step.loss == pytest.approx(sum(weights[name] * step.terms[name] for name in weights), rel=1e-5)
+            assert step.terms["attention_distillation"] > 0
     assert any(step.kind == "replay" for step in steps)
 
 

@@ -195,7 +195,7 @@ def test_every_served_family_learns_a_stream_with_seekr(tmp_path: Path, family: 
     config = two_tasks(**{"method.semantics": semantics})
     outcomes = list(run_stream(config, tiny_stream(config.stream.tasks), loaded))
     replayed = [step for step in outcomes[1].steps if step.kind == "replay"]
-    assert all(step.attention_distillation is not None for step in replayed)
+    assert all(step.terms.get("attention_distillation") is not None for step in replayed)
     assert replayed[-1].attention_distillation > 1e-6  # the very first may be rounding noise (official)
     assert [sum(map(len, entry.selected.values())) for entry in outcomes[-1].state.history] == [3, 3]
     assert not torch.isnan(torch.tensor(outcomes[-1].state.scores["eval"][1])).any()
@@ -209,7 +209,7 @@ def test_a_model_whose_layers_share_keys_and_differ_in_width_learns_a_stream_wit
     loaded = load_model(ModelConfig(path=str(saved_model(tmp_path, "gemma4_text", **sizes, **layers, **inputs))))
     assert loaded.shape == (4, 4)
     outcomes = list(run_stream(two_tasks(), tiny_stream(("first", "second")), loaded))
-    replayed = [step.attention_distillation for step in outcomes[1].steps if step.kind == "replay"]
+    replayed = [step.terms.get("attention_distillation") for step in outcomes[1].steps if step.kind == "replay"]
     assert replayed and all(value is not None and value > 1e-6 for value in replayed)
     scores = outcomes[-1].state.history[-1].scores
     assert scores is not None and bool((scores.sensitivity > 0).all())

@@ -118,7 +118,7 @@ class Run:
 
     @property
     def losses(self) -> list[tuple[str, float, float]]:
-        return [(step.kind, step.loss, step.cross_entropy) for step in self.steps]
+        return [(step.kind, step.loss, step.terms["cross_entropy"]) for step in self.steps]
 
     @property
     def weights(self) -> dict[str, Tensor]:

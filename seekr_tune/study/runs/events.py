@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from seekr_tune.analysis.record import TrialRecord
@@ -98,7 +97,7 @@ def task_finished(outcome: TaskOutcome, record: TrialRecord) -> None:
         stored=history.stored_samples,
         replayed=history.presentations,
         scores=scores,
-        shares=None if history.shares is None else asdict(history.shares),
+        shares=history.shares,
     )
     warning = TaskProgress.of(record).warning
     if warning is not None:

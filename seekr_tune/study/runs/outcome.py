@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seekr_tune.analysis.record import (
     HeadRow,
@@ -129,8 +129,13 @@ def run_failed(directory: Path, config: Config, request: TrialRequest, error: Ba
 
 def step_rows(steps: Iterable[StepRecord]) -> Iterator[StepRow]:
     """Steps as rows of the ledger."""
-    names = StepRow.model_fields
-    return (StepRow(**{name: getattr(step, name) for name in names}) for step in steps)
+    return (StepRow(**_step_values(step)) for step in steps)
+
+
+def _step_values(step: StepRecord) -> dict[str, Any]:
+    values = {name: getattr(step, name) for name in StepRow.model_fields if hasattr(step, name)}
+    shares = {f"{name}_share": share for name, share in step.shares.items()}
+    return {**values, **step.terms, **shares, "attention_weight": step.weights.get("attention_distillation")}
 
 
 def _head_rows(history: TaskHistory) -> Iterator[HeadRow]:
@@ -166,9 +171,7 @@ def _replay_row(history: TaskHistory) -> ReplayRow:
         replay_updates=history.replay_updates,
         tokens=history.replay_tokens,
         bytes=history.memory_bytes,
-        cross_entropy_share=history.shares and history.shares.cross_entropy,
-        logit_distillation_share=history.shares and history.shares.logit_distillation,
-        attention_distillation_share=history.shares and history.shares.attention_distillation,
+        **{f"{name}_share": share for name, share in history.shares.items()},
         first_presentations=None if history.first_shown is None else len(history.first_shown),
     )
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
+from seekr_tune.analysis.front import on_front
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Direction, PruningConfig, RacingConfig
-from seekr_tune.study.search.objectives import as_gains, dominates, objective_value
+from seekr_tune.study.search.objectives import as_gains, objective_value
 
 Values = tuple[float, ...]
 
@@ -91,15 +92,14 @@ def is_rung(tasks: int, rule: PruningConfig) -> bool:
 
 def ranks(values: Sequence[Values], directions: Sequence[Direction]) -> list[int]:
     """Rank 1: beaten by nobody; rank 2: beaten by rank 1 only; and so on. One objective: the order of its values."""
-    gains = [as_gains(one, directions) for one in values]
-    found = [0] * len(gains)
-    left, rank = set(range(len(gains))), 0
+    left = {number: as_gains(one, directions) for number, one in enumerate(values)}
+    found, rank = [0] * len(left), 0
     while left:
         rank += 1
-        front = {one for one in left if not any(dominates(gains[other], gains[one]) for other in left)}
-        for one in front:
-            found[one] = rank
-        left -= front
+        for number, is_best in zip(list(left), on_front(list(left.values())), strict=True):
+            if is_best:
+                found[number] = rank
+                del left[number]
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from seekr_tune.analysis.measures import Measures, measure
@@ -34,9 +34,3 @@ def as_gains(values: Iterable[float], directions: Iterable[Direction]) -> tuple[
     """Objectives with signs such that more is better in each."""
     signed = zip(values, directions, strict=True)
     return tuple(value if direction == "maximize" else -value for value, direction in signed)
-
-
-def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    """At least as good in every gain, and better in one."""
-    pairs = list(zip(one, other, strict=True))
-    return all(mine >= theirs for mine, theirs in pairs) and any(mine > theirs for mine, theirs in pairs)

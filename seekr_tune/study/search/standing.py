@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from seekr_tune.analysis.front import dominates, on_front
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, Direction
-from seekr_tune.study.search.objectives import as_gains, dominates, objective_values
+from seekr_tune.study.search.objectives import as_gains, objective_values
 from seekr_tune.study.search.protocol import replicates, settings_of_bounds
 
 
@@ -32,10 +33,8 @@ def pareto_front(
     values: Mapping[str, tuple[float, ...]], directions: Sequence[Direction]
 ) -> dict[str, tuple[float, ...]]:
     """The trials that no other one equals or beats in every objective while beating it in one; equals share it."""
-    gains = {key: as_gains(own, directions) for key, own in values.items()}
-    return {
-        key: own for key, own in values.items() if not any(dominates(other, gains[key]) for other in gains.values())
-    }
+    best = on_front([as_gains(own, directions) for own in values.values()])
+    return {key: own for (key, own), is_best in zip(values.items(), best, strict=True) if is_best}
 
 
 def finalist_ranks(records: Sequence[TrialRecord], config: Config) -> dict[str, int | None]:

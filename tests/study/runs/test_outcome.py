@@ -26,9 +26,7 @@ STEP = StepRecord(
     step=0,
     kind="replay",
     loss=1.5,
-    cross_entropy=1.0,
-    logit_distillation=0.5,
-    attention_distillation=0.25,
+    terms={"cross_entropy": 1.0, "logit_distillation": 0.5, "attention_distillation": 0.25},
     grad_norm=None,
     learning_rate=0.1,
     samples=2,
@@ -37,12 +35,16 @@ STEP = StepRecord(
     distillation_seconds=0.125,
     batch=(3, 1),
     flops=1e6,
+    weights={"cross_entropy": 0.5, "logit_distillation": 0.5, "attention_distillation": 10.0},
+    shares={"cross_entropy": 0.625, "logit_distillation": 0.25, "attention_distillation": 0.125},
 )
 
 
 def test_every_field_of_a_step_is_in_its_row() -> None:
     (row,) = step_rows([STEP])
-    assert row == StepRow(**{name: getattr(STEP, name) for name in STEP.__slots__})
+    alike = {name: getattr(STEP, name) for name in STEP.__slots__ if name not in ("terms", "weights", "shares")}
+    shares = {f"{name}_share": share for name, share in STEP.shares.items()}
+    assert row == StepRow(**alike, **STEP.terms, **shares, attention_weight=10.0)
     assert row.batch == (3, 1) and row.distillation_seconds == 0.125
 
 
