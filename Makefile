@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 EXPERIMENT ?= experiments/demo.yaml
-OUT ?= runs/$(basename $(call last,$(EXPERIMENT)))
+OUT ?= runs/$(call stem,$(EXPERIMENT))
 TRIALS ?=
 SET ?=
 BY ?= op_per_replayed_sample
@@ -22,9 +22,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCHMARKS := whole_stream evaluation replay_memory growth study_growth data_parallel trainer_start study_overhead shared_stage pruning report
 NOT_OF_LOCK := --ignore=tests/test_supply_chain.py
-# The last part of a path, which may have blanks: to make's own functions they part words.
+# The last part of a path, and the same without its suffix; to make's own functions blanks in it would part words.
 blank := $() $()
 last = $(subst <blank>,$(blank),$(notdir $(subst $(blank),<blank>,$(1))))
+stem = $(subst <blank>,$(blank),$(basename $(notdir $(subst $(blank),<blank>,$(1)))))
 # A word for the shell, whatever is in it.
 quoted = '$(subst ','\'',$(1))'
 SETS = $(foreach assignment,$(SET),--set $(call quoted,$(assignment)))
