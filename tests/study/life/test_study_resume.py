@@ -113,7 +113,8 @@ def test_a_killed_study_is_resumed_to_exactly_the_trials_that_were_asked_for(
 def test_a_killed_study_of_worker_groups_is_resumed(config: Config, space: Space, tmp_path: Path) -> None:
     groups = {"study.trials": 2, "training.workers": 2, "training.resources_per_worker": {"CPU": 1}}
     longer = {"stream.limits.train": 64, "recipe.epochs": 3}
-    kill_and_resume(with_values(config, {**groups, **longer}), tmp_path / "study")
+    records = kill_and_resume(with_values(config, {**groups, **longer}), tmp_path / "study")
+    assert len(records) == 2 and all(record.tasks_done == len(record.tasks) for record in records.values())
 
 
 def assert_journal_agrees(directory: Path, records: dict[str, TrialRecord]) -> None:
