@@ -3,14 +3,14 @@
 
 PYTHON ?= python3
 EXPERIMENT ?= experiments/demo.yaml
-OUT ?= runs/$(basename $(notdir $(EXPERIMENT)))
+OUT ?= runs/$(call stem,$(EXPERIMENT))
 TRIALS ?=
 SET ?=
 BY ?= op_per_replayed_sample
 FORMAT ?= table
 PORT ?= 6006
-DIRS ?= $(OUT)
-TO ?= models/$(notdir $(OUT))
+DIRS ?=
+TO ?= models/$(call last,$(OUT))
 MINUTES ?= 40
 READERS ?=
 
@@ -22,14 +22,18 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCHMARKS := whole_stream evaluation replay_memory growth study_growth data_parallel trainer_start study_overhead shared_stage pruning report
 NOT_OF_LOCK := --ignore=tests/test_supply_chain.py
+# The last part of a path, and the same without its suffix; to make's own functions blanks in it would part words.
+blank := $() $()
+last = $(subst <blank>,$(blank),$(notdir $(subst $(blank),<blank>,$(1))))
+stem = $(subst <blank>,$(blank),$(basename $(notdir $(subst $(blank),<blank>,$(1)))))
 # A word for the shell, whatever is in it.
 quoted = '$(subst ','\'',$(1))'
 SETS = $(foreach assignment,$(SET),--set $(call quoted,$(assignment)))
 TOTAL = $(if $(TRIALS),--trials $(call quoted,$(TRIALS)))
 STUDY = $(call quoted,$(OUT))
-STUDIES = $(foreach directory,$(DIRS),$(call quoted,$(directory)))
+STUDIES = $(if $(DIRS),$(foreach directory,$(DIRS),$(call quoted,$(directory))),$(STUDY))
 
-.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-versions test-oldest test-newest test-faults soak fuzz test-golden lint base-model docs models sbom lock bench bench-quick clean
+.PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-all test-long test-versions test-oldest test-newest test-faults soak fuzz test-golden lint base-model docs models sbom lock bench bench-quick clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do printf '  %-14s%s\n' "$$target" "$$text"; done
@@ -91,6 +95,12 @@ test-browser: $(READY)  ## open reports, TensorBoard and optuna-dashboard in Chr
 	  { echo "error: chromium is missing and apt-get cannot install it; install it and try again" >&2; exit 2; }
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install -qq 'playwright==1.64.1'
 	@$(BIN)/python -m pytest -m browser
+
+test-all: $(READY)  ## test, test-slow, test-cluster, test-browser, test-golden; goes on where it was stopped
+	@$(BIN)/python scripts/suites.py all $(VENV)
+
+test-long: $(READY)  ## test-faults, soak, fuzz and test-versions; goes on where it was stopped
+	@$(BIN)/python scripts/suites.py long $(VENV)
 
 test-versions: test-oldest test-newest  ## `make test` with the oldest and the newest versions that pyproject.toml admits
 

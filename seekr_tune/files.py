@@ -1,5 +1,8 @@
 """Files that are replaced as a whole: a reader, or a crash, sees the old content or the new, never half of one.
 
+What `replacing` has returned from outlives a crash of the machine, on file systems that can flush a directory; what
+`open_to_append` gets is safe from a kill at once, and from such a crash when the system has written it, seconds later.
+
 Nothing is written through a link, nor into a pipe or a device: where one stands, the file is refused.
 """
 
@@ -8,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +38,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """A file beside `path` to be written; it takes the place of `path` when the block ends, and not if it raises.
 
+    Both are on the disk then: the content before it gets the name, so that a crash cannot leave an empty file, and the
+    name after that, so that a crash cannot bring the old content back.
+
     Args:
         path: of the file.
         mode: rights of the new file, as far as the umask lets them be.
@@ -47,11 +53,21 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
     temporary = new_file(unfinished(path), mode)
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        flush(temporary)
         os.replace(temporary, path)
+        with suppress(OSError):  # some network file systems flush no directories
+            flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_to_append(path: Path, *, buffered: bool = True) -> BinaryIO:

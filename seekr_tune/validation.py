@@ -229,7 +229,7 @@ def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> 
 
 
 def _sealed_test(config: Config) -> tuple[Split, ...]:
-    """`test` where every task has it: opened here, and only here, to compare its prompts with those of `train`."""
+    """`test` where every task has it: its prompts are compared with those of `train`; nothing is scored on it here."""
     suffix = {"trace_json": "json", "jsonl": "jsonl", "parquet": "parquet"}.get(config.stream.source)
     if config.stream.source == "builtin":
         return ("test",)

@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: a run collects garbage before it loads a model, and need not look through all of that."""
+    """What was imported stays: a run collects garbage before it loads a model, and need not look through all that."""
     import peft  # noqa: F401
     from transformers.models.llama import modeling_llama  # noqa: F401  (what the built-in model is)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,24 @@ def test_a_file_is_replaced_and_its_directory_made(tmp_path: Path) -> None:
         write_atomically(path, content)
         assert read_bytes(path) == content
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_content_and_name_are_on_the_disk_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    replace, fsync = os.replace, os.fsync
+
+    def synced(descriptor: int) -> None:
+        done.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "content")
+        fsync(descriptor)
+
+    def replaced(old: Path, new: Path) -> None:
+        done.append("name")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    write_atomically(tmp_path / "result.json", b"new")
+    assert done == ["content", "name", "directory"]
 
 
 def test_what_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from transformers import LlamaConfig
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
 from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint, row_bytes, signal_bytes
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
@@ -111,7 +112,7 @@ def submit(directory: Path, nodes: int) -> list[str]:
     places = {"LOG": str(log), "NODES": str(joined), "PATH": f"{programs}:{os.environ['PATH']}"}
     places["STARTS"] = str(min(nodes, 2))
     gpus = {"SLURM_GPUS_ON_NODE": "8"}
-    subprocess.run(["bash", "-c", script[1]], cwd=directory, env=slurm | places | gpus, check=True, timeout=60)
+    subprocess.run(["bash", "-c", script[1]], cwd=directory, env=slurm | places | gpus, check=True, timeout=PATIENCE)
     return log.read_text().splitlines()
 
 

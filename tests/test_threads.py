@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import threads
 
@@ -33,6 +36,7 @@ def test_a_thread_that_ends_by_itself_or_was_there_before_is_none() -> None:
 
 
 def test_no_test_has_a_deadline() -> None:
-    from hypothesis import settings
-
     assert settings().deadline is None
+    paths = [path for path in Path(__file__).parent.rglob("*.py") if path != Path(__file__)]
+    timed = [path.name for path in paths if re.search(r"deadline=(?!None)", path.read_text(encoding="utf-8"))]
+    assert len(paths) > 100 and not timed

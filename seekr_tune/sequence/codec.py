@@ -82,7 +82,7 @@ def sample_tensors(memory: ReplayMemory) -> dict[str, Tensor]:
 
 
 def signal_tensors(memory: ReplayMemory) -> dict[str, Tensor]:
-    """Teacher signals that this rank holds: `<position>/logits`, `<position>/rows/<layer>`."""
+    """Teacher signals that this rank holds: `<position>/logits`, `<position>/rows`, and their `/places`."""
     return {
         f"{position}/{name}": tensor
         for position, sample in enumerate(memory)

@@ -24,9 +24,9 @@ from safetensors import SafetensorError, safe_open
 from seekr_tune.access import access_error, listed
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import AccessError, CheckpointError
+from seekr_tune.files import flush
 from seekr_tune.sequence.checkpoint import MANIFEST, Position, fingerprint, part_names, read_document, read_json
 from seekr_tune.sequence.shards import Piece, save_pieces
-from seekr_tune.sequence.writing import flush
 
 SAMPLES = "samples.safetensors"
 _ROOM = ".erasing"

@@ -8,7 +8,6 @@ wrote, so nobody but the user who runs it may read a checkpoint.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from seekr_tune.errors import CheckpointError
+from seekr_tune.files import flush
 from seekr_tune.sequence.checkpoint import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -175,12 +175,3 @@ def _leave_note(place: Path, rank: int, note: Mapping[str, Any]) -> None:
     hidden = place / f".{note_name(rank)}"
     hidden.write_text(json.dumps(note), encoding="utf-8")
     hidden.rename(place / note_name(rank))
-
-
-def flush(path: Path) -> None:
-    """Wait until a file or a directory is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,9 @@ import platform
 
 from seekr_tune.training.session import ray_session
 
+_PATIENCE_SECONDS = 300.0
+"""A busy machine starts a worker in a minute or two; one that hangs is told from it late, and surely."""
+
 
 def ray_works() -> str:
     """Start a private session and let a worker answer; what was found.
@@ -20,7 +23,7 @@ def ray_works() -> str:
         def answer() -> str:
             return platform.python_version()
 
-        version = ray.get(answer.remote(), timeout=60)
+        version = ray.get(answer.remote(), timeout=_PATIENCE_SECONDS)
         found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         resources = {name: amount for name, amount in found.items() if name in ("CPU", "GPU")}
     counted = ", ".join(f"{amount:g} {name}" for name, amount in sorted(resources.items()))

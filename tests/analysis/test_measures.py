@@ -9,23 +9,12 @@ from synthetic import RecordFactory
 
 from seekr_tune.analysis.measures import measure, replayed_samples
 from seekr_tune.analysis.record import ReplayRow, TrialRecord
+from tests.replayed import replay_row
 
 
 def rows(*counts: tuple[int, int, int | None]) -> tuple[ReplayRow, ...]:
     """One row a task: stored, shown while it was learned, and how many of those for the first time."""
-    return tuple(
-        ReplayRow(
-            task=f"task-{index}",
-            task_index=index,
-            stored_samples=stored,
-            presentations=shown,
-            replay_updates=1,
-            tokens=1,
-            bytes=1,
-            first_presentations=first,
-        )
-        for index, (stored, shown, first) in enumerate(counts)
-    )
+    return tuple(replay_row(f"task-{index}", index, *count) for index, count in enumerate(counts))
 
 
 def of(epochs: int | list[int]) -> dict[str, Any]:

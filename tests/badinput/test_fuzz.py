@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from seekr_tune.analysis.record import read_record, read_steps
+from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.config.reading import dump_yaml, parse_yaml
 from seekr_tune.errors import CheckpointError, ConfigError, DataError, StudyError
@@ -120,9 +120,12 @@ def test_any_result_is_a_record_or_one_line(tmp_path: Path, content: bytes, read
     path = tmp_path / "result.json"
     path.write_bytes(content)
     try:
-        read(path)
+        found = read(path)
     except StudyError as error:
         refused(error, path)
+    else:
+        again = type(found).from_json(found.to_json()) if isinstance(found, TrialRecord) else found
+        assert again == found and (read is read_record or all(isinstance(row, StepRow) for row in found))
 
 
 @ANYTHING

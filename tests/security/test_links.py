@@ -222,6 +222,9 @@ def test_checkpoints_that_share_files_are_no_matter(room: Path) -> None:
     (checkpoint,) = (room / "study" / "trials" / "trial-0000" / "checkpoints").glob("task-0002")
     (room / "twin").hardlink_to(checkpoint / "manifest.json")  # as `extend` and `forget` do
     require_no_links(room / "study")
+    (room / "other").hardlink_to(room / "study" / "trials" / "trial-0000" / "log.jsonl")  # which grows in its place
+    with pytest.raises(StudyError, match="has another name elsewhere"):
+        require_no_links(room / "study")
 
 
 def test_a_study_that_is_reached_through_a_link(room: Path) -> None:

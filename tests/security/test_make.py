@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -45,6 +46,21 @@ def test_a_variable_of_make_is_a_word(
     _, *said = (program.parent / f"given-{target}").read_text().removesuffix("\0").split("\0")
     assert said == words
     assert {path.name for path in tmp_path.iterdir()} == {"bin", HOSTILE}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("target", "given", "words"),
+    [
+        ("sweep", "EXPERIMENT=my dir/a  b.yaml", ["sweep", "my dir/a  b.yaml", "--out", "runs/a  b"]),
+        ("export", "OUT=my dir/a  b", ["export", "my dir/a  b", "--best", "--to", "models/a  b"]),
+        ("compare", "OUT=my dir/a  b", ["compare", "my dir/a  b"]),
+    ],
+)
+def test_what_follows_from_a_path_with_blanks_has_them_too(target: str, given: str, words: list[str]) -> None:
+    shown = ["make", "-f", str(MAKEFILE), "--dry-run", target, "BIN=bin", "READY=", given]
+    line = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    assert shlex.split(line) == ["bin/seekr-tune", *words]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

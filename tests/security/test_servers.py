@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from seekr_tune.cli.dashboard import dashboard, tensorboard
+from tests.waiting import PATIENCE
 
 KIND = "server"
 
@@ -69,7 +70,7 @@ def test_a_private_session_lets_nobody_in_without_its_token(
         env=stranger,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode != 0 and "ran" not in done.stdout

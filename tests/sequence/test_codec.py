@@ -6,6 +6,7 @@ import json
 import struct
 from dataclasses import replace
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,7 +115,10 @@ def test_a_state_comes_back_from_its_json_and_its_tensors() -> None:
 
 
 def test_json_holds_no_nan() -> None:
-    json.dumps([encode_state(stream_state(2)), encode_steps([step(0), step(1)])], allow_nan=False)
+    state = stream_state(2)
+    assert np.isnan(state.scores["eval"]).any(), "else there would be none to write"
+    written = json.dumps([encode_state(state), encode_steps([step(0), step(1)])], allow_nan=False)
+    assert "null" in written
 
 
 def test_the_timing_of_each_stage_is_its_own() -> None:

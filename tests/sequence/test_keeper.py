@@ -21,6 +21,7 @@ from seekr_tune.sequence import keeper as keeper_module
 from seekr_tune.sequence import writing
 from seekr_tune.sequence.keeper import CheckpointKeeper, HalfRestored
 from seekr_tune.sequence.state import LearnerState, Progress
+from tests.waiting import PATIENCE
 
 from .saved import (
     Net,
@@ -71,7 +72,7 @@ class Gate:
 
         def write_share(place: Path, rank: int, files: Mapping[str, Callable[[Path], None]]) -> None:
             self.waiting.set()
-            assert self.opened.wait(timeout=60)
+            assert self.opened.wait(PATIENCE)
             if self.error:
                 raise self.error
             real(place, rank, files)
@@ -222,7 +223,7 @@ def test_training_may_go_on_while_steps_are_written(tmp_path: Path, monkeypatch:
     gate = Gate(monkeypatch)
     progress = progress_of(net, 3)
     keeper.save_steps(2, progress, parameters_of(net))
-    assert gate.waiting.wait(timeout=60)
+    assert gate.waiting.wait(PATIENCE)
     assert checkpoints_in(tmp_path) == ["task-0002"]
     with torch.no_grad():
         for tensor in (*net.parameters(), *progress.learner.tensors.values()):
@@ -245,7 +246,7 @@ def test_the_next_save_waits_for_the_one_before(
     save_stage(keeper, 2, net)
     gate = Gate(monkeypatch)
     save_steps(keeper, 2, 3, net)
-    assert gate.waiting.wait(timeout=60)
+    assert gate.waiting.wait(PATIENCE)
     seen: list[list[str]] = []
     begin = writing.WritingRoom.begin
 
@@ -364,7 +365,7 @@ def test_an_old_launch_cannot_save_where_a_new_one_took_over(tmp_path: Path, mon
     save_stage(old, 1, Net(1))
     gate = Gate(monkeypatch)
     save_steps(old, 1, 3, Net(1))
-    assert gate.waiting.wait(timeout=60)
+    assert gate.waiting.wait(PATIENCE)
     keeper_of(tmp_path)
     gate.opened.set()
     with pytest.raises(CheckpointError, match="another launch took over"):

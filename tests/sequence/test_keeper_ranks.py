@@ -27,6 +27,7 @@ from seekr_tune.sequence.keeper import CheckpointKeeper
 from seekr_tune.sequence.state import LearnerState, Progress
 from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.training.strategy import DDPWorkers, FSDPWorkers
+from tests.waiting import PATIENCE
 
 from ..training.ranks import run_ranks
 from .saved import (
@@ -202,7 +203,7 @@ def second_rank_writes_for_an_old_launch(directory: Path) -> list[Any]:
     gate, real = threading.Event(), writing.write_share
 
     def late(place: Path, rank: int, files: Mapping[str, Callable[[Path], None]]) -> None:
-        assert rank == 0 or gate.wait(timeout=60)
+        assert rank == 0 or gate.wait(PATIENCE)
         real(place, rank, files)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -148,6 +148,8 @@ def test_a_budget_that_nothing_reads_is_not_checked() -> None:
     too_many = {"method.head_budget": 500, "recipe.max_prompt_tokens": 20}
     for unread in ({"method.name": "seqft"}, {"method.name": "replay"}, {"method.selection": "all"}):
         check_fit(tiny_config(**too_many, **unread), model)
+    with pytest.raises(ConfigError, match="method.head_budget=500 exceeds"):
+        check_fit(tiny_config(**too_many), model)
 
 
 def test_weights_that_lack_a_layer_are_refused_rather_than_filled_at_random(tmp_path: Path) -> None:

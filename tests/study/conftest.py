@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seekr_tune.analysis.record import ReplayRow, TrialRecord, score_cells, write_record
+from seekr_tune.analysis.record import TrialRecord, score_cells, write_record
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
 from seekr_tune.study.directory.layout import result_path
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.space import Space, load_space
+from tests.replayed import replay_row
 
 TASKS = ["star", "last", "paren"]
 
@@ -61,18 +62,7 @@ def finish(tmp_path: Path) -> Finish:
                 "status": "finished",
                 "tasks_done": len(tasks),
                 "scores": score_cells(tasks, {"eval": scores}, {}),
-                "replay": (
-                    ReplayRow(
-                        task=tasks[0],
-                        task_index=0,
-                        stored_samples=samples,
-                        presentations=samples,
-                        replay_updates=1,
-                        tokens=10,
-                        bytes=10,
-                        first_presentations=samples,
-                    ),
-                ),
+                "replay": (replay_row(tasks[0], 0, samples, samples, samples),),
             }
         )
         write_record(result_path(tmp_path / "study", request.key), record)

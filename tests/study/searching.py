@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from seekr_tune.analysis.record import ReplayRow, TrialRecord, score_cells, write_record
+from seekr_tune.analysis.record import TrialRecord, score_cells, write_record
 from seekr_tune.config import Config
 from seekr_tune.study.directory.layout import result_path
 from seekr_tune.study.runs.outcome import new_record
@@ -19,6 +19,7 @@ from seekr_tune.study.search.journal import open_study
 from seekr_tune.study.search.judge import Judge
 from seekr_tune.study.search.queue import TrialQueue
 from seekr_tune.study.search.space import Space
+from tests.replayed import replay_row
 
 Score = Callable[[TrialRequest, int], float]
 """Score of a run on every task after as many tasks."""
@@ -46,7 +47,7 @@ def pretend(
     record = earlier
     for done in range(1, len(tasks) + 1):
         scores[done - 1, :done] = score(request, done)
-        replay = [_replay_row(task, index, 4) for index, task in enumerate(tasks[:done])]
+        replay = [replay_row(task, index, 4, 4, 4) for index, task in enumerate(tasks[:done])]
         record = earlier.model_copy(
             update={
                 "status": "finished" if done == len(tasks) else "running",
@@ -107,16 +108,3 @@ def outcomes(directory: Path, config: Config, space: Space) -> list[tuple[Any, .
 
 def is_complete(trial: FrozenTrial) -> bool:
     return trial.state == optuna.trial.TrialState.COMPLETE
-
-
-def _replay_row(task: str, index: int, samples: int) -> ReplayRow:
-    return ReplayRow(
-        task=task,
-        task_index=index,
-        stored_samples=samples,
-        presentations=samples,
-        replay_updates=1,
-        tokens=1,
-        bytes=1,
-        first_presentations=samples,
-    )

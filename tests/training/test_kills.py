@@ -21,11 +21,10 @@ from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
 from seekr_tune.study.runs.single import run_experiment
 from tests.processes import descendants
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 KILLS = 22
-PATIENCE = 240.0
-"""Seconds for a run to get past its next kill."""
 
 
 def config() -> Config:

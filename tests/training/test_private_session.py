@@ -18,6 +18,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.training import private_session as module
 from seekr_tune.training.private_directory import private_directory
 from seekr_tune.training.private_session import private_session
+from tests.waiting import PATIENCE
 
 TOKEN = "RAY_AUTH_TOKEN_PATH"
 STRANGER = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
@@ -50,7 +51,7 @@ def directory_of_session() -> Path:
 
 
 def require_an_answer() -> None:
-    assert ray.get(ray.remote(num_cpus=0)(lambda: 42).remote(), timeout=120) == 42
+    assert ray.get(ray.remote(num_cpus=0)(lambda: 42).remote(), timeout=PATIENCE) == 42
 
 
 @pytest.mark.ray

@@ -223,6 +223,7 @@ def watch_study(directory: Path | str, seconds: float, show: Callable[[str], Non
 
     Raises:
         StudyError: the directory holds no study.
+        ConfigError: its experiment is damaged.
     """
     while True:
         status = study_status(directory)

@@ -20,6 +20,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.study.directory.layout import driver_path, stop_path
 from seekr_tune.study.directory.lock import STALE_SECONDS, StudyLock, living_driver
 from seekr_tune.study.life.stopping import StopFile
+from tests.waiting import wait_until
 
 
 def write_driver(directory: Path, pid: int, host: str, age: float = 0.0) -> Path:
@@ -121,10 +122,7 @@ def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with StudyLock(tmp_path):
         path = driver_path(tmp_path)
         os.utime(path, (1.0, 1.0))
-        deadline = time.monotonic() + 10
-        while path.stat().st_mtime == 1.0:
-            assert time.monotonic() < deadline, "nobody touched the file"
-            time.sleep(0.01)
+        wait_until(lambda: path.stat().st_mtime != 1.0, "somebody touches the file")
 
 
 def test_who_was_replaced_while_it_slept_leaves_the_other_alone(tmp_path: Path) -> None:

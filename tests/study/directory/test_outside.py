@@ -53,6 +53,9 @@ def test_settings_files_of_those_names_alone_are_no_study_and_no_run(tmp_path: P
         (tmp_path / name).write_text("{}")
     require_outside(tmp_path / "runs" / "mine", "a run")
     require_nothing_inside(tmp_path, "a study")
+    (tmp_path / "result.json").write_text("{}")  # what makes it a run
+    with pytest.raises(StudyError, match="lies inside the run"):
+        require_outside(tmp_path / "runs" / "mine", "a run")
 
 
 @pytest.mark.parametrize("below", ["one", "trials/one"])

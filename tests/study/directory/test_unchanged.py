@@ -12,6 +12,8 @@ from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import parse_config, with_values
 from seekr_tune.stream.builtin import builtin_model_directory
+from seekr_tune.stream.collate import Encoder
+from seekr_tune.stream.special_tokens import SpecialTokens
 from seekr_tune.stream.task import Example, digest_of_examples
 from seekr_tune.study.directory.layout import provenance_path
 from seekr_tune.study.directory.provenance import read_provenance, write_provenance
@@ -37,8 +39,14 @@ def test_a_study_is_not_mixed_of_runs_with_other_special_tokens(tmp_path: Path) 
         require_same_special_tokens(tmp_path, CONFIG)
 
 
-def test_a_study_of_an_earlier_version_goes_on_where_its_tokens_are_the_same(tmp_path: Path) -> None:
+def test_a_study_of_an_earlier_version_goes_on_where_its_tokens_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It notes none: earlier versions put the model's own before prompts and its end behind answers."""
     require_same_special_tokens(tmp_path, CONFIG)
+    monkeypatch.setattr(Encoder, "earlier_special_tokens", lambda self, prompts: SpecialTokens((9,), (2,)))
+    with pytest.raises(StudyError, match=r"special tokens \[9\] before prompts .* go on with \[1\]"):
+        require_same_special_tokens(tmp_path, CONFIG)
 
 
 @pytest.fixture

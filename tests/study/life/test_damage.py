@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,11 @@ from seekr_tune.study.directory.layout import experiment_path, is_study, journal
 from seekr_tune.study.life.status import read_records
 from seekr_tune.study.search.queue import open_study
 from seekr_tune.study.search.space import load_space
+from tests.processes import descendants, living
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[3]
 TRIALS = 4
-PATIENCE = 300.0
 
 Damage = Callable[[Path], None]
 
@@ -72,17 +73,23 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert process.wait(PATIENCE) == 0
         else:
             _wait_for_the_third(folder / name / "study", process)
+            family = descendants(process.pid, "")
             process.kill()
             process.wait()
-            time.sleep(6.0)  # the trial of the killed driver ends
+            wait_until(partial(has_ended, family), "the trial of the killed driver has ended")
     return folder
 
 
+def has_ended(family: list[int]) -> bool:
+    return not living(family)
+
+
 def _wait_for_the_third(directory: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not any(record.trial == "trial-0002" and record.tasks_done for record in _records(directory)):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+    def is_there() -> bool:
+        assert process.poll() is None
+        return any(record.trial == "trial-0002" and record.tasks_done for record in _records(directory))
+
+    wait_until(is_there, "a task of the third trial is finished")
 
 
 def _records(directory: Path) -> list[TrialRecord]:

@@ -22,6 +22,7 @@ from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.life import dashboard
 from seekr_tune.study.life.dashboard import dashboard_server, push_plots, push_study_plots, refresh, study_figures
 from tests.analysis.report.reported import study_records, write_study
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def opened(directory: Path) -> optuna.Study:
 def shown(directory: Path) -> dict[str, str]:
     """The plots as the dashboard's own application hands them to the browser, by name."""
     with serving(directory) as url:
-        detail = json.load(urllib.request.urlopen(f"{url}/api/studies/0", timeout=20))
+        detail = json.load(urllib.request.urlopen(f"{url}/api/studies/0", timeout=PATIENCE))
     return {plot["id"]: plot["graph_object"] for plot in detail["plotly_graph_objects"]}
 
 
@@ -139,9 +140,9 @@ def test_nothing_can_be_changed_from_the_browser(study: Path, method: str) -> No
     with serving(study) as url:
         request = urllib.request.Request(f"{url}/api/studies/0", method=method, data=b"{}")
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request, timeout=20)
+            urllib.request.urlopen(request, timeout=PATIENCE)
         assert refused.value.code == 405 and b"the study has one writer" in refused.value.read()
-        assert json.load(urllib.request.urlopen(f"{url}/api/studies", timeout=20))["study_summaries"]
+        assert json.load(urllib.request.urlopen(f"{url}/api/studies", timeout=PATIENCE))["study_summaries"]
     assert journal_path(study).read_bytes() == before
 
 

@@ -21,11 +21,10 @@ from seekr_tune.study.life.status import read_records
 from seekr_tune.study.search.queue import open_study
 from seekr_tune.study.search.space import load_space
 from tests.processes import descendants
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 TRIALS, KILLS = 12, 10
-PATIENCE = 300.0
-"""Seconds for one launch."""
 
 DRIVE = """
 import sys

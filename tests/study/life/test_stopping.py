@@ -19,6 +19,7 @@ from seekr_tune.experiment import dump_config
 from seekr_tune.study.directory.layout import experiment_path, stop_path
 from seekr_tune.study.directory.lock import StudyLock, living_driver
 from seekr_tune.study.life.stopping import StopFile, stop_study, stopped_by_signals
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -100,26 +101,26 @@ def driver_of(directory: Path, seconds: float) -> Iterator[threading.Event]:
 
     thread = threading.Thread(target=drive)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE)
     try:
         yield ended
     finally:
         ended.set()
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 def test_stop_waits_until_the_driver_has_ended(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seekr_tune.study.life.stopping._EXIT_SECONDS", 0.0)  # the driver is a thread of this process
     said: list[str] = []
     with driver_of(study, 0.5):
-        assert stop_study(study, timeout=30, say=said.append)
+        assert stop_study(study, timeout=PATIENCE, say=said.append)
         assert living_driver(study) is None
     assert f"asked process {os.getpid()} on " in said[0]
     assert not stop_path(study).exists()
 
 
 def test_stop_tells_when_the_steps_take_longer(study: Path) -> None:
-    with driver_of(study, 30):
+    with driver_of(study, PATIENCE):
         with pytest.raises(StudyError, match="has not ended its steps after 0.3 s"):
             stop_study(study, timeout=0.3)
         assert stop_path(study).exists(), "the request stands"

@@ -6,7 +6,6 @@ import hashlib
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -24,8 +23,7 @@ from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import run_trial
 from seekr_tune.study.search.queue import open_study
 from seekr_tune.study.search.space import Space, load_space
-
-PATIENCE_SECONDS = 300.0
+from tests.waiting import PATIENCE, wait_until
 
 START = """
 import sys
@@ -50,16 +48,15 @@ def fingerprints(directory: Path) -> dict[str, str]:
 
 def wait_for_the_middle(directory: Path, driver: subprocess.Popen[str]) -> None:
     """Until a trial is finished and another one has finished a task, but not all."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+
+    def is_there() -> bool:
         assert driver.poll() is None, "the study ended before it could be killed"
         records = read_records(directory)
         done = [record for record in records if record.status == "finished"]
         halfway = [record for record in records if record.status == "running" and record.tasks_done]
-        if done and halfway:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"nothing to kill after {PATIENCE_SECONDS} s")
+        return bool(done and halfway)
+
+    wait_until(is_there, "something to kill", seconds=0.01)
 
 
 def state_of(directory: Path, status: str) -> dict[str, TrialRecord]:
@@ -82,7 +79,7 @@ def kill_and_resume(config: Config, directory: Path) -> dict[str, TrialRecord]:
     halfway = [key for key, record in state_of(directory, "running").items() if record.tasks_done]
     steps = {key: (trial_path(directory, key) / "steps.jsonl").read_bytes() for key in halfway}
 
-    subprocess.run([sys.executable, "-c", RESUME, str(directory)], check=True, timeout=2 * PATIENCE_SECONDS)
+    subprocess.run([sys.executable, "-c", RESUME, str(directory)], check=True, timeout=PATIENCE)
 
     after = state_of(directory, "finished")
     for key, files in before.items():
@@ -113,7 +110,8 @@ def test_a_killed_study_is_resumed_to_exactly_the_trials_that_were_asked_for(
 def test_a_killed_study_of_worker_groups_is_resumed(config: Config, space: Space, tmp_path: Path) -> None:
     groups = {"study.trials": 2, "training.workers": 2, "training.resources_per_worker": {"CPU": 1}}
     longer = {"stream.limits.train": 64, "recipe.epochs": 3}
-    kill_and_resume(with_values(config, {**groups, **longer}), tmp_path / "study")
+    records = kill_and_resume(with_values(config, {**groups, **longer}), tmp_path / "study")
+    assert len(records) == 2 and all(record.tasks_done == len(record.tasks) for record in records.values())
 
 
 def assert_journal_agrees(directory: Path, records: dict[str, TrialRecord]) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,10 @@ from seekr_tune.config import Config
 from seekr_tune.experiment import dump_config, with_values
 from seekr_tune.study.directory.layout import is_study
 from seekr_tune.study.directory.records import read_records
+from tests.processes import descendants, living
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 300.0
 PARTS_OF_A_RUN = {
     *("config.yaml", "result.json", "steps.jsonl", "steps.partial.jsonl", "log.jsonl"),
     *(".lock", "checkpoints", "events"),
@@ -64,40 +64,21 @@ def experiment(config: Config, space: object, tmp_path: Path) -> Path:
 
 def wait_for_the_middle(directory: Path, sweep: subprocess.Popen[str]) -> None:
     """Until the first trial has finished a task."""
-    deadline = time.monotonic() + PATIENCE
-    while not (is_study(directory) and any(record.tasks_done for record in read_records(directory))):
+
+    def is_there() -> bool:
         assert sweep.poll() is None, f"ended early: {sweep.stderr.read() if sweep.stderr else ''}"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        return is_study(directory) and any(record.tasks_done for record in read_records(directory))
+
+    wait_until(is_there, "a task is finished")
 
 
 def processes_below(pid: int) -> set[int]:
-    """Process ids of all descendants."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found, grown = {pid}, True
-    while grown:
-        below = {child for child, parent in parents.items() if parent in found} - found
-        found, grown = found | below, bool(below)
-    return found
+    """Process ids of it and all its descendants."""
+    return {pid, *descendants(pid, "")}
 
 
 def assert_gone(pids: set[int]) -> None:
-    deadline = time.monotonic() + 20
-    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists() and not is_zombie(pid)]:
-        assert time.monotonic() < deadline, f"{left} still run"
-        time.sleep(0.1)
-
-
-def is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    wait_until(lambda: not living(pids), f"{sorted(pids)} have ended", seconds=0.1)
 
 
 def assert_nothing_is_left(directory: Path) -> None:
@@ -166,10 +147,12 @@ def test_a_run_on_its_own_is_stopped_and_goes_on(experiment: Path, tmp_path: Pat
     directory = tmp_path / "run"
     run = command("run", experiment, "--out", directory)
     process = subprocess.Popen(run, cwd=ROOT, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + PATIENCE
-    while not (directory / "steps.partial.jsonl").is_file():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+
+    def learns() -> bool:
+        assert process.poll() is None
+        return (directory / "steps.partial.jsonl").is_file()
+
+    wait_until(learns, "the first step is logged")
     process.terminate()
     _, said = process.communicate(timeout=PATIENCE)
     assert (
