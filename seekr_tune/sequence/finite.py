@@ -17,6 +17,8 @@ _MENDS = {  # in the order in which a step computes them: the first one that is 
     "loss": "lower method.attention_weight",
     "grad_norm": "lower recipe.learning_rate or method.attention_weight",
 }
+_MENDS_NEW = "lower recipe.learning_rate"  # nothing is distilled there
+_UNTRAINED = "nothing was learned yet: check the weights of the model"
 _SHOWN = 16  # samples named in a message
 
 
@@ -38,7 +40,7 @@ def require_finite(record: StepRecord, stage: Stage, memory: ReplayMemory, tasks
             untrained = record.step == 0 and stage.tasks[0] == 0 and term == "cross_entropy"
             raise TrainingError(
                 f"stage {stage.name!r}, step {record.step} ({record.kind}, {_samples(record, stage, memory, tasks)}): "
-                f"{term} is {value}; {'nothing was learned yet: check the weights of the model' if untrained else mend}"
+                f"{term} is {value}; {_UNTRAINED if untrained else mend if record.kind == 'replay' else _MENDS_NEW}"
             )
 
 
