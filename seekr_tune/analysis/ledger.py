@@ -232,9 +232,10 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
     except NoDocument:
         raise StudyError(f"{path}: no such table; {_why_there_is_none(directory)}") from None
     except DocumentError as error:
-        raise StudyError(
-            f"{path}: {error.reason}; remove it, then {_REBUILT.format(ours('resume', directory))}"
-        ) from None
+        if not directory.is_dir():
+            raise StudyError(f"{path}: no such table; {_why_there_is_none(directory)}") from None
+        again = _REBUILT.format(ours("resume", directory))
+        raise StudyError(f"{path}: {error.reason}; remove it, then {again}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StudyError(f"{path}: is damaged ({reason}); resume the study to write its ledger again") from None

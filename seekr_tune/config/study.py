@@ -96,7 +96,7 @@ class StudyConfig(Section):
     protocol: Literal["full", "prefix", "held_out_orders"] = "full"
     """`full`: tune on the whole stream; `prefix`: on its first tasks, which are never scored later; `held_out_orders`:
     on some orders, and report others."""
-    prefix_tasks: Annotated[int, Field(strict=True, ge=3)] | None = None
+    prefix_tasks: Annotated[int, Field(strict=True, ge=3, le=10**9)] | None = None
     """`prefix`: how many tasks."""
     final: FinalConfig = FinalConfig()
     """Which configurations are scored on the test split, and where."""

@@ -105,3 +105,11 @@ def test_a_working_directory_that_is_gone_is_said(
     assert capsys.readouterr().err == (
         "error: the working directory was removed or replaced; change into one that is there (`cd`)\n"
     )
+
+
+def test_a_study_that_lost_its_experiment_is_not_called_none(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (study / "experiment.yaml").unlink()
+    for command in ("status", "finalize", "stop", "report", "resume"):
+        assert main([command, str(study)]) == 2
+        said = f"{study / 'experiment.yaml'}: is missing, but runs of a study are there; restore it from a copy"
+        assert said in capsys.readouterr().err
