@@ -132,7 +132,7 @@ class RecipeConfig(Section):
 
     epochs: _Epochs | tuple[_Epochs, ...] = 1
     """Passes over a task's train split: one number, or one for each task."""
-    learning_rate: Annotated[float, Field(gt=0.0, le=1e6)] = 1e-5
+    learning_rate: Annotated[float, Field(gt=0.0, le=1e30)] = 1e-5
     """Peak learning rate of AdamW."""
     batch_size: Positive = 16
     """New-task samples of one optimizer step, over all workers."""
