@@ -50,9 +50,12 @@ def package_root() -> str | None:
 
 def _leave_out(by_module: bool) -> None:
     entries = os.environ["PYTHONPATH"].split(os.pathsep) if os.environ.get("PYTHONPATH") else []
-    unwanted = {os.path.abspath(entry) for entry in entries if not os.path.isabs(entry)}
-    if by_module and not sys.flags.safe_path:
-        unwanted.add(os.getcwd())
+    try:
+        unwanted = {os.path.abspath(entry) for entry in entries if not os.path.isabs(entry)}
+        if by_module and not sys.flags.safe_path:
+            unwanted.add(os.getcwd())
+    except FileNotFoundError:  # the working directory was removed, so nothing can be found in it
+        unwanted = set()
     unwanted.discard(_ROOT)  # a checkout that is run from where it lies
     sys.path[:] = [entry for entry in sys.path if os.path.isabs(entry) and entry not in unwanted]
 

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seekr_tune.access import access_error
 from seekr_tune.analysis.earlier import with_columns, with_counts_and_shares, with_replayed_samples
 from seekr_tune.analysis.flat import Kind, Scalar, flat_config, kind_of, known_kinds
 from seekr_tune.analysis.measures import measure
@@ -33,12 +32,15 @@ from seekr_tune.analysis.record import (
     readable_versions,
 )
 from seekr_tune.analysis.sampled import sampled_columns
-from seekr_tune.errors import StudyError
+from seekr_tune.documents import opened, parse_json
+from seekr_tune.errors import DocumentError, NoDocument, StudyError
 from seekr_tune.files import replacing
+from seekr_tune.shown import ours
 
 TableName = Literal["trials", "scores", "prospects", "heads", "replay", "timing", "steps", "erased"]
 CONFIG_PREFIX = "config."
 _VERSION_KEY = b"seekr_tune.schema_version"
+_REBUILT = "`{}` writes the ledger again from the records of the trials"
 _KIND_TYPES: dict[Kind, pa.DataType] = {"number": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
 
 _TEXT, _COUNT, _REAL = pa.string(), pa.int64(), pa.float64()
@@ -252,12 +254,16 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
     """
     path = table_path(directory, name)
     try:
-        file = pq.ParquetFile(path)
-        table = file.read() if trials is None else _rows_of(file, trials)
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such table; {directory} holds no results yet, or is not a study") from None
-    except PermissionError as error:
-        raise access_error(path, error) from None
+        with opened(path) as content:
+            file = pq.ParquetFile(content)
+            table = file.read() if trials is None else _rows_of(file, trials)
+    except NoDocument:
+        raise StudyError(f"{path}: no such table; {_why_there_is_none(directory)}") from None
+    except DocumentError as error:
+        if not directory.is_dir():
+            raise StudyError(f"{path}: no such table; {_why_there_is_none(directory)}") from None
+        again = _REBUILT.format(ours("resume", directory))
+        raise StudyError(f"{path}: {error.reason}; remove it, then {again}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StudyError(f"{path}: is damaged ({reason}); resume the study to write its ledger again") from None
@@ -268,9 +274,40 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
             "use the package version that wrote it, or resume the study to write its ledger again"
         )
     table = with_columns(table, _COLUMNS[name])
+    if name == "trials":
+        _require_json(path, table)
     if version != str(SCHEMA_VERSION) and name == "trials":
         table = with_counts_and_shares(with_replayed_samples(table, read_table(directory, "replay")))
     return table
+
+
+def _why_there_is_none(directory: Path) -> str:
+    if not directory.is_dir():
+        return f"there is no directory {directory}; name the one that `seekr-tune` printed"
+    if any(directory.glob("trials/*/result.json")):
+        return f"it was removed, or never finished: {_REBUILT.format(ours('resume', directory))}"
+    if (directory / "result.json").is_file():
+        return "it was removed, or never finished: give the command again that made this run, which takes no step anew"
+    return f"{directory} holds no results yet, or is not a study"
+
+
+def _require_json(path: Path, table: pa.Table) -> None:
+    """Refuse a table of trials whose columns of JSON are damaged: all that is behind takes them for granted.
+
+    Raises:
+        StudyError: naming the trial.
+    """
+    for column in ("params", "config"):
+        for trial, text in zip(table.column("trial").to_pylist(), table.column(column).to_pylist(), strict=True):
+            try:
+                found = parse_json(str(text))
+                reason = None if isinstance(found, dict) else "is no JSON object"
+            except DocumentError as error:
+                reason = error.reason
+            if reason is not None:
+                raise StudyError(
+                    f"{path}: is damaged ({column} of {trial}: {reason}); resume the study to write its ledger again"
+                )
 
 
 def read_trials(directory: Path) -> pa.Table:

@@ -17,7 +17,7 @@ from seekr_tune.cli import compare, dashboard, doctor, export, log, privacy, rep
 from seekr_tune.cli.app import app
 from seekr_tune.cli.experiments import default_run_directory, default_study_directory
 from seekr_tune.cli.output import say, say_traceback, warnings_shown
-from seekr_tune.errors import Stopped, UserError
+from seekr_tune.errors import Stopped, StudyError, UserError
 from seekr_tune.study.directory.disk import disk_fault
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
 
 USER_ERROR = 2
 ENDED_BY_USER = 130
+_MOVED = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.excepthook = say_traceback
     arguments = one_flag_per_assignment(sys.argv[1:] if argv is None else argv)
     try:
+        _require_working_directory()
         with warnings_shown():
             code: Any = app(args=arguments or ["--help"], prog_name="seekr-tune", standalone_mode=False)
     except UserError as error:
@@ -59,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ENDED_BY_USER
     except typer.TyperException as error:
         return _refuse(_usage(error))
+    except MemoryError:
+        return _refuse("this machine has not enough memory for that; lower the sizes, which `seekr-tune plan` adds up")
     except Exception as error:
         return _refuse(_of_files(error))
     if code == ENDED_BY_USER:  # Ctrl-C where nothing waits for a step to end
@@ -79,9 +83,28 @@ def one_flag_per_assignment(arguments: Sequence[str]) -> list[str]:
     return expanded
 
 
+def _require_working_directory() -> None:
+    """Refuse to start where relative paths lead nowhere.
+
+    Raises:
+        StudyError: the working directory was removed.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise StudyError(
+            "the working directory was removed or replaced; change into one that is there (`cd`)"
+        ) from None
+
+
 def _of_files(error: Exception) -> str:
     """What a disk, or somebody else's file, has refused. An error of another kind is ours, and raised again."""
     place = getattr(error, "filename", None) or "a file"
+    if isinstance(error, _MOVED) and getattr(error, "filename", None):
+        return (
+            f"{place}: something else is there than this command needs, or nothing any more ({error.strerror}); put "
+            "back what was moved or replaced, or choose another place"
+        )
     if isinstance(error, PermissionError):
         return f"{place}: this user may not read or write there ({error.strerror}); choose another place, or allow it"
     fault = disk_fault(error)

@@ -28,6 +28,7 @@ from seekr_tune.config.section import (
     Fraction,
     MethodName,
     MetricName,
+    Natural,
     Section,
     Seed,
     SelectionName,
@@ -85,7 +86,7 @@ class Config(Section):
     """Name of the experiment; part of the default output directory."""
     seed: Seed = 0
     """Seed of data order, memory draws, query rows and the built-in data."""
-    memory_draw: int = Field(0, ge=0)
+    memory_draw: Natural = 0
     """Which of the random replay memories of this seed: only the stored samples differ. `official` knows no other."""
     stream: StreamConfig
     model: ModelConfig = ModelConfig()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from seekr_tune.config.section import (
     Count,
     Fraction,
     MethodName,
     MetricName,
+    Natural,
+    Positive,
     Section,
     SelectionName,
     SemanticsName,
@@ -18,6 +20,7 @@ from seekr_tune.config.section import (
     Split,
 )
 
+_Epochs = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 _Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -89,9 +92,9 @@ class StreamConfig(Section):
 class LoraConfig(Section):
     """Low-rank adapters (PEFT); only they are trained and saved."""
 
-    rank: PositiveInt = 8
+    rank: Annotated[int, Field(gt=0, le=65_536)] = 8
     """Rank of each adapter."""
-    alpha: PositiveInt = 16
+    alpha: Positive = 16
     """Scale: the adapter's output is multiplied by alpha / rank."""
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Dropout before each adapter."""
@@ -127,15 +130,15 @@ class ModelConfig(Section):
 class RecipeConfig(Section):
     """How one task is trained. Belongs to the recipe, not to the search: tune it on `seqft`, then freeze it."""
 
-    epochs: Count | tuple[Count, ...] = 1
+    epochs: _Epochs | tuple[_Epochs, ...] = 1
     """Passes over a task's train split: one number, or one for each task."""
-    learning_rate: PositiveFloat = 1e-5
+    learning_rate: Annotated[float, Field(gt=0.0, le=1e30)] = 1e-5
     """Peak learning rate of AdamW."""
-    batch_size: PositiveInt = 16
+    batch_size: Positive = 16
     """New-task samples of one optimizer step, over all workers."""
-    micro_batch_size: PositiveInt | None = None
+    micro_batch_size: Positive | None = None
     """Samples of one forward pass on one worker; null takes the whole share of the step."""
-    replay_batch_size: PositiveInt = 4
+    replay_batch_size: Positive = 4
     """Replay samples of one replay step, over all workers. Smaller means more replay updates for the same samples."""
     betas: tuple[_Decay, _Decay] = (0.9, 0.95)
     """AdamW moment decays."""
@@ -145,16 +148,26 @@ class RecipeConfig(Section):
     """Clip the global gradient norm to this; null does not clip."""
     lr_schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
     """Learning-rate schedule within a task (transformers)."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: Natural = 0
     """Optimizer steps of warm-up at the start of each schedule."""
     reset_optimizer: bool | None = None
     """Start each task with a fresh optimizer; null: as the semantics say (corrected resets, official keeps)."""
-    max_prompt_tokens: PositiveInt = 512
+    max_prompt_tokens: Positive = 512
     """Longer prompts are cut on the left."""
-    max_answer_tokens: PositiveInt = 64
+    max_answer_tokens: Positive = 64
     """Longest answer, EOS included; also the most tokens that evaluation generates."""
     pad_to_multiple_of: int = Field(8, ge=1, le=1024)
     """Batches are padded on the left to a multiple of this length."""
+
+    @model_validator(mode="after")
+    def _decay_shrinks(self) -> Self:
+        factor = self.learning_rate * self.weight_decay
+        if factor >= 2.0:
+            raise ValueError(
+                f"weight_decay x learning_rate is {factor:g}, and AdamW multiplies every weight by 1 minus that at "
+                "each step, which makes it grow; lower weight_decay"
+            )
+        return self
 
     def epochs_of(self, index: int) -> int:
         """Passes over the train split of task `index`."""

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from seekr_tune.config.section import Count, Section
+from seekr_tune.config.section import Count, Positive, Section
 
+_Amount = Annotated[float, Field(gt=0.0, le=1e9)]
 _SECRET_IN_URI = re.compile(r"://[^?]*:[^?]*@|[?&][^=]*(key|secret|password|token|sas)[^=]*=", re.IGNORECASE)
 
 
 class TrainingConfig(Section):
     """Where a trial runs, and how often it is saved; nothing here changes what is learned."""
 
-    workers: int = Field(0, ge=0)
+    workers: Annotated[int, Field(ge=0, le=10_000)] = 0
     """0: in the process of the trial itself; N: a Ray TorchTrainer of N workers."""
     min_workers: Count | None = None
     """Elastic: go on with as few workers as this while others cannot be had; null: exactly `workers`."""
     strategy: Literal["single", "ddp", "fsdp"] | None = None
     """How workers share the model: `ddp` copies it to each, `fsdp` splits it over them (FSDP2). Null: `ddp` for two or
     more workers, else `single`."""
-    resources_per_worker: dict[str, PositiveFloat] = Field(default_factory=lambda: {"CPU": 1.0})
+    resources_per_worker: dict[str, Annotated[float, Field(gt=0.0, le=1e9)]] = Field(
+        default_factory=lambda: {"CPU": 1.0}
+    )
     """Ray resources of one worker (of the trial's process where `workers` is 0), e.g. {CPU: 4, GPU: 1}."""
     placement: Literal["pack", "spread"] = "pack"
     """Workers on as few nodes of a cluster as possible, or over as many as possible."""
-    max_failures: int = Field(2, ge=0)
+    max_failures: Annotated[int, Field(ge=0, le=10**9)] = 2
     """Times that lost workers are started again from the newest checkpoint before the trial fails."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
@@ -101,7 +104,7 @@ class EvaluationConfig(Section):
     """`full`: every task, before and after each; `seen`: learned tasks only; `diagonal_and_last`: OP and BWT only."""
     splits: tuple[Literal["eval", "test"], ...] = ("eval",)
     """Splits that are scored. `test` is not read unless it is listed here."""
-    batch_size: PositiveInt = 32
+    batch_size: Positive = 32
     """Prompts generated at once."""
 
     @model_validator(mode="after")

@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+_MOST = 10**9  # more of anything is a slip, and numbers beyond those of the machine end no library in good order
+Count = Annotated[int, Field(strict=True, ge=1, le=_MOST)]
+Positive = Annotated[int, Field(gt=0, le=_MOST)]
+Natural = Annotated[int, Field(ge=0, le=_MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Fraction = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
 Split = Literal["train", "eval", "test"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from seekr_tune.config.section import Count, Direction, Section, Seed
 
 SamplerName = Literal["tpe", "gp", "nsgaii", "nsgaiii", "qmc", "random", "grid", "cmaes"]
 StoppingRule = Literal["none", "median", "halving"]
 Order = tuple[str, ...]
+_MOST_REPLICATES = 10_000
 
 
 class PruningConfig(Section):
@@ -22,7 +23,7 @@ class PruningConfig(Section):
     """Tasks before the first comparison. Replay cannot change what the first task leaves."""
     startup_trials: Count = 4
     """Trials that must have come as far before any is stopped there."""
-    reduction_factor: Annotated[int, Field(strict=True, ge=2)] = 3
+    reduction_factor: Annotated[int, Field(strict=True, ge=2, le=10**9)] = 3
     """`halving`: the best 1/n go on, compared after grace_tasks, n x grace_tasks, n^2 x grace_tasks, ... tasks."""
 
 
@@ -33,7 +34,7 @@ class RacingConfig(Section):
     """As for pruning, on the mean over the replicates that both have."""
     startup_trials: Count = 4
     """Configurations that must have had as many replicates before any is stopped there."""
-    reduction_factor: Annotated[int, Field(strict=True, ge=2)] = 3
+    reduction_factor: Annotated[int, Field(strict=True, ge=2, le=10**9)] = 3
     """`halving`: the best 1/n get their next replicate."""
 
 
@@ -72,7 +73,7 @@ class StudyConfig(Section):
 
     space: str | None = None
     """Search-space file, relative to the experiment file."""
-    trials: PositiveInt = 10
+    trials: Annotated[int, Field(gt=0, le=1_000_000)] = 10
     """Trials in total."""
     sampler: SamplerName = "tpe"
     """Optuna sampler."""
@@ -95,7 +96,7 @@ class StudyConfig(Section):
     protocol: Literal["full", "prefix", "held_out_orders"] = "full"
     """`full`: tune on the whole stream; `prefix`: on its first tasks, which are never scored later; `held_out_orders`:
     on some orders, and report others."""
-    prefix_tasks: Annotated[int, Field(strict=True, ge=3)] | None = None
+    prefix_tasks: Annotated[int, Field(strict=True, ge=3, le=10**9)] | None = None
     """`prefix`: how many tasks."""
     final: FinalConfig = FinalConfig()
     """Which configurations are scored on the test split, and where."""
@@ -103,9 +104,9 @@ class StudyConfig(Section):
     """Train the first task once for all runs that cannot differ in it."""
     cache: str | None = None
     """Directory of first tasks and bounds that studies share; null: `.cache` beside the study's directory."""
-    disk_gigabytes: PositiveFloat | None = None
+    disk_gigabytes: Annotated[float, Field(gt=0.0, le=1e9)] | None = None
     """Most that the study may keep on disk; checkpoints that nobody needs go first. Null: no limit."""
-    max_concurrent: PositiveInt | None = None
+    max_concurrent: Annotated[int, Field(gt=0, le=10_000)] | None = None
     """Trials at the same time; null: as many as the machine's resources allow."""
 
     @model_validator(mode="after")
@@ -137,6 +138,17 @@ class StudyConfig(Section):
             raise ValueError(
                 f"final.by is {self.final.by!r}, which is not an objective; give one of {', '.join(self.objectives)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _replicates_can_be_run(self) -> Self:
+        for name, runs in (("replicates", self.replicates), ("final", self.final)):
+            count = max(1, len(runs.orders)) * max(1, len(runs.seeds)) * runs.memory_draws
+            if count > _MOST_REPLICATES:
+                raise ValueError(
+                    f"{name} asks for {count} runs of each configuration (orders x seeds x memory_draws), above "
+                    f"{_MOST_REPLICATES}; lower {name}.memory_draws, or list fewer orders or seeds"
+                )
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,8 @@ _MENDS = {
     "loss": "lower method.attention_weight",
     "grad_norm": "lower recipe.learning_rate or method.attention_weight",
 }
+_MENDS_NEW = "lower recipe.learning_rate"  # nothing is distilled there
+_UNTRAINED = "nothing was learned yet: check the weights of the model"
 _SHOWN = 16  # samples named in a message
 
 
@@ -37,7 +39,7 @@ def require_finite(record: StepRecord, stage: Stage, memory: ReplayMemory, tasks
     for name, value in {**record.terms, "loss": record.loss, "grad_norm": record.grad_norm}.items():
         if value is not None and not math.isfinite(value):
             untrained = record.step == 0 and stage.tasks[0] == 0 and name == CROSS_ENTROPY
-            mend = "nothing was learned yet: check the weights of the model" if untrained else _MENDS[name]
+            mend = _UNTRAINED if untrained else _MENDS[name] if record.kind == "replay" else _MENDS_NEW
             raise TrainingError(
                 f"stage {stage.name!r}, step {record.step} ({record.kind}, {_samples(record, stage, memory, tasks)}): "
                 f"{name} is {value}; {mend}"

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from seekr_tune.config import Config
+from seekr_tune.errors import ConfigError
 from seekr_tune.method.semantics import SEMANTICS, Semantics
 from seekr_tune.sequence.draws import Draws, draws_of
 
 T = TypeVar("T")
+
+_MOST_PRESENTATIONS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,17 @@ def stage_steps(
     Args:
         sizes: training samples of every task of the stream.
         memory_size: samples in the replay memory.
+
+    Raises:
+        ConfigError: there are more of them than memory has room for.
     """
+    presentations = sum(config.recipe.epochs_of(task) * sizes[task] for task in stage.tasks)
+    if presentations > _MOST_PRESENTATIONS:
+        raise ConfigError(
+            f"recipe.epochs: stage {stage.name!r} would learn {presentations} samples one after the other, and their "
+            f"order alone would not fit into memory above {_MOST_PRESENTATIONS}; lower recipe.epochs, or cap the rows "
+            "by stream.limits.train"
+        )
     epochs: list[list[int]] = [[] for _ in range(max(config.recipe.epochs_of(task) for task in stage.tasks))]
     offset = 0
     for task in stage.tasks:

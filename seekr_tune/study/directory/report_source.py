@@ -12,7 +12,7 @@ from seekr_tune.documents import read_json
 from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.files import read_bytes
-from seekr_tune.study.directory.layout import experiment_path, is_study, space_path
+from seekr_tune.study.directory.layout import experiment_path, require_study, space_path
 from seekr_tune.study.directory.openings import Opening, openings, protocol_line
 from seekr_tune.study.directory.provenance import read_provenance
 
@@ -23,8 +23,7 @@ def report_source(directory: Path) -> Source:
     Raises:
         StudyError: the directory holds no study, or a file of it is damaged.
     """
-    if not is_study(directory):
-        raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
+    require_study(directory)
     every = openings(directory)
     return Source(
         directory=directory,

@@ -29,7 +29,7 @@ from seekr_tune.study.directory.layout import (
     bound_key,
     experiment_path,
     final_path,
-    is_study,
+    require_study,
     result_path,
     run_key,
     space_path,
@@ -82,8 +82,7 @@ def finalize_study(
         Stopped: somebody asked to stop.
     """
     directory = Path(directory).absolute()
-    if not is_study(directory):
-        raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
+    require_study(directory)
     with cluster_session(address), StudyLock(directory) as lock, logged_in(directory):
         config = load_experiment(experiment_path(directory))
         open_study(directory, config, load_space(space_path(directory)), recount=False)  # refuses what was edited

@@ -26,7 +26,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.noise import hear_libraries
 from seekr_tune.shown import ours
-from seekr_tune.study.directory.layout import experiment_path, is_study, journal_path
+from seekr_tune.study.directory.layout import experiment_path, journal_path, require_study
 from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.runs.outcome import read_record_of
@@ -118,8 +118,7 @@ def refresh(directory: Path) -> str | None:
     Raises:
         StudyError: there is no study, its journal cannot be read, or a link stands where something is written.
     """
-    if not is_study(directory):
-        raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
+    require_study(directory)
     require_no_links(directory)
     storage = journal_storage(directory)
     try:

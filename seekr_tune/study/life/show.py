@@ -11,7 +11,13 @@ from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.shown import command, in_one_line, ours
-from seekr_tune.study.directory.layout import experiment_path, is_study, log_path, trial_path, trials_path
+from seekr_tune.study.directory.layout import (
+    experiment_path,
+    log_path,
+    require_study,
+    trial_path,
+    trials_path,
+)
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.life.journal_view import ToldTrial, told_trials
 from seekr_tune.study.runs.console import TaskProgress
@@ -98,8 +104,7 @@ def show_trial(directory: Path | str, key: str) -> TrialLinks:
         StudyError: the directory holds no study, or the study has no such trial.
     """
     directory = Path(directory).absolute()
-    if not is_study(directory):
-        raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
+    require_study(directory)
     config = load_experiment(experiment_path(directory))
     records, damaged = read_all_records(directory)
     wanted = {record.trial: record.configuration or record.trial for record in records}.get(key, key)

@@ -17,7 +17,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.shown import in_one_line, ours
 from seekr_tune.study.directory.erased import read_erased
-from seekr_tune.study.directory.layout import experiment_path, is_study, stop_path
+from seekr_tune.study.directory.layout import experiment_path, require_study, stop_path
 from seekr_tune.study.directory.lock import living_driver
 from seekr_tune.study.directory.log import last_failure
 from seekr_tune.study.directory.openings import protocol_line
@@ -176,8 +176,7 @@ def study_status(directory: Path | str) -> StudyStatus:
         ConfigError: its experiment is damaged.
     """
     directory = Path(directory).absolute()
-    if not is_study(directory):
-        raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
+    require_study(directory)
     config = load_experiment(experiment_path(directory))
     driver = living_driver(directory)
     records, damaged = read_all_records(directory)

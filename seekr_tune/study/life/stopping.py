@@ -18,7 +18,7 @@ from typing import Any
 
 from seekr_tune.errors import StudyError
 from seekr_tune.files import write_atomically
-from seekr_tune.study.directory.layout import is_study, stop_path
+from seekr_tune.study.directory.layout import require_study, stop_path
 from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.lock import Claim, living_driver
 
@@ -110,8 +110,7 @@ def stop_study(directory: Path | str, timeout: float = 600.0, say: Callable[[str
             will stop at its next step).
     """
     directory = Path(directory).absolute()
-    if not is_study(directory):
-        raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
+    require_study(directory)
     require_no_links(directory)
     driver = living_driver(directory)
     if driver is None:

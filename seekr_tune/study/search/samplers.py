@@ -32,6 +32,7 @@ from seekr_tune.study.search.space import Space
 
 MAX_POINTS = 100_000
 """Largest grid that is enumerated."""
+_MOST_OF_AN_OPTION = 1_000_000
 
 _MAX_DRAWS = 10
 """Draws of a sampler that keeps proposing what was tried already, before random draws take its place."""
@@ -123,7 +124,11 @@ def require_sampler(study: StudyConfig, space: Space) -> None:
             raise ConfigError(f"study.trials is {study.trials}, but the grid has {points} points; lower it")
         return
     known = [name for name in inspect.signature(_CLASSES[study.sampler]).parameters if name not in _OURS + _NO_SCALARS]
-    for name in study.sampler_options:
+    for name, value in study.sampler_options.items():
+        if isinstance(value, int | float) and not -_MOST_OF_AN_OPTION <= value <= _MOST_OF_AN_OPTION:
+            raise ConfigError(
+                f"study.sampler_options: {name} is beyond {_MOST_OF_AN_OPTION}, for which no machine has room; lower it"
+            )
         if name in _OURS:
             raise ConfigError(f"study.sampler_options: {name!r} is set by the study itself; drop it")
         if name not in known:

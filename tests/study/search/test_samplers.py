@@ -93,6 +93,7 @@ def test_a_grid_is_every_point_once_in_a_drawn_order(config: Config, tmp_path: P
             NUMBERS,
             "there are several objectives",
         ),
+        ({"sampler_options": {"n_ei_candidates": 10**9}}, NUMBERS, "n_ei_candidates is beyond 1000000"),
         ({"sampler_options": {"n_startup": 3}}, NUMBERS, "did you mean 'n_startup_trials'?"),
         ({"sampler_options": {"seed": 3}}, NUMBERS, "'seed' is set by the study itself"),
         ({"sampler": "nsgaii", "sampler_options": {"population_size": 1}}, NUMBERS, "nsgaii refuses"),
