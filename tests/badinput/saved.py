@@ -162,9 +162,7 @@ CASES: tuple[Case, ...] = (
     _run("a record of bytes", _holding(_RESULT, b"\xff\xfe\x00"), (_RESULT, "restore the file"), _RUN),
     _run("a record of an older version", _record(schema_version=1), (_RESULT, "version 1", "package"), _RUN),
     _run("a record of a later version", _record(schema_version=99), (_RESULT, "version 99", "package"), _RUN),
-    _run(
-        "a record with a field too many", _record(later=1), (_RESULT, "not permitted", "restore the file"), _RUN
-    ),
+    _run("a record with a field too many", _record(later=1), (_RESULT, "not permitted", "restore the file"), _RUN),
     _run("a record of an unknown status", _record(status="lost"), (_RESULT, "status", "restore"), _RUN),
     _run(
         "a record that an editor wrote anew",
