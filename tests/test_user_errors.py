@@ -182,7 +182,7 @@ def test_an_empty_answer(refused: Refused, mine: Path) -> None:
 
 def test_binary_garbage_as_json(refused: Refused, mine: Path) -> None:
     write_task(mine.parent / "data" / "words", train=b"\x89PNG\r\n\x1a\n\x00\xff")
-    assert "train.json: cannot be read as UTF-8 text" in refused("run", mine)
+    assert "train.json: byte 0 is not UTF-8" in refused("run", mine)
 
 
 def test_json_that_is_cut_off(refused: Refused, mine: Path) -> None:

@@ -36,13 +36,20 @@ def require_text_columns(schema: Any, wanted: Wanted, path: Path) -> None:
             )
 
 
-def rows_of(batches: Iterable[Any], wanted: Wanted, path: Path) -> Iterator[dict[str, Any]]:
+def rows_of(batches: Iterable[Any], wanted: Wanted, path: Path, checked: bool = False) -> Iterator[dict[str, Any]]:
     """The rows of `pyarrow.RecordBatch`es as mappings of the wanted columns.
+
+    Args:
+        batches: of one file.
+        wanted: what is read of it.
+        path: of the file, for messages.
+        checked: look whether the texts lie inside their buffers: those of a damaged Arrow file may point anywhere.
 
     Raises:
         DataError: a batch alone has more text than a split may have; it is not unfolded.
     """
-    for batch in batches:
+    for batch in _up_to(batches, wanted.limit):
+        batch.validate(full=checked)
         columns = [batch.column(batch.schema.get_field_index(name)) for name in wanted.columns]
         wanted.require_text(sum(map(_size, columns)), str(path))
         for start in range(0, batch.num_rows, _SLICE):
@@ -50,6 +57,17 @@ def rows_of(batches: Iterable[Any], wanted: Wanted, path: Path) -> Iterator[dict
             texts = [(part.dictionary_decode() if _is_coded(part) else part).to_pylist() for part in parts]
             for values in zip(*texts, strict=True):
                 yield dict(zip(wanted.columns, values, strict=True))
+
+
+def _up_to(batches: Iterable[Any], limit: int | None) -> Iterator[Any]:
+    """The batches without the rows behind the limit, which are not looked at."""
+    left = limit
+    for batch in batches:
+        yield batch if left is None else batch.slice(0, left)
+        if left is not None:
+            left -= min(left, batch.num_rows)
+            if left == 0:
+                return
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def list_rows(path: Path, wanted: Wanted) -> Iterator[Any]:
     try:
         rows = read_json(path, MOST_JSON, finite=False, pairs=_counted())
     except DocumentError as error:
-        mend = "mend the file"
+        mend = error.mend
         if "Extra data" in error.reason:
             mend += "; set stream.source to jsonl, if it is one object a line"
         elif error.reason.startswith("has more than"):
@@ -95,7 +95,8 @@ def _value(text: str, path: Path, number: int) -> Any:
     try:
         return parse_json(text, finite=False, pairs=_row)
     except DocumentError as error:
-        raise DataError(f"{path}, line {number}: {error.reason}; give one object a line") from None
+        mend = "give one object a line" if error.reason.startswith("not valid JSON") else error.mend
+        raise DataError(f"{path}, line {number}: {error.reason}; {mend}") from None
 
 
 def _counted() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,6 +70,7 @@ def _official(name: str, train: str, *says: str, works: bool = False) -> Case:
     return Case(name, {"mine.yaml": experiment, _TRAIN: train}, says, works=works)
 
 
+_CSV = "prompt,answer\nsay c,None\nsay d,NA\nsay e,007\nsay f,2020-01-01\n"
 _LONG = " ".join(["apple"] * 500)
 
 CASES: tuple[Case, ...] = (
@@ -100,15 +102,17 @@ CASES: tuple[Case, ...] = (
         commands=(RUN,),
     ),
     Case("a missing split", {_EVAL: None}, (_EVAL, "no such file", "train.json")),
-    Case("a split that is a folder", {_EVAL: None, f"{_EVAL}/x": ""}, (_EVAL, "no such file")),
+    Case("a split that is a folder", {_EVAL: None, f"{_EVAL}/x": ""}, (_EVAL, "is a folder, not a file")),
     Case(
         "a link out of the root", {"secret.json": json.dumps(EVAL), _EVAL: _link("../../secret.json")}, (_EVAL, "link")
     ),
     Case("a link to nothing", {_EVAL: _link("nothing.json")}, (_EVAL, "no such file")),
     # --- bytes ---
-    _train("an empty file", b"", "not valid JSON"),
-    _train("blanks", b"  \n ", "not valid JSON"),
+    _train("an empty file", b"", "is empty", "copy it again"),
+    _train("blanks", b"  \n ", "nothing but blanks"),
     _train("a picture", b"\x89PNG\r\n\x1a\n\x00\xff", "UTF-8"),
+    _train("a compressed file", gzip.compress(json.dumps(TRAIN).encode()), "gzip", "unpack it"),
+    _train("a pointer", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     _train("UTF-16", json.dumps(TRAIN).encode("utf-16"), "UTF-8", "save it"),
     _train("Latin-1", '[{"prompt": "caf\xe9", "answer": "a"}]'.encode("latin-1"), "UTF-8"),
     _train("NUL bytes", b"\0" * 100, "not valid JSON"),
@@ -117,12 +121,12 @@ CASES: tuple[Case, ...] = (
     _train("a comma too many", '[{"prompt": "a", "answer": "b"},]', "not valid JSON", "line 1"),
     _train("single quotes", "[{'prompt': 'a', 'answer': 'b'}]", "not valid JSON"),
     _train("two lists", json.dumps(TRAIN) * 2, "not valid JSON", "Extra data"),
-    _train("lists nested a hundred thousand deep", "[" * 100_000, "not valid JSON"),
+    _train("lists nested a hundred thousand deep", "[" * 100_000, "nests deeper", "flatter"),
     _train("a number of ten thousand digits", f'[{{"prompt": {"1" * 10_000}, "answer": "b"}}]', "not valid JSON"),
     _train("lines of JSON", json.dumps(TRAIN[0]) + "\n" + json.dumps(_OTHER_PROMPT), "not valid JSON", "jsonl"),
     # --- rows ---
     _train("no rows", "[]", "no rows", "at least one"),
-    _train("a mapping of rows", json.dumps({"rows": TRAIN}), "must hold a list", "[ ]"),
+    _train("a mapping of rows", json.dumps({"rows": TRAIN}), "must hold a list", "in its field 'rows'"),
     _train("a text", '"say a"', "must hold a list"),
     _train("null", "null", "must hold a list"),
     _train("NaN", "NaN", "must hold a list"),
@@ -168,17 +172,41 @@ CASES: tuple[Case, ...] = (
         "drop one",
     ),
     _jsonl("a line nested too deep", "[" * 100_000 + "\n", "line 1"),
-    _parquet("a table that is none", b"PAR1 and more", "Parquet", "write it again"),
-    _parquet("an empty table file", b"", "Parquet"),
+    _parquet("a table that is none", b"PAR1 and more", "cut short", "copy it again"),
+    _parquet("an empty table file", b"", "is empty"),
     _parquet("a table without rows", _table([{"prompt": "a", "answer": "b"}][:0]), "no rows"),
-    _parquet("a table of numbers", _table([{"prompt": "say a", "answer": 3}]), "row 1", "'answer' must be text"),
-    _parquet("a table with other columns", _table([{"text": "say a"}]), "row 1", "no field 'prompt'", "text"),
+    _parquet("a table of numbers", _table([{"prompt": "say a", "answer": 3}]), "'answer' must be text", "int64"),
+    _parquet("a table with other columns", _table([{"text": "say a"}]), "no field 'prompt'", "text"),
     _parquet("a table with a hole", _table([*TRAIN, {"prompt": "say c", "answer": None}]), "row 2", "must be text"),
     _source("a data set without splits", "datasets", {"data/words/notes.txt": "x"}, "no data set split named train"),
-    _source("a damaged data set", "datasets", {"data/words/train.parquet": b"PAR1"}, "train.parquet", "write it again"),
+    _source("a damaged data set", "datasets", {"data/words/train.parquet": b"PAR1"}, "train.parquet", "copy it again"),
+    _source(
+        "a split in two formats",
+        "datasets",
+        {
+            "data/words/train.parquet": _table(TRAIN),
+            "data/words/train.csv": _CSV,
+            "data/words/eval.json": rows_of(*EVAL),
+        },
+        "more than once, as train.parquet and train.csv",
+        "keep one",
+    ),
+    _source(
+        "a table with semicolons",
+        "datasets",
+        {"data/words/train.csv": _CSV.replace(",", ";"), "data/words/eval.json": rows_of(*EVAL)},
+        "train.csv",
+        "semicolons",
+    ),
     # --- what the release's reading cannot label ---
     _official("an answer that melts into its prompt", rows_of({"prompt": "x", "answer": "apple"}), works=True),
     # --- odd, but right ---
+    _source(
+        "words in a CSV that could be numbers, dates or nothing",
+        "datasets",
+        {"data/words/train.csv": _CSV, "data/words/eval.json": rows_of(*EVAL)},
+        works=True,
+    ),
     _works("with a byte order mark", b"\xef\xbb\xbf" + json.dumps(TRAIN).encode()),
     _works("lines of Windows", json.dumps(TRAIN, indent=1).replace("\n", "\r\n")),
     _works("more fields than are read", rows_of({**TRAIN[0], "id": 3, "tags": [None]})),

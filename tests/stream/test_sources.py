@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,17 +108,17 @@ def test_a_sealed_test_split_is_not_opened(tmp_path: Path, layout: str) -> None:
 
 def test_no_handle_to_a_sealed_file_is_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    real_open, real_read = builtins.open, Path.read_text
+    for module, name in ((builtins, "open"), (io, "open"), (os, "open")):
+        real = getattr(module, name)
 
-    def read_text(self: Path, *args: Any, **kwargs: Any) -> str:
-        opened.append(self.name)
-        return real_read(self, *args, **kwargs)
+        def noted(file: Any, *args: Any, real: Callable[..., Any] = real, **named: Any) -> Any:
+            opened.append(Path(file).name if isinstance(file, str | Path) else "")
+            return real(file, *args, **named)
 
-    monkeypatch.setattr(Path, "read_text", read_text)
-    monkeypatch.setattr(builtins, "open", lambda file, *a, **k: opened.append(str(file)) or real_open(file, *a, **k))
+        monkeypatch.setattr(module, name, noted)
     load_stream(_config(root), ("train", "eval"))
     assert {"train.json", "eval.json"} <= set(opened)
-    assert not any("test.json" in name for name in opened)
+    assert "test.json" not in opened
 
 
 def test_order_metrics_and_sub_folders_come_from_the_experiment(root: Path) -> None:
@@ -208,9 +210,9 @@ def test_a_missing_split_says_what_is_there(root: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x00\xff\xfe", "cannot be read as UTF-8 text"),
+        (b"\x00\xff\xfe", "byte 1 is not UTF-8"),
         (b'[{"prompt": ', "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON"),
+        (b"[" * 100_000, "nests deeper than 100 levels"),
         (b"[" + b"9" * 5000 + b"]", "not valid JSON"),
         (b'{"prompt": "p"}', "must hold a list of rows, but holds a dict"),
         (b"[]", "has no rows"),
@@ -236,10 +238,11 @@ def test_broken_files_of_the_other_layouts(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "train.jsonl").write_text('{"prompt": "p", "answer": "a"}\n{"prompt"\n')
     assert "train.jsonl, line 2: not valid JSON" in _refusal(_config(tmp_path, source="jsonl"))
-    assert "cannot be read by the datasets library" in _refusal(_config(tmp_path, source="datasets"))
-    (folder / "train.parquet").write_bytes(b"PAR1 garbage")
+    assert "train.jsonl, line 2: not valid JSON" in _refusal(_config(tmp_path, source="datasets"))
+    (folder / "train.jsonl").unlink()
+    (folder / "train.parquet").write_bytes(b"PAR1 garbagePAR1")
     assert "not a readable Parquet file" in _refusal(_config(tmp_path, source="parquet"))
-    assert "cannot be read by the datasets library" in _refusal(_config(tmp_path, source="datasets"))
+    assert "not a readable Parquet file" in _refusal(_config(tmp_path, source="datasets"))
 
 
 def test_a_hub_name_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
