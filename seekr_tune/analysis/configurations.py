@@ -38,6 +38,9 @@ _AVERAGED = (
 """Scores and costs; what else is a number names something, or is shared by all replicates."""
 
 
+_LEVEL = f"{100 * LEVEL:.0f} %"
+
+
 def add_gains(rows: Sequence[TrialRow]) -> None:
     """Add `GAINS` to every run, from the finished bounds among the rows that share its tasks, order, seed and split.
 
@@ -63,7 +66,7 @@ def nothing_learned(rows: Sequence[TrialRow]) -> str | None:
         return None
     return (
         f"no task was learned: just after learning, {learned} of {tasks} scores are above the best constant answer "
-        f"beyond their {LEVEL:.0%} interval"
+        f"beyond their {_LEVEL} interval"
     )
 
 
@@ -86,13 +89,13 @@ def missing_gap(rows: Sequence[TrialRow]) -> str | None:
     low, high = interval(joint - seqft, fmean(math.hypot(*own) for own in errors), samples)
     if low <= 0:
         return (
-            f"joint training ({joint:.1f} %) is not above no replay ({seqft:.1f} %): the {LEVEL:.0%} interval of the "
+            f"joint training ({joint:.1f} %) is not above no replay ({seqft:.1f} %): the {_LEVEL} interval of the "
             f"difference is {low:+.1f} to {high:+.1f} points, so there is no gap to close"
         )
     if not any(_is_above_floor([pair[index] for pair in pairs], samples) for index in (0, 1)):
         return (
             f"neither joint training ({joint:.1f} %) nor no replay ({seqft:.1f} %) is above one constant answer a task "
-            f"({fmean(pair[0]['op_floor'] for pair in pairs):.1f} %) beyond its {LEVEL:.0%} interval: the gap between "
+            f"({fmean(pair[0]['op_floor'] for pair in pairs):.1f} %) beyond its {_LEVEL} interval: the gap between "
             "them is one between two models that learned nothing"
         )
     return None

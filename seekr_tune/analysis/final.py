@@ -10,9 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seekr_tune.analysis.configurations import TrialRow, add_gains, mean, standard_error
+from seekr_tune.analysis.configurations import (
+    TrialRow,
+    add_gains,
+    mean,
+    missing_gap,
+    nothing_learned,
+    standard_error,
+)
 from seekr_tune.analysis.ledger import trials_table
 from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.analysis.worth import runs_of_records, task_worths
+from seekr_tune.analysis.worth_lines import warnings
 
 FINAL_COLUMNS = ("op", "bwt", "forgetting", "distinct_replayed_samples", "normalised_gain")
 """What is reported; the formulas are in `measures.FORMULAS`."""
@@ -61,6 +70,7 @@ class FinalTable:
         protocol: what was tuned on, and when `test` was opened.
         orders, seeds, memory_draws: of the final runs.
         rows: bounds first, then the configurations, in the order of the choice, not of their results.
+        warnings: what is wrong with its tasks, or with all of it; empty in a table of an earlier version.
     """
 
     by: str
@@ -70,6 +80,7 @@ class FinalTable:
     seeds: tuple[int, ...]
     memory_draws: tuple[int, ...]
     rows: tuple[FinalRow, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def final_rows(
@@ -90,6 +101,14 @@ def final_rows(
     bounds = sorted(key for key, group in groups.items() if group[0]["role"] == "bound")
     params = {record.configuration or record.trial: record.params for record in records}
     return tuple(_row(key, groups[key], params[key], tuned.get(key)) for key in (*bounds, *chosen) if key in groups)
+
+
+def final_warnings(records: Sequence[TrialRecord]) -> tuple[str, ...]:
+    """What is wrong with the final runs: nothing learned, no gap to close, and task by task."""
+    runs: list[TrialRow] = trials_table(records, "test").to_pylist()
+    void, no_gap = nothing_learned(runs), missing_gap(runs)
+    whole = [line for line in (void, no_gap and f"no gain: {no_gap}") if line is not None]
+    return (*whole, *warnings(task_worths(runs_of_records(records, "test"))))
 
 
 def _row(key: str, runs: Sequence[TrialRow], params: Mapping[str, Any], tuned: float | None) -> FinalRow:

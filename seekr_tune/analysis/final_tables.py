@@ -75,6 +75,7 @@ def _estimate(value: Estimate, form: str) -> str:
 
 
 def _notes(table: FinalTable) -> Iterator[str]:
+    yield from (f"WARNING: {line}" for line in table.warnings)
     yield table.protocol
     yield f"chosen: {table.rule}"
     orders = ", ".join(f"[{', '.join(order)}]" for order in table.orders)
@@ -82,7 +83,7 @@ def _notes(table: FinalTable) -> Iterator[str]:
     gains = [row.estimates["normalised_gain"].mean for row in table.rows]
     if any(gain is not None for gain in gains):
         yield "gain: (op - op_seqft) / (op_joint - op_seqft), within each order and seed, then averaged"
-    elif {"seqft", "joint"} <= {row.method for row in table.rows if row.role == "bound"}:
+    elif not table.warnings and {"seqft", "joint"} <= {row.method for row in table.rows if row.role == "bound"}:
         yield "gain: not defined, for in one of the orders and seeds joint training is not better than seqft"
 
 

@@ -144,7 +144,7 @@ def print_ranking(
             show(line)
         for line in dominated(trials.select(RUN_COLUMNS).to_pylist(), read_table(directory, "replay")):
             show(line)
-    _print_worths(directory, format)
+    print_worths(directory, format)
     protocol = protocol_line(directory)
     if protocol is not None:
         say(protocol)
@@ -152,7 +152,7 @@ def print_ranking(
         say(line)
 
 
-def _print_worths(directory: Path, format: Format) -> None:
+def print_worths(directory: Path, format: Format) -> None:
     """What each task is worth; beside JSON and CSV, the warnings alone."""
     from seekr_tune.analysis.worth import study_worths
     from seekr_tune.analysis.worth_lines import warnings, worth_lines
@@ -160,11 +160,19 @@ def _print_worths(directory: Path, format: Format) -> None:
     worths = study_worths(directory)
     if format is Format.table:
         show("")
-        for line in worth_lines(worths):
+        for line in (*worth_lines(worths), *(f"WARNING: {line}" for line in warnings(worths))):
             show(line)
-    warn = show if format is Format.table else say
-    for line in warnings(worths):
-        warn(f"WARNING: {line}")
+    else:
+        say_warnings(directory)
+
+
+def say_warnings(directory: Path) -> None:
+    """What is wrong with the tasks of a study or of a run, beside its results."""
+    from seekr_tune.analysis.worth import study_worths
+    from seekr_tune.analysis.worth_lines import warnings
+
+    for line in warnings(study_worths(directory)):
+        say(f"WARNING: {line}")
 
 
 def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence[str]) -> None:
@@ -182,7 +190,7 @@ def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence
         print_table(terminal_task_table(rows, ranking.by))
     else:
         show(task_json(rows) if format is Format.json else task_csv(rows).rstrip("\n"))
-    _print_worths(directory, format)
+    print_worths(directory, format)
 
 
 def _sample_range(directory: Path) -> tuple[float, float] | None:

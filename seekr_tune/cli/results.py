@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import Assignments, app
-from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_table, print_tasks, show
+from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_table, print_tasks, say_warnings, show
 from seekr_tune.errors import ConfigError
 from seekr_tune.shown import in_one_line
 
@@ -126,3 +126,4 @@ def importance(
         print_table(terminal_importance_table(found, objective, evaluator.value))
     else:
         show((importance_json if format is Format.json else importance_csv)(found).rstrip("\n"))
+    say_warnings(directory)

@@ -82,6 +82,9 @@ _NUMBERS: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     # column, heading, group, text
     ("replicates", "n", "", count),
     ("op", "OP %", "", _form(".2f")),
+    ("op_floor", "floor %", "score", _form(".1f")),
+    ("op_ceiling", "ceiling %", "score", _form(".1f")),
+    ("tasks_learned", "tasks learned", "score", count),
     ("p_best", "P(best)", "score", _form(".2f")),
     ("bwt", "BWT", "score", _form("+.2f")),
     ("fwt", "FWT", "score", _form("+.2f")),

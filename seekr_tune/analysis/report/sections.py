@@ -23,6 +23,7 @@ from seekr_tune.analysis.report.figures.pareto import pareto_figure
 from seekr_tune.analysis.report.figures.settings import importance_figure, parallel_figure, slice_figure
 from seekr_tune.analysis.report.runs import RunTables, ShownRun, first_runs, matrices, rows_of
 from seekr_tune.analysis.spent import spent_seconds
+from seekr_tune.analysis.tables import void_lines
 from seekr_tune.errors import StudyError
 
 _EVALUATOR: EvaluatorName = "fanova"
@@ -37,6 +38,7 @@ def front_plot(ranking: Ranking) -> Plot:
         "Each mark is a finished configuration: its mean OP over its replicates, with its 95 % interval where there "
         "are several. The line is the best OP that was had for so many samples; the ring is its knee."
     )
+    caption = " ".join([*void_lines(ranking), caption])
     return plot("front", "OP over distinct replayed samples", caption, pareto_figure(ranking))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from seekr_tune.analysis.configurations import mean
-from seekr_tune.analysis.final import FinalTable, final_rows
+from seekr_tune.analysis.final import FinalTable, final_rows, final_warnings
 from seekr_tune.analysis.final_tables import final_csv, final_json, final_markdown
 from seekr_tune.analysis.record import TrialRecord, write_record
 from seekr_tune.config import Config
@@ -255,6 +255,7 @@ def _ended(directory: Path, config: Config, opening: Opening) -> FinalTable:
         rows=final_rows(
             records, [one.configuration for one in opening.configurations], _tuned(directory, config, opening)
         ),
+        warnings=final_warnings(records),
     )
     for suffix, text in (("csv", final_csv(table)), ("json", final_json(table)), ("md", final_markdown(table))):
         write_atomically(directory / opening.folder / f"table.{suffix}", text.encode())

@@ -1,0 +1,120 @@
+"""A study that learned nothing is presented as a result nowhere, and a good one is called void nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from synthetic import TASKS, RecordFactory
+from worths import prospects, study
+
+from seekr_tune.analysis.final import final_rows, final_warnings
+from seekr_tune.analysis.ledger import write_ledger
+from seekr_tune.analysis.record import TrialRecord, write_record
+from seekr_tune.analysis.report.page import report_page
+from seekr_tune.cli import main
+from seekr_tune.config import Config
+from seekr_tune.experiment import dump_config
+from seekr_tune.study.directory.layout import result_path
+from seekr_tune.study.directory.report_source import report_source
+
+SPACE = "method.replay_percent: {type: float, low: 1, high: 10, log: true}\n"
+
+
+def written(directory: Path, records: list[TrialRecord]) -> Path:
+    config = Config.model_validate({"name": "by-hand", "stream": {"tasks": TASKS}, "study": {"trials": 3}})
+    write_ledger(directory, records, {})
+    (directory / "experiment.yaml").write_text(dump_config(config))
+    (directory / "space.yaml").write_text(SPACE)
+    for record in records:
+        path = result_path(directory, record.trial)
+        path.parent.mkdir(parents=True)
+        write_record(path, record)
+    return directory
+
+
+@pytest.fixture
+def void(make_record: RecordFactory, tmp_path: Path) -> Path:
+    """What was reported as closing 90 % of the gap: all prompts are cut, and one constant answer has 20 %."""
+    rows = prospects(prompts_cut=1.0, longest_prompt=600)
+    return written(tmp_path / "void", study(make_record, 3.8, 12.9, 12.0, error=2.0, rows=rows))
+
+
+@pytest.fixture
+def good(make_record: RecordFactory, tmp_path: Path) -> Path:
+    return written(tmp_path / "good", study(make_record, 10.0, 80.0, 70.0))
+
+
+def shown(directory: Path) -> str:
+    """The sections of the report, without its scripts."""
+    page = report_page(report_source(directory))
+    return page[page.index('<section id="summary"') : page.index('id="figure-template"')]
+
+
+MEND = "flags: NOT LEARNED: 11.5 % just after learning, 20.0 % by one constant answer"
+CUT = "100 % of its prompts are cut on the left: raise recipe.max_prompt_tokens from 512 (to 600 for all)"
+
+
+@pytest.mark.parametrize("command", [["rank"], ["rank", "--tasks"], ["status"]], ids=" ".join)
+def test_commands_say_task_by_task_what_is_wrong(
+    command: list[str], void: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command[0], str(void), *command[1:]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if MEND in line]
+    assert "WARNING" in line and CUT in line
+    assert sum("NOT LEARNED" in line and "WARNING" not in line for line in lines) == 3  # the table of the tasks
+    assert any("no task was learned" in line.lower() for line in lines) or "--tasks" in command
+    assert not any("hypervolume 1" in line or "fewest samples" in line for line in lines)
+
+
+@pytest.mark.parametrize("format", ["json", "csv"])
+def test_what_programs_read_keeps_its_form_and_has_the_reason(
+    format: str, void: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rank", str(void), "--format", format]) == 0
+    told = capsys.readouterr()
+    assert "WARNING" not in told.out and MEND in told.err
+    assert told.out.count("neither joint training (12.9 %)") == 3
+
+
+def test_the_report_claims_nothing(void: Path) -> None:
+    page = shown(void)
+    for claim in ("of the gap to joint training (", "It beats", "Its knee", "On the front"):
+        assert claim not in page
+    assert "No task was learned" in page and MEND in page and page.count('<table id="worth-table"') == 1
+
+
+def test_a_comparison_and_printed_tables_repeat_it(
+    void: Path, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(good), str(void)]) == 0
+    told = capsys.readouterr()
+    text = " ".join((told.out + told.err).split())
+    assert "WARNING: void: No task was learned" in text and "WARNING: good" not in text
+    for table in ("ranking", "tasks"):
+        to = tmp_path / f"{table}.md"
+        assert main(["export", str(void), "--table", table, "--to", str(to)]) == 0
+        assert "NOT LEARNED" in to.read_text()
+
+
+def test_final_tables_have_no_gain_and_the_reason(make_record: RecordFactory) -> None:
+    records = [
+        TrialRecord.from_json(record.to_json().replace('"split":"eval"', '"split":"test"'))
+        for record in study(make_record, 3.8, 12.9, 12.0, error=2.0)
+    ]
+    rows = final_rows(records, ["t0", "t1"], {})
+    assert {row.estimates["normalised_gain"].mean for row in rows} == {None}
+    assert [line.split(":")[0] for line in final_warnings(records)][:2] == ["no task was learned", "no gain"]
+
+
+@pytest.mark.parametrize("command", ["rank", "status"])
+def test_a_good_study_is_not_called_void(command: str, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, str(good)]) == 0
+    told = capsys.readouterr().out
+    assert "WARNING" not in told and "NOT LEARNED" not in told and told.count("  learned") >= 3
+
+
+def test_the_report_of_a_good_study_has_its_gain(good: Path) -> None:
+    page = shown(good)
+    assert "of the gap to joint training (" in page and "WARNING" not in page and "NOT LEARNED" not in page
