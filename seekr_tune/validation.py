@@ -79,6 +79,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     """
     from seekr_tune.sequence.fit import ceilings_of, check_parts
     from seekr_tune.sequence.model import check_fit, read_model_config
+    from seekr_tune.stream.scripts import unread_script
     from seekr_tune.stream.sources import load_stream
     from seekr_tune.study.search.protocol import require_protocol
     from seekr_tune.study.search.space import space_of
@@ -98,6 +99,8 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
         assert model is not None
         check_fit(config, model)
         check_parts(config, model, stream)
+        for note in filter(None, map(unread_script, stream)):
+            _logger.warning("%s", note)
         for found in ceilings_of(config, model, stream):
             if found.lost is not None:
                 _logger.warning("%s", found)
@@ -198,6 +201,7 @@ def _load_stream(config: Config) -> TaskStream | None:
 
 def _stream(config: Config, stream: TaskStream | None) -> Iterator[Finding]:
     from seekr_tune.stream.baseline import constant_baseline
+    from seekr_tune.stream.scripts import unread_script
     from seekr_tune.stream.sources import count_rows
 
     if stream is None:
@@ -211,6 +215,8 @@ def _stream(config: Config, stream: TaskStream | None) -> Iterator[Finding]:
             for split in config.evaluation.splits
         ]
         yield Finding("stream", f"{task.name}: {counts}; {task.metric}{''.join(constants)}")
+    for note in filter(None, map(unread_script, stream)):
+        yield Finding("metric", note, checked=False)
     yield Finding("stream", "no scored prompt occurs in the train split of its task")
 
 
