@@ -82,6 +82,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
     from seekr_tune.analysis.worth_lines import data_warnings
     from seekr_tune.sequence.fit import check_parts, prospects_of
     from seekr_tune.sequence.model import check_fit, read_model_config
+    from seekr_tune.stream.scripts import unread_script
     from seekr_tune.stream.sources import load_stream
     from seekr_tune.study.runs.outcome import prospect_rows
     from seekr_tune.study.search.protocol import require_protocol
@@ -102,6 +103,8 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
         assert model is not None
         check_fit(config, model)
         check_parts(config, model, stream)
+        for note in filter(None, map(unread_script, stream)):
+            _logger.warning("%s", note)
         prospects = prospects_of(config, model, stream)
         for found in prospects:
             if found.ceiling is not None and found.ceiling.lost is not None:
@@ -212,6 +215,7 @@ def _constants(config: Config, stream: TaskStream | None) -> Constants:
 
 
 def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> Iterator[Finding]:
+    from seekr_tune.stream.scripts import unread_script
     from seekr_tune.stream.sources import count_rows
 
     if stream is None:
@@ -225,6 +229,8 @@ def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> 
             for split in config.evaluation.splits
         ]
         yield Finding("stream", f"{task.name}: {counts}; {task.metric}{''.join(told)}")
+    for note in filter(None, map(unread_script, stream)):
+        yield Finding("metric", note, checked=False)
     yield Finding("stream", "no scored prompt occurs in the train split of its task")
 
 

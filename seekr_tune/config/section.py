@@ -17,7 +17,9 @@ MethodName = Literal["seqft", "replay", "derpp", "seekr", "joint"]
 SemanticsName = Literal["corrected", "official"]
 SelectionName = Literal["importance", "sensitivity", "forgettability", "random", "all"]
 SignalForm = Literal["exact", "half", "compact"]
-MetricName = Literal["exact_match", "first_character", "first_word", "rouge_l", "edit_similarity", "sari"]
+MetricName = Literal[
+    "exact_match", "first_character", "first_word", "rouge_l", "rouge_l_unicode", "edit_similarity", "sari"
+]
 Direction = Literal["maximize", "minimize"]
 
 

@@ -34,7 +34,7 @@ def check_parts(config: Config, model: PretrainedConfig, stream: TaskStream | No
     """
     directory = model_directory(config.model)
     if directory is not None:
-        require_whole(config.model, directory)
+        require_whole(config.model, directory, model)
     tokenizer = load_tokenizer(config.model, model_location(config.model), model)
     check_adapters(config.model, model)
     # Some models have fewer rows than their tokenizer has tokens, and never meet the last ones: only the data tell.

@@ -20,7 +20,8 @@ from seekr_tune.noise import hear_libraries
 from seekr_tune.sequence.agreement import Agreement, measure_agreement, require_agreement
 from seekr_tune.sequence.compared import comparison_of, recall, remember
 from seekr_tune.sequence.model_files import LOOKS_AHEAD, load_other_ends, load_tokenizer, require_served, unserved
-from seekr_tune.sequence.pretrained import fetched_directory, first_line, read_config, read_weights
+from seekr_tune.sequence.model_folder import first_misfit, require_readable
+from seekr_tune.sequence.pretrained import empty_model, fetched_directory, first_line, read_config, read_weights
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.collate import EncodedExample
 
@@ -108,6 +109,8 @@ def _compare(config: ModelConfig, loaded: LoadedModel) -> Agreement:
     def measure() -> Agreement:
         return measure_agreement(model, loaded.shape, num_positions(model.config), loaded.pad_token_id)
 
+    if any(not bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        raise ModelError(f"model.path={config.path}: {_not_finite(model)}")
     try:
         try:
             return measure()
@@ -131,6 +134,10 @@ def _load_base(config: ModelConfig, device: torch.device | None = None) -> Loade
     try:
         model, missing = read_weights(path, shape, getattr(torch, config.dtype))
     except Exception as error:  # of any kind: modules are built from whatever the configuration holds
+        misfit = _misfit(path, shape)
+        if misfit is not None:
+            mend = "config.json and weights are of different models: copy them anew, from one place"
+            raise ModelError(f"model.path={config.path}: {misfit}; {mend}") from None
         raise ModelError(f"model.path={config.path}: cannot be loaded ({first_line(error)}); check the path") from None
     if missing:  # transformers would go on with random weights
         raise ModelError(f"model.path={config.path}: its weights lack {', '.join(sorted(missing)[:3])}; copy it anew")
@@ -142,6 +149,15 @@ def _load_base(config: ModelConfig, device: torch.device | None = None) -> Loade
     model = nn.Module.to(model, device or torch.device("cpu"))
     _require_tap(model, str(config.path))
     return LoadedModel(model, tokenizer, pad_token_id, load_other_ends(path, tokenizer))
+
+
+def _misfit(path: str, shape: PretrainedConfig) -> str | None:
+    """The weight for which a model could not be loaded, if its shape is why."""
+    try:
+        shapes = {name: list(own.shape) for name, own in empty_model(shape).named_parameters()}
+        return first_misfit(Path(path), shapes) if Path(path).is_dir() else None
+    except ModelError:  # another reason
+        return None
 
 
 def read_model_config(config: ModelConfig, *, fetch: bool = False) -> PretrainedConfig | None:
@@ -158,9 +174,11 @@ def read_model_config(config: ModelConfig, *, fetch: bool = False) -> Pretrained
     path = model_location(config)
     if not fetch and not Path(path).exists():
         return None
+    if Path(path).is_dir():
+        require_readable(f"model.path={config.path}", Path(path))
     try:
         return read_config(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, StrictDataclassError) as error:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"model.path={config.path}: cannot be loaded ({first_line(error)}); check the path") from None
 
 
@@ -281,10 +299,21 @@ def _require_tap(model: Any, path: str) -> None:
         raise ModelError(f"model.path={path}: {unserved(model.config)}; {reason}") from None
     finally:
         model.train(was_training)
+    if any(bool(rows.isnan().any()) for rows in tap.rows.values()):
+        raise ModelError(f"model.path={path}: {_not_finite(model)}")
     if not tap.missing() and any(bool(rows[:, 0, 1].exp().any()) for rows in tap.rows.values()):
         raise ModelError(f"model.path={path}: {LOOKS_AHEAD}")
     if tap.missing():
         raise ModelError(f"model.path={path}: {unserved(model.config)}; layers {tap.missing()} do not call it")
+
+
+def _not_finite(model: Any) -> str:
+    """Why a model computes what is no number: weights that are none, or settings."""
+    mend = "copy it anew, or give a checkpoint of before its training diverged"
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            return f"its weights hold NaN or infinity ({name}); {mend}"
+    return f"its forward pass gives NaN, though its weights are numbers; check its config.json, or {mend}"
 
 
 def with_adapters(model: Any, lora: LoraConfig) -> Any:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AutoHfQuantizer
 from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils.hub import cached_file
 
 from seekr_tune.config import ModelConfig
-from seekr_tune.errors import ModelError
-from seekr_tune.sequence.pretrained import first_line, read_tokenizer
+from seekr_tune.documents import read_json
+from seekr_tune.errors import DocumentError, ModelError
+from seekr_tune.sequence.model_folder import require_weights, unread_weights
+from seekr_tune.sequence.pretrained import first_line, panics_as_errors, read_tokenizer
 from seekr_tune.stream.special_tokens import other_ends_of
 
 LOOKS_AHEAD = "its attention looks ahead, so it would learn to copy; set is_decoder to true in its config.json"
@@ -23,8 +26,12 @@ LOOKS_AHEAD = "its attention looks ahead, so it would learn to copy; set is_deco
 _BY_KERNELS = frozenset(("eetq", "fbgemm_fp8", "fp8", "metal", "mxfp4", "nvfp4"))
 """Forms of quantised weights for which transformers fetches kernels, which are code, from the hub."""
 
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
-_WEIGHTS = ("*.safetensors", "*.bin")
+_SENTENCEPIECE = "tokenizer.model"
+_TOKENIZERS = ("tokenizer.json", _SENTENCEPIECE, "tokenizer_config.json", "vocab.json", "vocab.txt")
+_MAX_LAYERS = 10_000
+"""Of a model; building one takes time for each, and the deepest have some hundred."""
+_TRIED_TEXT = "The answer, in 2 words: yes.\n"
+"""That is encoded once: some tokenizers load, and panic at the first text."""
 _logger = logging.getLogger(__name__)
 
 
@@ -32,7 +39,7 @@ def missing_parts(directory: Path) -> list[str]:
     """Which of tokenizer and weights a model's directory lacks."""
     present = {
         "tokenizer": any((directory / name).is_file() for name in _TOKENIZERS),
-        "weights": any(file.is_file() for pattern in _WEIGHTS for file in directory.glob(pattern)),
+        "weights": any(file.is_file() for file in directory.glob("*.safetensors")) or bool(unread_weights(directory)),
     }
     return [part for part, there in present.items() if not there]
 
@@ -43,18 +50,16 @@ def require_served(config: ModelConfig, model: PretrainedConfig) -> None:
     Raises:
         ModelError: naming the type.
     """
+    layers = getattr(model, "num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > _MAX_LAYERS:
+        raise ModelError(f"model.path={config.path}: its config.json says {layers} layers; check it, or copy it anew")
     found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(model), None)
     if found is None:
         raise ModelError(
             f"model.path={config.path}: model type {model.model_type!r} is no causal language model; choose llama, "
             "qwen2, qwen3, mistral, gpt2 or gpt_neox"
         )
-    quantised = (getattr(model, "quantization_config", None) or {}).get("quant_method")
-    if quantised in _BY_KERNELS:
-        raise ModelError(
-            f"model.path={config.path}: its weights are quantised ({quantised}), and transformers would fetch kernels "
-            "for them; give the model with weights of 16 or 32 bits"
-        )
+    _require_quantisation(config, model)
     if not hasattr(model, "vocab_size"):
         raise ModelError(
             f"model.path={config.path}: model type {model.model_type!r} is a language model among other parts; save "
@@ -66,8 +71,37 @@ def require_served(config: ModelConfig, model: PretrainedConfig) -> None:
         raise ModelError(f"model.path={config.path}: model type {model.model_type!r}: {LOOKS_AHEAD}")
 
 
-def require_whole(config: ModelConfig, directory: Path) -> None:
-    """Refuse a directory that lacks tokenizer or weights, or whose weights are cut off.
+def _require_quantisation(config: ModelConfig, model: PretrainedConfig) -> None:
+    """Refuse quantised weights that cannot be loaded with what is installed, as transformers itself judges."""
+    form: Any = getattr(model, "quantization_config", None)
+    if form is None:
+        return
+    method = (form.get("quant_method") or _method_of(form)) if isinstance(form, dict) else None
+    name, mend = f"model.path={config.path}", "give the model with weights of 16 or 32 bits"
+    if method is None:
+        raise ModelError(f"{name}: quantization_config of its config.json names no quant_method; {mend}")
+    if method in _BY_KERNELS:
+        raise ModelError(
+            f"{name}: its weights are quantised ({method}), and transformers would fetch kernels for them; {mend}"
+        )
+    try:
+        if (
+            method != "bitsandbytes" and method not in AUTO_QUANTIZATION_CONFIG_MAPPING
+        ):  # it would load them as if they were not quantised
+            raise ValueError("transformers does not know this form")
+        AutoHfQuantizer.from_config(form, pre_quantized=True).validate_environment(dtype=None, device_map=None)
+    except Exception as error:  # of any kind: each form asks its own library, which may not be there
+        reason = f"its weights are quantised ({method}) and cannot be loaded here ({first_line(error)})"
+        raise ModelError(f"{name}: {reason}; {mend}") from None
+
+
+def _method_of(form: dict[str, Any]) -> str | None:
+    """Of configurations that were written before the method was named."""
+    return "bitsandbytes" if form.get("load_in_4bit") or form.get("load_in_8bit") else None
+
+
+def require_whole(config: ModelConfig, directory: Path, model: PretrainedConfig) -> None:
+    """Refuse a directory that lacks tokenizer or weights, or whose weights are cut off, incomplete or not read.
 
     Raises:
         ModelError: naming what is missing, or the file.
@@ -75,13 +109,9 @@ def require_whole(config: ModelConfig, directory: Path) -> None:
     missing = missing_parts(directory)
     if missing:
         raise ModelError(f"model.path={config.path}: holds no {' and no '.join(missing)}; give a complete model")
-    for file in sorted(directory.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            reason = f"{file.name} is damaged ({first_line(error)})"
-            raise ModelError(f"model.path={config.path}: {reason}; copy it anew") from None
+    quantised = getattr(model, "quantization_config", None) is not None
+    named = getattr(model, "transformers_weights", None)
+    require_weights(f"model.path={config.path}", directory, quantised=quantised, named=named)
 
 
 def load_tokenizer(config: ModelConfig, path: str, model: PretrainedConfig) -> Any:
@@ -96,8 +126,16 @@ def load_tokenizer(config: ModelConfig, path: str, model: PretrainedConfig) -> A
         ModelError: it cannot be loaded, or does not fit.
     """
     try:
-        tokenizer = read_tokenizer(path)
+        with panics_as_errors():
+            tokenizer = read_tokenizer(path)
+            with suppress(Exception):  # one that lacks these words may serve data that do without
+                tokenizer.decode(tokenizer(_TRIED_TEXT)["input_ids"])
     except Exception as error:  # the tokenizers library raises nothing more special for a damaged file
+        if _needs_sentencepiece(Path(path)):
+            raise ModelError(
+                f"model.path={config.path}: its tokenizer is {_SENTENCEPIECE} alone, which transformers reads with the "
+                "package sentencepiece; install that, or give a tokenizer.json, which save_pretrained writes"
+            ) from None
         reason = f"its tokenizer cannot be loaded ({first_line(error)})"
         raise ModelError(f"model.path={config.path}: {reason}; give a model with its tokenizer's files") from None
     if tokenizer.eos_token_id is None:
@@ -115,6 +153,11 @@ def load_tokenizer(config: ModelConfig, path: str, model: PretrainedConfig) -> A
     return tokenizer
 
 
+def _needs_sentencepiece(directory: Path) -> bool:
+    alone = (directory / _SENTENCEPIECE).is_file() and not (directory / "tokenizer.json").exists()
+    return alone and find_spec("sentencepiece") is None
+
+
 def load_other_ends(path: str, tokenizer: Any) -> tuple[int, ...]:
     """The tokens besides EOS that end an answer of a model; see `other_ends_of`.
 
@@ -127,9 +170,8 @@ def load_other_ends(path: str, tokenizer: Any) -> tuple[int, ...]:
     except OSError:  # it has none
         return other_ends_of(tokenizer)
     try:
-        values = json.loads(Path(str(file)).read_text(encoding="utf-8"))
-        declared = values.get("eos_token_id")
-    except (OSError, ValueError, AttributeError) as error:
+        declared = read_json(str(file), finite=False).get("eos_token_id")
+    except (DocumentError, AttributeError) as error:
         _logger.warning("%s: cannot be read (%s); it says nothing of what ends an answer", file, first_line(error))
         return other_ends_of(tokenizer)
     listed = declared if isinstance(declared, list) else [declared]

@@ -7,6 +7,7 @@ them asks on the terminal whether to run code, and none lets a configuration cho
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,21 @@ def empty_model(config: PretrainedConfig, **settings: Any) -> Any:
             return factory.from_config(config, trust_remote_code=False, **settings)
     except Exception as error:  # of any kind: modules are built from whatever the configuration holds
         raise ModelError(f"model.path: its config.json makes no model ({first_line(error)}); check it") from None
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """A panic of a Rust library is no Exception, so that nothing that expects one would end this process in order.
+
+    Raises:
+        RuntimeError: with what the library said.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of each library its own class, which cannot be imported
+            raise RuntimeError(str(error)) from None
+        raise
 
 
 def first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ _CHOICE_TASKS = ("C-STANCE", "FOMC", "ScienceQA")
 _ANSWER_MARKS = ("\nAnswer:", "\n回答:", "\n答案:")
 _FULL_WIDTH_COLON = "\uff1a"
 _EMPTY_LITERALS = {"<NUM_LIT>": "0", "<STR_LIT>": "", "<CHAR_LIT>": ""}
-_LITERAL = re.compile(r"<(?:STR|NUM|CHAR)_LIT:(.*?)>", re.DOTALL)
+_LITERAL = re.compile(r"<(?:STR|NUM|CHAR)_LIT:([^>]*+)>")
 
 
 def evaluate(evaluation: str, predictions: Texts, targets: Texts, sources: Texts | None = None) -> Results:

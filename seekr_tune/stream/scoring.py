@@ -14,8 +14,11 @@ from typing import Any, Literal
 from rapidfuzz import fuzz
 
 from seekr_tune.config import MetricName
+from seekr_tune.stream.rouge import rouge_l_of_release, rouge_l_of_words
 
-ExampleMetricName = Literal["exact_match", "first_character", "first_word", "rouge_l", "edit_similarity"]
+ExampleMetricName = Literal[
+    "exact_match", "first_character", "first_word", "rouge_l", "rouge_l_unicode", "edit_similarity"
+]
 _MAX_SARI_ORDER = 4
 
 
@@ -62,12 +65,12 @@ def rouge_l(prediction: str, answer: str) -> float:
     It counts unique words, splits sentences at full stops and keeps case; a text without words scores 0.
     Source: official `utils/metrics.py`, `score_rouge`, which gives the answer as the hypothesis.
     """
-    if not prediction or not answer:
-        return 0.0
-    try:
-        return float(_rouge().get_scores(answer, prediction)[0]["rouge-l"]["f"])
-    except ValueError:  # a text of full stops only has no sentence
-        return 0.0
+    return rouge_l_of_release(answer, prediction)
+
+
+def rouge_l_unicode(prediction: str, answer: str) -> float:
+    """ROUGE-L F of the words of any script, in [0, 1]; see `rouge_l_of_words`."""
+    return rouge_l_of_words(prediction, answer)
 
 
 def edit_similarity(prediction: str, answer: str) -> float:
@@ -146,13 +149,6 @@ def _sari_tokens(text: str) -> list[str]:
 
 
 @cache
-def _rouge() -> Any:
-    from rouge import Rouge
-
-    return Rouge(metrics=["rouge-l"])
-
-
-@cache
 def _tokenizer_13a() -> Any:
     from sacrebleu.tokenizers import tokenizer_13a
 
@@ -164,5 +160,6 @@ _EXAMPLE_METRICS: dict[str, Callable[[str, str], float]] = {
     "first_character": first_character,
     "first_word": first_word,
     "rouge_l": rouge_l,
+    "rouge_l_unicode": rouge_l_unicode,
     "edit_similarity": edit_similarity,
 }

@@ -65,7 +65,7 @@ def test_weights_of_an_adapter(tmp_path: Path, marker: Path, name: str) -> None:
     (adapter / name).write_bytes(bomb(marker))
     for file in builtin_model_directory().glob("tokenizer*"):
         shutil.copy(file, adapter)
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="holds an adapter, not a model"):
         load_model(ModelConfig(path=str(adapter)))
     assert not marker.exists()
 

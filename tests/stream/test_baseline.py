@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from seekr_tune.config import MetricName
 from seekr_tune.experiment import parse_config
+from seekr_tune.stream import baseline
 from seekr_tune.stream.baseline import constant_baseline
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, Task
@@ -24,6 +26,29 @@ def test_overlap_metrics_take_the_answer_that_overlaps_most_with_train() -> None
     train = _examples("x", "x", "a b", "a c", "a d", "a e")
     task = Task("t", "rouge_l", {"train": train, "eval": _examples("a b", "x")})
     assert constant_baseline(task, "eval").answer.startswith("a ")
+
+
+@pytest.mark.parametrize("metric", ["rouge_l", "sari", "edit_similarity"])
+def test_of_long_texts_the_search_reads_no_more_than_it_may(
+    metric: MetricName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def count(metric: MetricName, predictions: list[str], answers: list[str], prompts: list[str]) -> float:
+        sources = prompts if metric == "sari" else []
+        read.append(sum(map(len, (*predictions, *answers, *sources))))
+        return float(len(read) == 2)
+
+    monkeypatch.setattr(baseline, "score", count)
+    monkeypatch.setattr(baseline, "SEARCHED_CHARACTERS", 10_000)
+    long = tuple(Example("p" * 100, f"{row:03}" + "x" * 97) for row in range(200))
+    task = Task("t", metric, {"train": long, "eval": long[:1]})
+    assert baseline.constant_baseline(task, "eval").answer == long[1].answer
+    assert sum(read[:-1]) <= 10_000 and len(read) > 2
+    read.clear()
+    short = Task("t", metric, {"train": long[:5], "eval": long[:1]})
+    baseline.constant_baseline(short, "eval")
+    assert len(read) == 6 and read[0] == 5 * (300 if metric == "sari" else 200)  # every candidate on every row
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_rouge_is_case_sensitive_and_counts_words_once() -> None:
 
 @pytest.mark.parametrize("text", ["", " ", ".", "...", "\n"])
 def test_texts_without_words_score_zero(text: str) -> None:
-    for metric in ("rouge_l", "edit_similarity", "exact_match", "first_word", "first_character"):
+    for metric in ("rouge_l", "rouge_l_unicode", "edit_similarity", "exact_match", "first_word", "first_character"):
         assert _score(metric, [text], ["cat"]) == 0.0
 
 
@@ -80,9 +80,18 @@ def test_scores_are_percents(metric: MetricName, pairs: list[tuple[str, str]]) -
 @given(st.lists(st.tuples(words, words), min_size=1, max_size=4))
 def test_a_score_is_the_mean_over_examples(pairs: list[tuple[str, str]]) -> None:
     predictions, answers = map(list, zip(*pairs, strict=True))
-    for metric in ("exact_match", "first_character", "first_word", "rouge_l", "edit_similarity"):
+    for metric in ("exact_match", "first_character", "first_word", "rouge_l", "rouge_l_unicode", "edit_similarity"):
         each = [score_examples(metric, [one], [other])[0] for one, other in pairs]
         assert _score(metric, predictions, answers) == pytest.approx(sum(each) / len(each))
+
+
+@pytest.mark.parametrize("metric", get_args(MetricName))
+@pytest.mark.parametrize(
+    "text", ["", "word " * 3000, "字" * 3000, "a. " * 3000, "\x00\u202e\ud83d", "🙂 " * 2000, "&quot;" * 500]
+)
+def test_every_metric_gives_odd_and_long_texts_a_percent(metric: MetricName, text: str) -> None:
+    for pair in ((text, "answer"), ("answer", text), (text, text)):
+        assert 0.0 <= score(metric, [pair[0]], [pair[1]], [text]) <= 100.0 + 1e-9
 
 
 def test_lists_of_different_lengths_are_refused() -> None:

@@ -31,7 +31,7 @@ Provenance = Mapping[str, Mapping[str, str]]
 """Facts by heading and name."""
 
 _PACKAGES = (
-    "seekr-tune torch transformers tokenizers peft datasets ray optuna numpy scipy pyarrow safetensors rapidfuzz rouge "
+    "seekr-tune torch transformers tokenizers peft datasets ray optuna numpy scipy pyarrow safetensors rapidfuzz "
     "sacrebleu"
 ).split()
 """What a result can depend on."""
