@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from seekr_tune.stream.rows import MOST_ROWS, Wanted, mend_of_table
 MOST_JSON = 500_000_000
 """Bytes of a list, which is read whole; lines are read one by one, and their file may have any size."""
 _MOST_OBJECTS = 10 * MOST_ROWS
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def list_rows(path: Path, wanted: Wanted) -> Iterator[Any]:
@@ -71,17 +73,19 @@ def any_rows(path: Path, wanted: Wanted) -> Iterator[Any]:
 
 
 def _object_rows(path: Path) -> Iterator[Any]:
-    """Objects with a field a line, as `jq` and `indent` of Python write them: each ends with a bracket alone."""
+    """Objects with a field a line, as `jq` and `indent` of Python write them; each ends when its brackets do."""
     with opened(path) as file:
-        first, size = 1, 0
+        first, size, depth = 1, 0, 0
         lines: list[str] = []
         for number, line in _lines(path, file):
             first = first if lines else number
             lines.append(line)
             size += len(line)
-            if line.rstrip() == "}" or size > MAX_BYTES:
+            outside = _STRING.sub("", line)
+            depth += outside.count("{") - outside.count("}")
+            if depth <= 0 or size > MAX_BYTES:
                 yield _value("".join(lines), path, first)
-                lines, size = [], 0
+                lines, size, depth = [], 0, 0
         if lines:
             yield _value("".join(lines), path, first)
 

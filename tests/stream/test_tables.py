@@ -78,9 +78,10 @@ def test_the_format_of_a_saved_data_set_is_not_looked_at(tmp_path: Path, given: 
 
 
 def test_json_may_have_objects_of_several_lines_in_a_data_set(tmp_path: Path) -> None:
-    objects = [{"prompt": prompt, "answer": word, "more": {"a": [{}]}} for prompt, word in PAIRS]
+    objects = [{"prompt": prompt, "answer": word, "more": {"a": [{}], "b": '}"{'}} for prompt, word in PAIRS]
     for text in (
         "\n".join(json.dumps(row, indent=2) for row in objects),
+        "\n".join(json.dumps(row, indent=0) for row in objects),
         "\n\n".join(map(json.dumps, objects)),
         json.dumps(objects, indent=1),
         "\ufeff" + "\r".join(map(json.dumps, objects)),
