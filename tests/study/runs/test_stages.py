@@ -120,7 +120,7 @@ def test_other_sources_of_this_package_give_another_name(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = stage_of(config, tmp_path)
-    monkeypatch.setattr(stages, "_sources", lambda: "edited")
+    monkeypatch.setattr(stages, "code_digest", lambda: "edited")
     assert stage_of(config, tmp_path) != before
 
 
