@@ -33,8 +33,7 @@ from tests.training.ranks import run_ranks
 pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 
 LOSS_TOLERANCE = 1e-3
-"""Largest relative difference of a step's loss, norm or share: gradients are summed in another order, and AdamW carries
-it on."""
+"""Largest relative difference of a loss, norm or share: gradients are summed in another order; AdamW carries it on."""
 TIMES = {"seconds", "distillation_seconds"}
 TERMS = ("cross_entropy", "logit_distillation", "attention_distillation")
 SUMS = {"loss", "grad_norm", *TERMS, *(f"{term}_share" for term in TERMS)}
