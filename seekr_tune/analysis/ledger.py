@@ -299,8 +299,10 @@ def _require_json(path: Path, table: pa.Table) -> None:
     """
     for column in ("params", "config"):
         for trial, text in zip(table.column("trial").to_pylist(), table.column(column).to_pylist(), strict=True):
+            if text is None:  # an earlier version did not write it
+                continue
             try:
-                found = parse_json(str(text))
+                found = parse_json(text)
                 reason = None if isinstance(found, dict) else "is no JSON object"
             except DocumentError as error:
                 reason = error.reason
