@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig
-from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AutoHfQuantizer
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, AutoQuantizationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils.hub import cached_file
 
@@ -85,11 +85,12 @@ def _require_quantisation(config: ModelConfig, model: PretrainedConfig) -> None:
             f"{name}: its weights are quantised ({method}), and transformers would fetch kernels for them; {mend}"
         )
     try:
-        if (
-            method != "bitsandbytes" and method not in AUTO_QUANTIZATION_CONFIG_MAPPING
-        ):  # it would load them as if they were not quantised
+        bits = "_8bit" if form.get("load_in_8bit") else "_4bit"
+        quantiser = AUTO_QUANTIZER_MAPPING.get(method + bits if method == "bitsandbytes" else method)
+        if quantiser is None:  # it would load them as if they were not quantised
             raise ValueError("transformers does not know this form")
-        AutoHfQuantizer.from_config(form, pre_quantized=True).validate_environment(dtype=None, device_map=None)
+        settings = AutoQuantizationConfig.from_dict(form)
+        quantiser(settings, pre_quantized=True).validate_environment(dtype=None, device_map=None)
     except Exception as error:  # of any kind: each form asks its own library, which may not be there
         reason = f"its weights are quantised ({method}) and cannot be loaded here ({first_line(error)})"
         raise ModelError(f"{name}: {reason}; {mend}") from None
