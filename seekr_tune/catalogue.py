@@ -140,7 +140,11 @@ def _array(schema: Mapping[str, Any]) -> str:
 
 def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    limits = [
+        f"{sign} {schema[key]:{'d' if isinstance(schema[key], int) else 'g'}}"
+        for key, sign in signs.items()
+        if key in schema
+    ]
     if limits:
         yield " and ".join(limits)
     if "pattern" in schema:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ if TYPE_CHECKING:  # commands that only read results need no torch
     from seekr_tune.stream.prospect import Constants, Prospect
     from seekr_tune.stream.task import TaskStream
 
-_logger = logging.getLogger(__name__)
 _TO_BE_GIVEN = "{0} is still to be given: --set {0}={1}"
 
 
@@ -64,7 +62,7 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
         return (*findings, *_memory(config, stream, model))
 
 
-def require_ready(config: Config, experiment: Path, search: bool) -> Config:
+def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Config, tuple[str, ...]]:
     """Refuse at once what a run or a study would stumble over later; `test` stays closed unless it is scored.
 
     Args:
@@ -73,8 +71,8 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
         search: whether its search space is needed.
 
     Returns:
-        The experiment with absolute paths of its data and model: its trials run in processes that stand elsewhere, and
-        it may be resumed from anywhere.
+        The experiment with absolute paths of its data and model (its trials run in processes that stand elsewhere, and
+        it may be resumed from anywhere), and what to warn of once it begins.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -103,22 +101,21 @@ def require_ready(config: Config, experiment: Path, search: bool) -> Config:
         assert model is not None
         check_fit(config, model)
         check_parts(config, model, stream)
-        for note in filter(None, map(unread_script, stream)):
-            _logger.warning("%s", note)
         prospects = prospects_of(config, model, stream)
-        for found in prospects:
-            if found.ceiling is not None and found.ceiling.lost is not None:
-                _logger.warning("%s", found.ceiling)
-        for line in data_warnings(prospect_rows(config.stream.tasks, prospects), _limits(config)):
-            _logger.warning("%s", line)
         _require_storage(config)
+    ceilings = [found.ceiling for found in prospects if found.ceiling is not None]
+    notes = (
+        *filter(None, map(unread_script, stream)),
+        *(str(found) for found in ceilings if found.lost is not None),
+        *data_warnings(prospect_rows(config.stream.tasks, prospects), _limits(config)),
+    )
     paths = {
         "stream.root": config.stream.root,
         "model.path": config.model.path,
         "training.storage_path": config.training.storage_path,
     }
     given = {key: Path(path) for key, path in paths.items() if path is not None and path != "builtin"}
-    return with_values(config, {key: str(path.absolute()) for key, path in given.items() if path.exists()})
+    return with_values(config, {key: str(path.absolute()) for key, path in given.items() if path.exists()}), notes
 
 
 @contextmanager

@@ -236,7 +236,7 @@ def test_a_store_is_tried_before_anything_runs_and_named_so_that_all_find_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ready = require_ready(with_storage("store"), Path("e.yaml"), search=False)
+    ready, _ = require_ready(with_storage("store"), Path("e.yaml"), search=False)
     assert ready.training.storage_path == str(tmp_path / "store") and list((tmp_path / "store").iterdir()) == []
     assert "storage" in {finding.subject for finding in validate(with_storage("store"), Path("e.yaml"))}
     (tmp_path / "file").touch()
@@ -247,4 +247,4 @@ def test_a_store_is_tried_before_anything_runs_and_named_so_that_all_find_it(
 
 def test_a_uri_stays_as_it_is(tmp_path: Path) -> None:
     place = f"file://{tmp_path}/store"
-    assert require_ready(with_storage(place), Path("e.yaml"), search=False).training.storage_path == place
+    assert require_ready(with_storage(place), Path("e.yaml"), search=False)[0].training.storage_path == place

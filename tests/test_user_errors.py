@@ -79,7 +79,7 @@ def test_an_experiment_that_does_not_exist(refused: Refused) -> None:
 
 
 def test_an_experiment_that_is_a_directory(refused: Refused, tmp_path: Path) -> None:
-    assert "cannot be read" in refused("run", tmp_path)
+    assert "is a folder, not a file; give a YAML file" in refused("run", tmp_path)
 
 
 def test_an_experiment_that_is_binary(refused: Refused, tmp_path: Path) -> None:

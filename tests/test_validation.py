@@ -84,7 +84,7 @@ def test_a_study_that_would_see_the_test_split_is_refused() -> None:
     config = load_experiment(path, ("evaluation.splits=[eval, test]",))
     with pytest.raises(ConfigError, match="evaluation.splits lists test"):
         require_ready(config, path, search=True)
-    assert require_ready(config, path, search=False).evaluation.splits == ("eval", "test")  # a run may
+    assert require_ready(config, path, search=False)[0].evaluation.splits == ("eval", "test")  # a run may
 
 
 def test_without_the_data_the_protocol_is_not_checked() -> None:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from seekr_tune.config import Config
 
 
-def ready(experiment: Path, assignments: Sequence[str] | None, search: bool) -> Config:
-    """The experiment, checked with its data and its model."""
+def ready(experiment: Path, assignments: Sequence[str] | None, search: bool) -> tuple[Config, tuple[str, ...]]:
+    """The experiment, checked with its data and its model, and what to warn of once it begins."""
     from seekr_tune.experiment import load_experiment
     from seekr_tune.validation import require_ready
 

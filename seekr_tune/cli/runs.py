@@ -27,7 +27,7 @@ def run(
 
     Run again in the same directory, it goes on where it was: also after Ctrl-C, which saves the step that is running.
     """
-    config = ready(experiment, assignments, search=False)
+    config, notes = ready(experiment, assignments, search=False)
     from seekr_tune.study.directory.outside import require_outside
     from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
     from seekr_tune.study.runs.single import run_experiment
@@ -45,6 +45,7 @@ def run(
                 console=console(stderr=True),
                 stop_asked=stop,
                 accept_change=accept_change,
+                notes=notes,
             )
     finally:
         stop.take_back()

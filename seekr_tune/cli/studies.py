@@ -29,11 +29,13 @@ def plan(experiment: Experiment, assignments: Assignments = None, trials: Trials
 
     Takes a few steps of the model on this machine; trains and writes nothing.
     """
-    config = ready(experiment, with_trials(assignments, trials), search=True)
+    config, notes = ready(experiment, with_trials(assignments, trials), search=True)
     from seekr_tune.study.plan.plan import plan_study
     from seekr_tune.study.search.space import space_of
 
     show(plan_study(config, space_of(config, experiment), console(stderr=True)).summary())
+    for note in notes:
+        say(f"warning: {note}")
 
 
 @app.command()
@@ -54,7 +56,7 @@ def sweep(
     The first trial has the published settings, the others are proposed by the sampler. Ctrl-C saves the steps that are
     running; `resume` goes on.
     """
-    config = ready(experiment, with_trials(assignments, trials), search=True)
+    config, notes = ready(experiment, with_trials(assignments, trials), search=True)
     from seekr_tune.study.life.study import start_study
 
     directory = writable(out or default_study_directory(config))
@@ -66,6 +68,7 @@ def sweep(
         console=console(stderr=True),
         enqueue=enqueue,
         warm_start=warm_start or (),
+        notes=notes,
     )
     finish_study(directory)
 

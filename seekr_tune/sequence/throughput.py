@@ -16,12 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from seekr_tune.documents import read_text
+from seekr_tune.errors import DocumentError
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.state import StageTiming, StepRecord
 from seekr_tune.sequence.workers import Workers
 
 StagePart = Literal["teacher", "evaluation", "checkpoint"]
 """What a stage does besides training steps."""
+
+_PROCESS = Path("/proc/self")
 
 
 class Stopwatch:
@@ -141,7 +144,7 @@ def reset_peak_memory(device: torch.device) -> bool:
         torch.cuda.reset_peak_memory_stats(device)
         return True
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        (_PROCESS / "clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return False
     return True
@@ -155,8 +158,8 @@ def peak_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", read_text("/proc/self/status"))
-    except OSError:
+        found = re.search(r"VmHWM:\s+(\d+) kB", read_text(_PROCESS / "status"))
+    except DocumentError:
         return None
     return int(found[1]) * 1024 if found else None
 

@@ -161,7 +161,7 @@ CASES: tuple[Case, ...] = (
     _field("a list of trues for seeds", "evaluation: {batch_size: yes}", "evaluation.batch_size=True", "a number"),
     _section("a learning rate of 0", "recipe: {learning_rate: 0}", "recipe.learning_rate=0", "greater than 0"),
     _section("an infinite learning rate", "recipe: {learning_rate: .inf}", "recipe.learning_rate=inf", "finite"),
-    _section("epochs of none", "recipe: {epochs: 0}", "recipe.epochs=0", "at least 1"),
+    _section("epochs of none", "recipe: {epochs: 0}", "recipe.epochs=0", "from 1 to"),
     _section("epochs for more tasks", "recipe: {epochs: [1, 2]}", "recipe.epochs lists 2 numbers for 1 tasks", "give"),
     _section("half an epoch", "recipe: {epochs: 0.5}", "recipe.epochs=0.5", "whole number"),
     _section("no batch", "recipe: {batch_size: 0}", "recipe.batch_size=0", "greater than 0"),

@@ -86,7 +86,7 @@ CASES: tuple[Case, ...] = (
     _line("an output with too long a name", f"run mine.yaml --out new/{'n' * 300}", "cannot be written to", "--out"),
     _line("an address of a run without workers", "run mine.yaml --address auto", "training.workers", "leave"),
     _line("a warm start from nothing", "sweep mine.yaml --warm-start nowhere", "nowhere", "holds no study"),
-    _line("a ranking of nothing", "rank nowhere", "nowhere", "is not a study"),
+    _line("a ranking of nothing", "rank nowhere", "nowhere", "there is no directory"),
     _line("a column that is none", "explain replay_purcent", "replay_purcent", "did you mean"),
     _line("nothing to validate", "validate", "needs an experiment file", "seekr-tune ls"),
     # --- odd, but right ---

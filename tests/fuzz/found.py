@@ -72,16 +72,16 @@ FOUND: tuple[Found, ...] = (
     ),
     Found(
         "contents of a checkpoint",
-        "a step that lacks its batch",
+        "a step that lacks its terms",
         f"{_STEPS}/progress.json",
         b'{"parts": {}, "steps": [{}]}',
-        f"{_STEPS}: does not hold tensors and a state (KeyError: 'batch')",
+        f"{_STEPS}: does not hold tensors and a state (KeyError: 'cross_entropy')",
     ),
     Found(
         "contents of a checkpoint",
         "a step with a field that none has",
         f"{_STEPS}/progress.json",
-        b'{"parts": {}, "steps": [{"batch": [], "tokns": 1}]}',
+        b'{"parts": {}, "steps": [{"batch": [], "terms": {}, "tokns": 1}]}',
         "unexpected keyword argument 'tokns'",
     ),
     Found(

@@ -165,7 +165,7 @@ def _model(folder: Path) -> object:
     assert shape is not None
     check_fit(config, shape)
     require_served(config.model, shape)
-    require_whole(config.model, folder)
+    require_whole(config.model, folder, shape)
     encoder = Encoder(load_tokenizer(config.model, str(folder), shape), 8, 4, "separate")
     encoder.encode_all([Example("first : w1 w2 :", "w1")])
     return load_model(config.model)

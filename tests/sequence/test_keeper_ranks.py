@@ -392,7 +392,7 @@ def test_a_late_rank_of_an_old_launch_makes_nothing_appear(on_ranks: dict[int, l
 def test_steps_without_a_base_are_an_error_on_all(on_ranks: dict[int, list[dict[Any, Any]]]) -> None:
     for rank in on_ranks[2]:
         (message,) = rank["first_rank_finds_no_base"]
-        assert "task-0001-step-000003: builds on what cannot be read ([Errno 2]" in message
+        assert "task-0001-step-000003: builds on what cannot be read (" in message and "no such file" in message
 
 
 def test_a_directory_that_cannot_be_used_is_an_error_on_all(on_ranks: dict[int, list[dict[Any, Any]]]) -> None:

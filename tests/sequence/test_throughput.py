@@ -145,7 +145,7 @@ def test_all_that_distillation_adds_to_a_forward_pass_is_timed_and_the_model_is_
 
 
 def step(kind: Literal["new", "replay"], seconds: float, distillation: float | None) -> StepRecord:
-    return StepRecord(0, 0, kind, 1.0, 1.0, None, None, None, 0.1, 2, 30, seconds, distillation, (0, 1), 1e6)
+    return StepRecord(0, 0, kind, 1.0, {"cross_entropy": 1.0}, None, 0.1, 2, 30, seconds, distillation, (0, 1), 1e6)
 
 
 def test_a_stage_adds_up_its_steps_and_its_parts() -> None:
@@ -218,7 +218,7 @@ def test_what_an_earlier_trial_has_left_is_no_part_of_the_peak() -> None:
 
 
 def test_a_peak_that_cannot_be_started_anew_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "Path", lambda _: Path("/nowhere/at/all"))
+    monkeypatch.setattr(throughput, "_PROCESS", Path("/nowhere/at/all"))
     assert not reset_peak_memory(CPU)
     assert peak_memory(CPU) is None
     assert StageClock(SingleProcess(), tiny_loaded()).timing([step("new", 2.0, None)]).peak_memory_bytes is None

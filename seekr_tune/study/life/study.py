@@ -30,6 +30,7 @@ from seekr_tune.study.directory.unchanged import require_same_special_tokens, re
 from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import StudyStatus, study_status
+from seekr_tune.study.runs.console import ProgressConsole
 from seekr_tune.study.search.judge import Judge
 from seekr_tune.study.search.protocol import require_protocol
 from seekr_tune.study.search.queue import TrialQueue, open_study
@@ -53,6 +54,7 @@ def start_study(
     console: Console | None = None,
     enqueue: Path | None = None,
     warm_start: Sequence[Path] = (),
+    notes: Sequence[str] = (),
 ) -> StudyStatus:
     """Run a new study to its end.
 
@@ -64,6 +66,7 @@ def start_study(
         console: where to show progress.
         enqueue: a file of configurations that are tried first.
         warm_start: directories of finished studies that the sampler learns from.
+        notes: lines to warn of when it begins, behind what may be refused.
 
     Raises:
         StudyError: the directory is taken, or inside of a study or a run, the machine is too small for one trial, no
@@ -90,6 +93,7 @@ def start_study(
         with refusing_disk_faults(directory, _RESUME), room_in_ray(config), logged_in(directory):
             _begin(directory, config, space, enqueue, warm_start)
             search = open_study(directory, config, space)
+            ProgressConsole(console, 0).warn_of(notes)
             _drive(directory, search, TrialQueue(search, space, config, directory), console, lock)
     return study_status(directory)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from textwrap import shorten
 from types import TracebackType
@@ -125,6 +126,11 @@ class ProgressConsole:
             f"{where}  op {_percent(measures.op)}  {'?' if replayed is None else replayed} replayed samples"
             f"  {record.wall_seconds:.1f} s  {_settings(record)}"
         )
+
+    def warn_of(self, notes: Iterable[str]) -> None:
+        """A line of warning for each."""
+        for note in notes:
+            self._print(f"warning: {note}")
 
     def say(self, text: str) -> None:
         """One line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ def run_experiment(
     console: Console | None = None,
     stop_asked: Callable[[], bool] | None = None,
     accept_change: bool = False,
+    notes: Sequence[str] = (),
 ) -> TrialRecord:
     """One run of an experiment, without a search; called again on the same directory it goes on.
 
@@ -57,6 +58,7 @@ def run_experiment(
         stop_asked: asked between steps: whether to save what is done, and end. The record is then that of a run that
             is `running`. Must be picklable with workers.
         accept_change: go on although data or model changed since the run was begun; that is noted.
+        notes: lines to warn of when it begins, behind what may be refused.
 
     Raises:
         StudyError: the directory holds a study or a run of other settings, or is inside of one, the machine is too
@@ -78,6 +80,7 @@ def run_experiment(
     config = _without_erased(directory, config)
     with cluster_session(address), ProgressConsole(console, total=1) as progress:
         changes = _known_inputs(directory, config, accept_change)
+        progress.warn_of(notes)
         request = TrialRequest(key=name or directory.name, role="run", accepted_changes=changes)
         try:
             record = _run(config, directory, request, progress, stop_asked)
