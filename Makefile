@@ -85,7 +85,7 @@ test: $(READY)  ## every test but the slow ones, those that kill nodes and those
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster and not browser" $(PYTEST_ARGS)
 
 test-slow: $(READY)  ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not cluster and not browser"
 
 test-cluster: $(READY)  ## kill workers, controllers and nodes of a Ray cluster on this machine
 	@$(BIN)/python -m pytest -m cluster

@@ -6,6 +6,7 @@ from benchmarks.data_parallel import KINDS, figures_of, seconds_of_turns
 from benchmarks.gpu.models import Setting
 
 
+@pytest.mark.slow
 def test_both_processes_take_turns_of_every_kind() -> None:
     options = "--device cpu --dtype float32 --lengths 64 --tokens 128 --queries 5"
     turns = seconds_of_turns(Setting("tiny", lora=False, checkpointing=False), options, repeats=2)

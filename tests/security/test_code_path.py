@@ -150,6 +150,7 @@ def test_an_installation_puts_no_relative_name_on_the_path(tmp_path: Path) -> No
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_sweep_and_a_resumed_study(experiment: Path, marker: Path) -> None:
     done = call("script", experiment, "sweep", "small.yaml", "--out", "study")
     assert done.returncode == 0, done.stderr
@@ -160,6 +161,7 @@ def test_a_sweep_and_a_resumed_study(experiment: Path, marker: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_with_two_workers_under_uv(experiment: Path, marker: Path) -> None:
     """Under `uv run`, Ray by itself sends the working directory to its workers."""
     (experiment / "run").write_text(

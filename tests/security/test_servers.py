@@ -57,7 +57,7 @@ def test_every_port_of_a_private_session_is_of_loopback(session: tuple[subproces
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("token", [None, "0123456789abcdef0123456789abcdef"])
+@pytest.mark.parametrize("token", [None, pytest.param("0123456789abcdef0123456789abcdef", marks=pytest.mark.slow)])
 def test_a_private_session_lets_nobody_in_without_its_token(
     session: tuple[subprocess.Popen[str], str], token: str | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -60,7 +60,7 @@ def rank_main(rank: int, directory: str, strategy: str) -> None:
         run(settings, directory=Path(directory), workers=workers, on_step=on_step)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["fsdp", pytest.param("ddp", marks=pytest.mark.slow)])
 def test_from_one_worker_to_two_and_back(strategy: str, tmp_path: Path) -> None:
     logs = [tmp_path / name for name in ("alone.jsonl", "rank0.jsonl", "rank1.jsonl", "again.jsonl")]
     with pytest.raises(Killed):

@@ -127,6 +127,7 @@ def test_a_run_over_a_store_that_loses_a_worker_within_a_task_equals_one_on_a_sh
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_study_over_a_store_brings_its_trials_home(config: Config, tmp_path: Path, scratch: Path) -> None:
     values = {"training.storage_path": str(tmp_path / "store"), "training.workers": 1}
     values |= {"study.trials": 1, "study.bounds": []}

@@ -58,6 +58,7 @@ def refuse_on_one_rank(workers: Workers, report: Report, *, directory: Path) -> 
     workers.sum(torch.ones(1))  # waits for a rank that never comes
 
 
+@pytest.mark.slow
 def test_what_one_rank_refuses_ends_the_group_and_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^row 7: no text; drop it$"):
         run_in_workers(partial(refuse_on_one_rank, directory=tmp_path), config(), tmp_path / "ray", "refuse")

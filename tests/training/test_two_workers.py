@@ -58,6 +58,7 @@ def run_and_lose_a_worker(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_two_workers_one_of_them_killed_equal_one_process(config: Config, tmp_path: Path) -> None:
     work = partial(run_and_lose_a_worker, config=config, directory=tmp_path / "two")
     with ray_session():

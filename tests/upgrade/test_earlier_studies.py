@@ -41,6 +41,7 @@ def test_its_trials_are_shown(study: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_it_is_resumed_and_what_was_finished_stays(
     study: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,6 +21,7 @@ from seekr_tune.study.search.space import Space
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_study_tunes_on_some_orders_and_reports_others_on_test(tmp_path: Path, config: Config, space: Space) -> None:
     values = {
         "study.trials": 2,

@@ -95,6 +95,7 @@ def kill_and_resume(config: Config, directory: Path) -> dict[str, TrialRecord]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_killed_study_is_resumed_to_exactly_the_trials_that_were_asked_for(
     config: Config, space: Space, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_two_studies_run_at_once_and_a_stopped_one_ends_like_an_undisturbed_one(
     assert_nothing_is_left(stopped)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_what_runs_and_resume_goes_on(experiment: Path, tmp_path: Path) -> None:
     directory = tmp_path / "study"
     sweep = begin(experiment, directory)
