@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -233,13 +232,9 @@ def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> 
 
 def _sealed_test(config: Config) -> tuple[Split, ...]:
     """`test` where every task has it: its prompts are compared with those of `train`; nothing is scored on it here."""
-    suffix = {"trace_json": "json", "jsonl": "jsonl", "parquet": "parquet"}.get(config.stream.source)
-    if config.stream.source == "builtin":
-        return ("test",)
-    if suffix is None or config.stream.root is None:
-        return ()
-    files = [Path(config.stream.root) / task / f"test.{suffix}" for task in config.stream.tasks]
-    return ("test",) if all(os.path.isfile(file) for file in files) else ()
+    from seekr_tune.stream.sources import has_split
+
+    return ("test",) if all(has_split(config, task, "test") for task in config.stream.tasks) else ()
 
 
 def _read_model(config: Config) -> PretrainedConfig | None:
