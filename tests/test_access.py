@@ -113,13 +113,19 @@ def test_closed_trials_are_not_none(tmp_path: Path, closed: Callable[[Path], Non
 
 
 def test_a_closed_ledger_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    table, opened = table_path(tmp_path, "trials"), os.open
+    table.parent.mkdir()
+    table.touch()
 
-    monkeypatch.setattr("pyarrow.parquet.ParquetFile", refuse)
+    def refuse(path: Path, flags: int) -> int:
+        if path == table:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags)
+
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(AccessError) as refused:
         read_trials(tmp_path)
-    assert str(table_path(tmp_path, "trials")) in str(refused.value)
+    assert str(table) in str(refused.value)
 
 
 def test_the_proof_of_forget_is_none_where_something_could_not_be_read(
