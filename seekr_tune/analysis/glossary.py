@@ -86,7 +86,7 @@ METRICS: dict[str, Metric] = {
         trap="null unless evaluation.matrix is full or seen",
     ),
     "op_floor": Metric(
-        formula="mean over tasks of what the best constant answer scores; it is chosen on the train split",
+        formula="mean over tasks of what the best constant answer scores: the train answer that does best on the split",
         unit="%",
         reads=("prospects.floor",),
         reading="op has to be above it: below, nothing was learned, and nothing can be forgotten",

@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 the user can mend it (one line on stderr that says how); 3
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -105,6 +106,8 @@ def _of_files(error: Exception) -> str:
             f"{place}: something else is there than this command needs, or nothing any more ({error.strerror}); put "
             "back what was moved or replaced, or choose another place"
         )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{str(place)[:100]}...: the name is too long; give a shorter one"
     if isinstance(error, PermissionError):
         return f"{place}: this user may not read or write there ({error.strerror}); choose another place, or allow it"
     fault = disk_fault(error)

@@ -229,6 +229,8 @@ def writable(directory: Path) -> Path:
 
     from seekr_tune.study.directory.links import require_no_links
 
+    if not str(directory).strip() or directory.absolute() == Path.cwd():
+        raise StudyError("--out is empty, or the working directory itself; name a directory of its own")
     require_no_links(directory)
 
     whole = directory.absolute()

@@ -142,7 +142,7 @@ def _require_types(name: str, values: Mapping[str, Any]) -> None:
 def _refuse_adapter(name: str, directory: Path) -> None:
     settings = read_mapping(name, directory / _ADAPTER)
     base = str(settings.get("base_model_name_or_path") or "the model that it was trained on")[:100]
-    merge = "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(directory)"
+    merge = "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(directory), and the tokenizer"
     if not any((directory / own).exists() for own in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
         raise ModelError(
             f"{name}: holds an adapter, not a model; merge it into its base, {base}, with PEFT and give the result: "

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from seekr_tune.config import Split
+from seekr_tune.config import MetricName, Split
 from seekr_tune.stream.scoring import score
 from seekr_tune.stream.task import Example, Task
 
 CANDIDATES = 50
-"""Most frequent train answers that are tried."""
+"""Train answers that are tried: those that are most frequent in the scored split, and then in the train split."""
 SEARCHED_ROWS = 200
-"""Train rows on which the best constant is chosen."""
+"""Rows of the scored split on which the best constant is chosen; exact match looks at all of them."""
 SEARCHED_CHARACTERS = 5_000_000
 """Characters that the search reads at most, in all pairs of a candidate and a row: a few seconds of the slowest metric.
 Of longer texts fewer candidates are tried, on fewer rows."""
@@ -29,30 +29,30 @@ class ConstantBaseline:
 
 
 def constant_baseline(task: Task, split: Split) -> ConstantBaseline:
-    """Score a split with the one answer that does best on the train split.
+    """Score a split with the one train answer that does best on that split.
 
-    A model that only learned the label prior scores this much; a score has to be read above it. For exact match the
-    answer is the most frequent train answer. The answer is chosen on train rows alone, so it may be a poor one where
-    the splits' label distributions differ.
+    A model that learned nothing but to say one thing scores no more than this, whichever thing it says: a score has to
+    be read above it. The answer that is most frequent in train would be too low a floor where label shares differ.
     """
-    candidates = [answer for answer, _ in Counter(example.answer for example in task.train).most_common(CANDIDATES)]
-    best = candidates[0] if task.metric == "exact_match" else _best_on_train(task, candidates)
     examples = task.splits[split]
+    in_train, in_split = (Counter(example.answer for example in rows) for rows in (task.train, examples))
+    candidates = sorted(in_train, key=lambda answer: (-in_split[answer], -in_train[answer]))[:CANDIDATES]
+    best = candidates[0] if task.metric == "exact_match" else _best_on(examples, task.metric, candidates)
     answers, prompts = [example.answer for example in examples], [example.prompt for example in examples]
     return ConstantBaseline(best, score(task.metric, [best] * len(examples), answers, prompts))
 
 
-def _best_on_train(task: Task, candidates: Sequence[str]) -> str:
-    """The candidate that scores best on the first train rows; the most frequent one of several."""
-    rows = task.train[:SEARCHED_ROWS]
-    share = _affordable_share(candidates, rows, reads_prompts=task.metric == "sari")
+def _best_on(examples: Sequence[Example], metric: MetricName, candidates: Sequence[str]) -> str:
+    """The candidate that scores best on the first rows; the first one of several."""
+    rows = examples[:SEARCHED_ROWS]
+    share = _affordable_share(candidates, rows, reads_prompts=metric == "sari")
     rows = rows[: max(1, int(share * len(rows)))]
     answers, prompts = [example.answer for example in rows], [example.prompt for example in rows]
 
-    def train_score(answer: str) -> float:
-        return score(task.metric, [answer] * len(rows), answers, prompts)
+    def found(answer: str) -> float:
+        return score(metric, [answer] * len(rows), answers, prompts)
 
-    return max(candidates[: max(1, int(share * len(candidates)))], key=train_score)
+    return max(candidates[: max(1, int(share * len(candidates)))], key=found)
 
 
 def _affordable_share(candidates: Sequence[str], rows: Sequence[Example], *, reads_prompts: bool) -> float:

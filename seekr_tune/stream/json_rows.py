@@ -33,9 +33,9 @@ def list_rows(path: Path, wanted: Wanted) -> Iterator[Any]:
     except DocumentError as error:
         mend = error.mend
         if "Extra data" in error.reason:
-            mend += "; set stream.source to jsonl, if it is one object a line"
+            mend += "; set stream.source to jsonl and name it .jsonl, if it is one object a line"
         elif error.reason.startswith("has more than"):
-            mend = "write it as JSON lines, one object a line, and set stream.source to jsonl"
+            mend = "write it as JSON lines, one object a line, name it .jsonl, and set stream.source to jsonl"
         raise DataError(f"{path}: {error.reason}; {mend}") from None
     if not isinstance(rows, list):
         inside = mend_of_table(rows, wanted) if isinstance(rows, dict) else None

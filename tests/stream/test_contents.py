@@ -87,7 +87,7 @@ def test_what_is_no_data(tmp_path: Path, source: str, name: str) -> None:
         ("parquet", "train.parquet", CSV, "is CSV, not Parquet; give it the suffix .csv"),
         ("trace_json", "train.json", CSV, "is CSV, not JSON"),
         ("jsonl", "train.jsonl", LIST, "name the file .json and set stream.source to trace_json"),
-        ("trace_json", "train.json", LINES, "set stream.source to jsonl"),
+        ("trace_json", "train.json", LINES, "set stream.source to jsonl and name it .jsonl"),
         ("parquet", "train.parquet", b"\0garbage" * 9, "is something else, not Parquet; write it again"),
         ("parquet", "train.parquet", PARQUET[:-9], f"is cut short after {len(PARQUET) - 9} bytes"),
         ("trace_json", "train.json", b" \n" * 9, "holds nothing but blanks"),

@@ -7,6 +7,7 @@ Killed at any moment, the same call goes on.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -168,6 +169,8 @@ def _extended(config: Config, task: str, epochs: int | None, metric: str | None)
 
 
 def _require_gate(config: Config, record: TrialRecord, max_forgetting: float | None) -> None:
+    if max_forgetting is not None and not math.isfinite(max_forgetting):  # nothing is more than nan
+        raise ConfigError(f"--max-forgetting {max_forgetting} is no number of points; give one, or drop the gate")
     if max_forgetting is not None and tuning_split(record) is None:
         raise ConfigError("--max-forgetting needs scores, but evaluation.splits of this run is empty; drop the gate")
 

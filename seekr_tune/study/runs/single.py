@@ -13,7 +13,7 @@ from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError, UserError
-from seekr_tune.experiment import with_values
+from seekr_tune.experiment import fingerprint, with_values
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, ray_path, storage_path
 from seekr_tune.study.directory.links import require_no_links
@@ -131,7 +131,9 @@ def _known_inputs(directory: Path, config: Config, accept: bool) -> int:
         return 0
     result = directory / "result.json"
     if result.is_file() and read_record(result).status == "finished":  # nothing is learned any more
-        return accepted_changes(read_provenance(directory))
+        others = fingerprint(begun_settings(directory)) != fingerprint(config)  # which is refused for what it is
+        if accept or others:
+            return accepted_changes(read_provenance(directory))
     return require_unchanged(directory, config, accept=accept)
 
 

@@ -23,6 +23,7 @@ from seekr_tune.study.directory.unchanged import (
     require_same_special_tokens,
     require_unchanged,
 )
+from seekr_tune.study.runs.single import run_experiment
 
 CONFIG = parse_config({"stream": {"tasks": ["star", "last"], "limits": {"train": 12, "eval": 4}}}, "test")
 
@@ -129,3 +130,12 @@ def test_rows_that_were_erased_are_no_change(own: Config, tmp_path: Path) -> Non
 def test_without_digests_it_is_said_and_goes_on(own: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert require_unchanged(tmp_path / "study", own) == 0
     assert "nobody can see whether they changed" in caplog.text
+
+
+def test_a_finished_run_is_not_shown_as_if_it_were_of_what_is_there_now(own: Config, tmp_path: Path) -> None:
+    own = with_values(own, {"recipe.max_prompt_tokens": 24, "recipe.max_answer_tokens": 4, "evaluation.splits": ()})
+    run_experiment(own, tmp_path / "run")
+    answer_otherwise(tmp_path / "data" / "first" / "train.json")
+    with pytest.raises(StudyError, match="data first, train changed since it was begun"):
+        run_experiment(own, tmp_path / "run")
+    assert run_experiment(own, tmp_path / "run", accept_change=True).status == "finished"

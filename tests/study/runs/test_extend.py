@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -164,3 +165,11 @@ def test_what_cannot_be_extended_is_refused_in_one_line(finished: Path, tmp_path
     run_experiment(config(**{"evaluation.splits": ()}), tmp_path / "unscored")
     with pytest.raises(ConfigError, match="evaluation.splits of this run is empty"):
         extend_run(tmp_path / "unscored", "paren", max_forgetting=5.0)
+
+
+@pytest.mark.parametrize("gate", [math.nan, math.inf])
+def test_a_gate_that_is_no_number_is_refused_for_nothing_is_more_than_it(finished: Path, gate: float) -> None:
+    before = fingerprints(finished)
+    with pytest.raises(ConfigError, match="is no number of points"):
+        extend_run(finished, "paren", max_forgetting=gate)
+    assert fingerprints(finished) == before
