@@ -30,6 +30,7 @@ def test_a_thread_that_ends_by_itself_or_was_there_before_is_none() -> None:
     with threads.none_left():
         soon.start()
         ended.set()
+    assert not soon.is_alive()  # it was waited for
     with threads.none_left():
         pass
     before.join()

@@ -170,9 +170,14 @@ def _header(name: str, file: Path) -> dict[str, tuple[str, list[int]]]:
 
 def _require_shards(name: str, directory: Path, headers: Headers) -> None:
     """Refuse an index whose files are not there, or lack what it says."""
-    places = read_mapping(name, directory / SAFE_WEIGHTS_INDEX_NAME).get("weight_map")
+    index = read_mapping(name, directory / SAFE_WEIGHTS_INDEX_NAME)
+    places = index.get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
         raise ModelError(f"{name}: {SAFE_WEIGHTS_INDEX_NAME} has no weight_map of names to files; copy it anew")
+    if not isinstance(index.get("metadata"), dict):  # transformers reads it, and fails without
+        raise ModelError(
+            f'{name}: {SAFE_WEIGHTS_INDEX_NAME} has no metadata; add "metadata": {{}} to it, or save the model anew'
+        )
     files = sorted(set(places.values()))
     lacking = [file for file in files if file not in headers]
     if lacking:

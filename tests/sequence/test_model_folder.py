@@ -77,7 +77,7 @@ def split(directory: Path, how: Callable[[Places], Places] = lambda places: plac
     for file in SHARDS:
         save_file({name: weights[name] for name in names if places[name] == file}, directory / file, {"format": "pt"})
     (directory / WEIGHTS).unlink()
-    (directory / INDEX).write_text(json.dumps({"weight_map": how(places)}))
+    (directory / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": how(places)}))
 
 
 # --- files that stand for others -------------------------------------------------------------------------------------
@@ -108,6 +108,7 @@ def test_json_that_is_none_names_its_file(model: Path, name: str, content: bytes
 def test_a_damaged_generation_config_says_nothing_and_is_served(model: Path) -> None:
     (model / "generation_config.json").write_bytes(b"")
     look(model)
+    assert load_model(ModelConfig(path=str(model))).other_ends == ()
 
 
 # --- adapters --------------------------------------------------------------------------------------------------------
@@ -181,14 +182,28 @@ def test_a_type_of_numbers_that_is_none_is_named(model: Path, kind: str) -> None
 def test_the_type_that_a_config_names_does_not_matter(model: Path, kind: str | None) -> None:
     set_config(model, dtype=kind)
     look(model)
+    assert load_model(ModelConfig(path=str(model))).model.dtype == torch.float32
 
 
 # --- shards ----------------------------------------------------------------------------------------------------------
 
 
 def test_weights_in_several_files_are_served(model: Path) -> None:
+    whole = load_model(ModelConfig(path=str(model))).model.state_dict()
     split(model)
     look(model)
+    parts = load_model(ModelConfig(path=str(model))).model.state_dict()
+    assert parts.keys() == whole.keys() and all(torch.equal(parts[name], whole[name]) for name in whole)
+
+
+def test_an_index_without_metadata_is_refused_and_its_mend_mends(model: Path) -> None:
+    split(model)
+    index = json.loads((model / INDEX).read_text())
+    (model / INDEX).write_text(json.dumps({"weight_map": index["weight_map"]}))
+    assert 'has no metadata; add "metadata": {} to it' in refusal(model)
+    (model / INDEX).write_text(json.dumps(index))
+    look(model)
+    assert load_model(ModelConfig(path=str(model))).shape == (3, 4)
 
 
 def test_shards_that_are_not_there_are_counted(model: Path) -> None:
