@@ -14,6 +14,13 @@ MAKEFILE = Path(__file__).parent.parent.parent / "Makefile"
 HOSTILE = 'it\'s $(touch x); `touch y` "a  b" & <c>'
 
 
+@pytest.fixture(autouse=True)
+def no_make_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make test` hands its level and its variables on to every make below it: one below says where it is, and obeys."""
+    for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize(
     ("target", "variables", "words"),
