@@ -1,4 +1,4 @@
-"""The ledger of a study: Parquet tables, their schema in this one place.
+"""The ledger of a study: Parquet tables, whose columns are the fields of the classes of their rows.
 
 `trials` has one row a run (each replicate of a configuration has its own): what it was, what came out, what it cost,
 its config as JSON (`config`, exact) and as flat columns (`config.<path>`, typed by the schema as `flat.py` says).
@@ -20,18 +20,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from seekr_tune.analysis.columns import columns_of
 from seekr_tune.analysis.earlier import with_columns, with_counts_and_shares, with_replayed_samples
 from seekr_tune.analysis.flat import Kind, Scalar, flat_config, kind_of, known_kinds
-from seekr_tune.analysis.measures import measure
+from seekr_tune.analysis.measures import Measures, measure
 from seekr_tune.analysis.record import (
     READABLE_VERSIONS,
     SCHEMA_VERSION,
+    ErasedRow,
+    HeadRow,
+    ProspectRow,
+    ReplayRow,
+    ScoreCell,
     ScoredSplit,
     StepRow,
+    TimingRow,
     TrialRecord,
     readable_versions,
 )
-from seekr_tune.analysis.sampled import sampled_columns
+from seekr_tune.analysis.sampled import Sampled, sampled
 from seekr_tune.documents import opened, parse_json
 from seekr_tune.errors import DocumentError, NoDocument, StudyError
 from seekr_tune.files import replacing
@@ -43,158 +50,29 @@ _VERSION_KEY = b"seekr_tune.schema_version"
 _REBUILT = "`{}` writes the ledger again from the records of the trials"
 _KIND_TYPES: dict[Kind, pa.DataType] = {"number": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
 
-_TEXT, _COUNT, _REAL = pa.string(), pa.int64(), pa.float64()
+_TRIAL = {"trial": pa.string()}
 _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
     "trials": {
-        "trial": _TEXT,
-        "role": _TEXT,
-        "configuration": _TEXT,
-        "replicate": _COUNT,
-        "status": _TEXT,
-        "method": _TEXT,
-        "semantics": _TEXT,
-        "tasks": pa.list_(_TEXT),
-        "tasks_done": _COUNT,
-        "split": _TEXT,
-        "op": _REAL,
-        "bwt": _REAL,
-        "bwt_official": _REAL,
-        "fwt": _REAL,
-        "forgetting": _REAL,
-        "op_floor": _REAL,
-        "op_ceiling": _REAL,
-        "op_sample_error": _REAL,
-        "op_margin_error": _REAL,
-        "scored_samples": _COUNT,
-        "tasks_learned": _COUNT,
-        "prompts_cut": _REAL,
-        "answers_cut": _REAL,
-        "unknown_tokens": _REAL,
-        "distinct_replayed_samples": _COUNT,
-        "stored_samples": _COUNT,
-        "replay_presentations": _COUNT,
-        "replay_updates": _COUNT,
-        "replay_tokens": _COUNT,
-        "memory_bytes": _COUNT,
-        "op_per_replayed_sample": _REAL,
-        "op_per_presentation": _REAL,
-        "op_per_replayed_token": _REAL,
-        "op_per_replayed_byte": _REAL,
-        "wall_seconds": _REAL,
-        "shared_seconds": _REAL,
-        "tokens_per_second": _REAL,
-        "peak_memory_bytes": _COUNT,
-        "flops_utilisation": _REAL,
-        "error": _TEXT,
-        "optuna_number": _COUNT,
-        "ray_trial_id": _TEXT,
-        "num_layers": _COUNT,
-        "num_heads": _COUNT,
-        "code_version": _TEXT,
-        "accepted_changes": _COUNT,
-        "params": _TEXT,
-        "config": _TEXT,
+        **columns_of(TrialRecord, {"trial", "role", "configuration", "replicate", "status", "method", "semantics"}),
+        **columns_of(TrialRecord, {"tasks", "tasks_done"}),
+        **columns_of(Measures),
+        **columns_of(Sampled),
+        **columns_of(TrialRecord, {"wall_seconds"}),
+        **columns_of(TimingRow, {"shared_seconds"}),
+        **columns_of(TrialRecord, {"error", "optuna_number", "ray_trial_id", "num_layers", "num_heads"}),
+        **columns_of(TrialRecord, {"code_version", "accepted_changes"}),
+        "params": pa.string(),
+        "config": pa.string(),
     },
-    "scores": {
-        "trial": _TEXT,
-        "trained": _TEXT,
-        "evaluated": _TEXT,
-        "trained_index": _COUNT,
-        "evaluated_index": _COUNT,
-        "split": _TEXT,
-        "score": _REAL,
-        "error": _REAL,
-        "margin_error": _REAL,
-    },
-    "prospects": {
-        "trial": _TEXT,
-        "task": _TEXT,
-        "task_index": _COUNT,
-        "split": _TEXT,
-        "rows": _COUNT,
-        "prompts_cut": _REAL,
-        "answers_cut": _REAL,
-        "unknown_tokens": _REAL,
-        "longest_prompt": _COUNT,
-        "longest_answer": _COUNT,
-        "ceiling": _REAL,
-        "floor": _REAL,
-    },
-    "heads": {
-        "trial": _TEXT,
-        "task": _TEXT,
-        "task_index": _COUNT,
-        "layer": _COUNT,
-        "head": _COUNT,
-        "sensitivity": _REAL,
-        "forgettability": _REAL,
-        "importance": _REAL,
-        "selected": pa.bool_(),
-    },
-    "replay": {
-        "trial": _TEXT,
-        "task": _TEXT,
-        "task_index": _COUNT,
-        "stored_samples": _COUNT,
-        "presentations": _COUNT,
-        "replay_updates": _COUNT,
-        "tokens": _COUNT,
-        "bytes": _COUNT,
-        "cross_entropy_share": _REAL,
-        "logit_distillation_share": _REAL,
-        "attention_distillation_share": _REAL,
-        "first_presentations": _COUNT,
-    },
-    "timing": {
-        "trial": _TEXT,
-        "task": _TEXT,
-        "task_index": _COUNT,
-        "new_seconds": _REAL,
-        "replay_seconds": _REAL,
-        "distillation_seconds": _REAL,
-        "teacher_seconds": _REAL,
-        "evaluation_seconds": _REAL,
-        "checkpoint_seconds": _REAL,
-        "tokens": _COUNT,
-        "tokens_per_second": _REAL,
-        "peak_memory_bytes": _COUNT,
-        "model_flops": _REAL,
-        "flops_utilisation": _REAL,
-        "shared_seconds": _REAL,
-        "shared_step_seconds": _REAL,
-    },
-    "steps": {
-        "trial": _TEXT,
-        "task_index": _COUNT,
-        "step": _COUNT,
-        "kind": _TEXT,
-        "loss": _REAL,
-        "cross_entropy": _REAL,
-        "logit_distillation": _REAL,
-        "attention_distillation": _REAL,
-        "grad_norm": _REAL,
-        "learning_rate": _REAL,
-        "samples": _COUNT,
-        "tokens": _COUNT,
-        "seconds": _REAL,
-        "distillation_seconds": _REAL,
-        "batch": pa.list_(_COUNT),
-        "flops": _REAL,
-        "cross_entropy_share": _REAL,
-        "logit_distillation_share": _REAL,
-        "attention_distillation_share": _REAL,
-        "attention_weight": _REAL,
-    },
-    "erased": {
-        "sample": _TEXT,
-        "when": _TEXT,
-        "why": _TEXT,
-        "checkpoints": _COUNT,
-        "files_read": _COUNT,
-        "bytes_read": _COUNT,
-        "code_version": _TEXT,
-    },
+    "scores": _TRIAL | columns_of(ScoreCell),
+    "prospects": _TRIAL | columns_of(ProspectRow),
+    "heads": _TRIAL | columns_of(HeadRow),
+    "replay": _TRIAL | columns_of(ReplayRow),
+    "timing": _TRIAL | columns_of(TimingRow) | columns_of(Measures, {"tokens_per_second"}),
+    "steps": _TRIAL | columns_of(StepRow),
+    "erased": columns_of(ErasedRow),
 }
+"""`params` and `config` are JSON."""
 
 
 def write_ledger(
@@ -224,9 +102,10 @@ def write_ledger(
         _write_table(directory, name, table)
 
 
-def write_erased_table(directory: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `ledger/erased.parquet`; each row has the columns of that table."""
-    _write_table(directory, "erased", pa.Table.from_pylist(list(rows), schema=_versioned(_COLUMNS["erased"])))
+def write_erased_table(directory: Path, rows: Sequence[ErasedRow]) -> None:
+    """Write `ledger/erased.parquet`."""
+    table = pa.Table.from_pylist([row.model_dump() for row in rows], schema=_versioned(_COLUMNS["erased"]))
+    _write_table(directory, "erased", table)
 
 
 def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = None) -> pa.Table:
@@ -335,7 +214,7 @@ def _write_table(directory: Path, name: TableName, table: pa.Table) -> None:
 
 
 def _rows_of(file: pq.ParquetFile, trials: Collection[str]) -> pa.Table:
-    wanted = pa.array(sorted(trials), _TEXT)
+    wanted = pa.array(sorted(trials), pa.string())
     kept = (batch.filter(pc.is_in(batch.column("trial"), wanted)) for batch in file.iter_batches())
     return pa.Table.from_batches(kept, file.schema_arrow)
 
@@ -345,7 +224,7 @@ def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]
     return {
         **own,
         **asdict(measures := measure(record, split)),
-        **sampled_columns(record, measures.split),
+        **asdict(sampled(record, measures.split)),
         "shared_seconds": sum(row.shared_seconds for row in record.timing),
         "tasks": list(record.tasks),
         "params": json.dumps(record.params),

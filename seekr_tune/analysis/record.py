@@ -225,6 +225,25 @@ class StepRow(Row):
     """By which attention distillation was multiplied; null on steps without it."""
 
 
+class ErasedRow(Row):
+    """A sample that was taken out of a study."""
+
+    sample: str
+    """Its id."""
+    when: str
+    """Date and time in UTC, ISO 8601."""
+    why: str
+    """`asked for`, or the sample that was asked for and has the same text."""
+    checkpoints: int = Field(ge=0)
+    """Checkpoints that held it."""
+    files_read: int = Field(ge=0)
+    """Files that were searched for it afterwards, without finding it."""
+    bytes_read: int = Field(ge=0)
+    """Their bytes."""
+    code_version: str
+    """Version of this package."""
+
+
 class TrialRecord(Row):
     """Everything that one run tells the analysis, except its steps."""
 

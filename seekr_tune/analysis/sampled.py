@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from seekr_tune.analysis.record import ProspectRow, ScoreCell, ScoredSplit, TrialRecord
 
@@ -29,25 +29,40 @@ def interval(mean: float, error: float, samples: int) -> tuple[float, float]:
     return mean - reach, mean + reach
 
 
-def sampled_columns(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]:
-    """The columns of a run in the `trials` table that say what its scores are worth; null where it does not tell."""
+@dataclass(frozen=True)
+class Sampled:
+    """What the scores of a run are worth; None where it does not tell. `glossary.METRICS` says what each one is."""
+
+    op_floor: float | None
+    op_ceiling: float | None
+    op_sample_error: float | None
+    op_margin_error: float | None
+    scored_samples: int | None
+    tasks_learned: int | None
+    prompts_cut: float | None
+    answers_cut: float | None
+    unknown_tokens: float | None
+
+
+def sampled(record: TrialRecord, split: ScoredSplit | None) -> Sampled:
+    """What the scores of a run on one split are worth."""
     rows = [row for row in record.prospects if row.split in ("train", split)]
     scored = {row.task: row for row in rows if row.split == split}
     cells = [cell for cell in record.scores if cell.split == split]
     last = [cell for cell in cells if cell.trained_index == len(record.tasks) - 1]
     own = last if record.method == "joint" else [cell for cell in cells if cell.trained_index == cell.evaluated_index]
     is_whole = len(last) == len(record.tasks)
-    return {
-        "op_floor": _mean([scored[task].floor for task in record.tasks if task in scored], len(record.tasks)),
-        "op_ceiling": _mean([scored[task].ceiling for task in record.tasks if task in scored], len(record.tasks)),
-        "op_sample_error": _of_mean([cell.error for cell in last]) if is_whole else None,
-        "op_margin_error": _of_mean([cell.margin_error for cell in last]) if is_whole else None,
-        "scored_samples": sum(row.rows for row in scored.values()) or None,
-        "tasks_learned": _num_learned(own, scored, len(record.tasks)),
-        "prompts_cut": _share(rows, "prompts_cut"),
-        "answers_cut": _share(rows, "answers_cut"),
-        "unknown_tokens": _share(rows, "unknown_tokens"),
-    }
+    return Sampled(
+        op_floor=_mean([scored[task].floor for task in record.tasks if task in scored], len(record.tasks)),
+        op_ceiling=_mean([scored[task].ceiling for task in record.tasks if task in scored], len(record.tasks)),
+        op_sample_error=_of_mean([cell.error for cell in last]) if is_whole else None,
+        op_margin_error=_of_mean([cell.margin_error for cell in last]) if is_whole else None,
+        scored_samples=sum(row.rows for row in scored.values()) or None,
+        tasks_learned=_num_learned(own, scored, len(record.tasks)),
+        prompts_cut=_share(rows, "prompts_cut"),
+        answers_cut=_share(rows, "answers_cut"),
+        unknown_tokens=_share(rows, "unknown_tokens"),
+    )
 
 
 def _num_learned(own: Sequence[ScoreCell], scored: dict[str, ProspectRow], num_tasks: int) -> int | None:

@@ -39,7 +39,7 @@ from seekr_tune.analysis.flat import Kind, flat_config, known_kinds
 from seekr_tune.analysis.head_images import head_images
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
-from seekr_tune.analysis.sampled import sampled_columns
+from seekr_tune.analysis.sampled import sampled
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.config.readers import is_read
 from seekr_tune.documents import parse_json
@@ -184,8 +184,8 @@ class TrialWriter:
         _, start, end = hparams(values, {})  # type: ignore[no-untyped-call]
         for summary in (experiment, start, end):
             self._file.add(summary)
-        sampled = sampled_columns(record, tuning_split(record))
-        results = {**asdict(measure(record)), **sampled, "wall_seconds": record.wall_seconds}
+        worth = asdict(sampled(record, tuning_split(record)))
+        results = {**asdict(measure(record)), **worth, "wall_seconds": record.wall_seconds}
         for name in HPARAM_METRICS:
             self._scalar(f"hparam/{name}", results[name], record.tasks_done)
 

@@ -15,7 +15,7 @@ def leaf_types(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str
     """
     for name, field in section.model_fields.items():
         path = f"{prefix}.{name}" if prefix else name
-        types = set(_alternatives(field.annotation))
+        types = set(alternatives(field.annotation))
         inner = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
         if inner:
             yield from leaf_types(inner[0], path)
@@ -25,19 +25,20 @@ def leaf_types(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str
 
 def value_types(mapping: Any) -> set[Any]:
     """The types that the values of a mapping may have."""
-    return set(_alternatives(get_args(mapping)[1]))
+    return set(alternatives(get_args(mapping)[1]))
 
 
-def _alternatives(annotation: Any) -> Iterator[Any]:
+def alternatives(annotation: Any) -> Iterator[Any]:
+    """The types that a value may have, as `leaf_types` has them."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         yield from (type(value) for value in arguments)
     elif origin in (dict, tuple, list):
         yield annotation
     elif hasattr(annotation, "__metadata__"):
-        yield from _alternatives(arguments[0])
+        yield from alternatives(arguments[0])
     elif arguments:
         for argument in arguments:
-            yield from _alternatives(argument)
+            yield from alternatives(argument)
     else:
         yield annotation

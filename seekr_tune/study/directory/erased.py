@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from seekr_tune.analysis.record import ErasedRow
 from seekr_tune.config import Section
 from seekr_tune.documents import read_json
 from seekr_tune.errors import DocumentError, StudyError
@@ -48,25 +49,6 @@ class SampleId:
         return f"{self.task}:{self.row}"
 
 
-class ErasedSample(Section):
-    """One line of the record."""
-
-    sample: str
-    """Its id."""
-    when: str
-    """Date and time in UTC, ISO 8601."""
-    why: str
-    """`asked for`, or the sample that was asked for and has the same text."""
-    checkpoints: int = Field(ge=0)
-    """Checkpoints that held it."""
-    files_read: int = Field(ge=0)
-    """Files that were searched for it afterwards, without finding it."""
-    bytes_read: int = Field(ge=0)
-    """Their bytes."""
-    code_version: str
-    """Version of this package."""
-
-
 class Erasing(Section):
     """What a call looks for."""
 
@@ -80,7 +62,7 @@ class Erasing(Section):
     """By id, the checkpoints that held it when the first call looked."""
 
 
-_ERASED = TypeAdapter(tuple[ErasedSample, ...])
+_ERASED = TypeAdapter(tuple[ErasedRow, ...])
 
 
 def erased_path(directory: Path) -> Path:
@@ -93,7 +75,7 @@ def erasing_path(directory: Path) -> Path:
     return directory / "erasing.json"
 
 
-def read_erased(directory: Path) -> tuple[ErasedSample, ...]:
+def read_erased(directory: Path) -> tuple[ErasedRow, ...]:
     """Every sample that was erased, the first one first.
 
     Raises:
@@ -108,7 +90,7 @@ def read_erased(directory: Path) -> tuple[ErasedSample, ...]:
         raise StudyError(f"{path}: is damaged; restore it from a copy: it says what was erased, and when") from None
 
 
-def add_erased(directory: Path, samples: Iterable[ErasedSample]) -> tuple[ErasedSample, ...]:
+def add_erased(directory: Path, samples: Iterable[ErasedRow]) -> tuple[ErasedRow, ...]:
     """Add to the record what it does not name yet; the whole record."""
     known = {entry.sample: entry for entry in read_erased(directory)}
     for sample in samples:

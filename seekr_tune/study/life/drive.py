@@ -197,7 +197,7 @@ class LedgerWriter:
                     self._warn(str(error))
         write_ledger(self._ledger_directory, records, self._steps)
         if erased := read_erased(self._ledger_directory):
-            write_erased_table(self._ledger_directory, [entry.model_dump() for entry in erased])
+            write_erased_table(self._ledger_directory, erased)
         self._steps = {
             record.trial: self._steps[record.trial]
             for record in records

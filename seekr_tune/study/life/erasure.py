@@ -25,6 +25,7 @@ from pathlib import Path
 
 from seekr_tune.access import walked
 from seekr_tune.analysis.ledger import write_erased_table
+from seekr_tune.analysis.record import ErasedRow
 from seekr_tune.config import Config, ErasedRows
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
@@ -37,7 +38,6 @@ from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, digest_of_examples
 from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.erased import (
-    ErasedSample,
     Erasing,
     SampleId,
     add_erased,
@@ -317,7 +317,7 @@ def _stores(runs: Iterable[Run]) -> list[Store]:
 def _record(directory: Path, erasing: Erasing, found: Search) -> None:
     when, version = datetime.now(UTC).isoformat(timespec="seconds"), code_version()
     entries = [
-        ErasedSample(
+        ErasedRow(
             sample=sample,
             when=when,
             why=why,
@@ -328,4 +328,4 @@ def _record(directory: Path, erasing: Erasing, found: Search) -> None:
         )
         for sample, why in sorted(erasing.samples.items())
     ]
-    write_erased_table(directory, [entry.model_dump() for entry in add_erased(directory, entries)])
+    write_erased_table(directory, add_erased(directory, entries))
