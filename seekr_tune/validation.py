@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seekr_tune.config import Config, Split
+from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.units import bytes_text
@@ -131,9 +131,7 @@ def _require_objectives(config: Config) -> None:
 
     for name in config.study.objectives:
         if name not in OBJECTIVES:
-            close = difflib.get_close_matches(name, OBJECTIVES, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(OBJECTIVES)}"
-            raise ConfigError(f"study.objectives: there is no column {name!r}; {hint}")
+            raise ConfigError(f"study.objectives: there is no column {name!r}; {hint(name, OBJECTIVES)}")
 
 
 def _require_storage(config: Config) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import operator
 import re
@@ -14,6 +13,7 @@ import yaml
 
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.config.meaning import counts_or_shares
+from seekr_tune.config.messages import hint
 from seekr_tune.config.numerals import UnclearValue
 from seekr_tune.config.reading import parse_yaml
 from seekr_tune.errors import StudyError
@@ -105,11 +105,8 @@ def _column(name: str, columns: Sequence[str]) -> str:
     if ends:
         raise StudyError(f"{name!r} is the end of several fields; give one of {', '.join(ends)}")
     by_name = {short: column for column in columns for short in (column, column.rsplit(".", 1)[-1])}
-    close = difflib.get_close_matches(name, by_name, n=1, cutoff=0.5)
-    hint = (
-        f"did you mean {close[0]!r}?" if close else "`seekr-tune explain` lists columns, `validate --fields` settings"
-    )
-    raise StudyError(f"there is no column {name!r}; {hint}")
+    listed = "`seekr-tune explain` lists columns, `validate --fields` settings"
+    raise StudyError(f"there is no column {name!r}; {hint(name, by_name, listed)}")
 
 
 def _value(text: str, known: Any, condition: str) -> Any:

@@ -6,10 +6,10 @@ training. Numbers that need cells which were not evaluated are null, and so is a
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from seekr_tune.config.messages import hint
 from seekr_tune.errors import StudyError
 
 Better = Literal["higher", "lower"]
@@ -493,6 +493,4 @@ def explain(name: str) -> Metric:
         return METRICS[name]
     if name.startswith("config."):
         raise StudyError(f"{name} is a field of the experiment; `seekr-tune validate --fields` says what it does")
-    close = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else "`seekr-tune explain` lists them"
-    raise StudyError(f"there is no metric {name!r}; {hint}")
+    raise StudyError(f"there is no metric {name!r}; {hint(name, METRICS, '`seekr-tune explain` lists them')}")

@@ -7,7 +7,6 @@ finished configurations are ranked; the bounds (`role` "bound") are references, 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from seekr_tune.analysis.front import Outcome, hypervolume, knee, pareto_front, 
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.uncertainty import INTERVALS, add_intervals, add_p_best
 from seekr_tune.config.meaning import counts_or_shares
+from seekr_tune.config.messages import hint
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 
@@ -173,9 +173,8 @@ def _require_numeric(schema: pa.Schema, by: str) -> None:
         return
     if by in schema.names:
         raise StudyError(f"trials cannot be ranked by {by!r}, which is not a number; give one of {_listed(numeric)}")
-    close = difflib.get_close_matches(by, [*numeric, *schema.names], n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"give one of {_listed(numeric)}"
-    raise StudyError(f"trials have no column {by!r}; {hint}")
+    there = hint(by, [*numeric, *schema.names], f"give one of {_listed(numeric)}")
+    raise StudyError(f"trials have no column {by!r}; {there}")
 
 
 def _counts_or_shares() -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from reprlib import Repr
 
 from pydantic_core import ErrorDetails
@@ -68,11 +69,38 @@ def suggestion(parts: Sequence[str], paths: Sequence[str]) -> str:
     if path in paths:  # written with its dots, as --set and search spaces have it
         section, _, leaf = path.rpartition(".")
         return f"; in this file, write {leaf} into the section {section}"
-    close = difflib.get_close_matches(path.casefold(), paths, n=1, cutoff=0.5)
-    if not close:
-        leaf = path.rsplit(".", 1)[-1]
-        close = [name for name in paths if name.rsplit(".", 1)[-1] == leaf][:1]
-    return f"; did you mean {close[0]!r}?" if close else "; `seekr-tune validate --fields` lists the fields"
+    return "; " + hint(path, paths, "`seekr-tune validate --fields` lists the fields")
+
+
+def hint(name: str, known: Collection[str], otherwise: str | None = None) -> str:
+    """What to say of a name that is none: the one that may be meant, or else what there is.
+
+    Args:
+        name: as it was written.
+        known: the names that there are; parts of a name are parted by dots or slashes.
+        otherwise: where none of them is near; None lists them.
+    """
+    near = nearest(name, known)
+    if near is not None:
+        return f"did you mean {near!r}?"
+    return otherwise or f"choose from {', '.join(known)}"
+
+
+def nearest(name: str, known: Collection[str], likeness: float = 0.5) -> str | None:
+    """The name that may be meant: one that ends alike, or the most similar one; None where none is similar.
+
+    Args:
+        likeness: least ratio of `difflib`, from 0 to 1.
+    """
+    others = [one for one in known if one != name]
+    same = next((one for one in others if _last_part(one) == _last_part(name)), None)
+    folded = {one.casefold(): one for one in others}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=likeness)
+    return same or (folded[close[0]] if close else None)
+
+
+def _last_part(name: str) -> str:
+    return re.split(r"[./]", name)[-1].casefold()
 
 
 def _cut(text: str) -> str:

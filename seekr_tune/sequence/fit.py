@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 
 from torch import nn
 from transformers import PretrainedConfig
 
 from seekr_tune.config import Config, ModelConfig
+from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError, DataError
 from seekr_tune.method.semantics import SEMANTICS
 from seekr_tune.sequence.model import model_directory, model_location
@@ -91,9 +91,9 @@ def check_adapters(config: ModelConfig, model: PretrainedConfig) -> None:
     linear = {name.rpartition(".")[2] for name, module in empty.named_modules() if isinstance(module, nn.Linear)}
     for wanted in config.lora.target_modules:
         if not any(path == wanted or path.endswith(f".{wanted}") for path in paths):
-            close = difflib.get_close_matches(wanted, linear, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(sorted(linear))}"
-            raise ConfigError(f"model.lora.target_modules: the model has no module {wanted!r}; {hint}")
+            raise ConfigError(
+                f"model.lora.target_modules: the model has no module {wanted!r}; {hint(wanted, sorted(linear))}"
+            )
 
 
 def _largest_tokens(stream: TaskStream, encoder: Encoder) -> Iterator[tuple[str, int]]:

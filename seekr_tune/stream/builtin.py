@@ -11,7 +11,6 @@ The answer is one word, and a token is a blank-separated word. The model was tra
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import random
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seekr_tune.config import Limits, Split
+from seekr_tune.config.messages import hint
 from seekr_tune.documents import read_bytes, read_text
 from seekr_tune.errors import DataError, ModelError, UserError
 from seekr_tune.stream.task import Example
@@ -109,9 +109,7 @@ def check_builtin_names(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in QUESTIONS:
-            near = difflib.get_close_matches(name, QUESTIONS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(QUESTIONS)}"
-            raise DataError(f"stream.tasks: the built-in stream has no task {name!r}; {hint}")
+            raise DataError(f"stream.tasks: the built-in stream has no task {name!r}; {hint(name, QUESTIONS)}")
 
 
 def builtin_model_directory() -> Path:

@@ -5,7 +5,6 @@ No file is opened here. Nothing is taken that lies outside the root, and where a
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from seekr_tune.config import Split, StreamConfig
+from seekr_tune.config.messages import hint
 from seekr_tune.errors import DataError
 
 _SUFFIXES = {"trace_json": ".json", "jsonl": ".jsonl", "parquet": ".parquet"}
@@ -163,10 +163,6 @@ def _task_names(root: Path) -> list[str]:
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
-    last_parts = {item.rsplit("/", 1)[-1].casefold(): item for item in known}
-    same = last_parts.get(name.rsplit("/", 1)[-1].casefold())
-    near = [same] if same else difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    shown = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
-    return f"choose from {shown}" if known else "there are no task folders: check stream.root"
+    if not known:
+        return "there are no task folders: check stream.root"
+    return hint(name, known, f"choose from {', '.join(known[:_SHOWN])}{', ...' if len(known) > _SHOWN else ''}")

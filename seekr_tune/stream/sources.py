@@ -7,13 +7,13 @@ missing fields, empty answers, and prompts of a scored split that also occur in 
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seekr_tune.config import Config, Split, StreamConfig
+from seekr_tune.config.messages import nearest
 from seekr_tune.errors import DataError, DocumentError
 from seekr_tune.stream.builtin import builtin_examples, check_builtin_names
 from seekr_tune.stream.comma_separated import csv_rows
@@ -113,10 +113,10 @@ def _check_metric_names(stream: StreamConfig) -> None:
     """
     without_metric = [task for task in stream.tasks if task not in stream.metrics]
     for name in stream.metrics:
-        meant = difflib.get_close_matches(name, without_metric, n=1, cutoff=0.8)
+        meant = nearest(name, without_metric, 0.8)
         exists = stream.root is not None and os.path.isdir(Path(stream.root) / name)
         if name not in stream.tasks and meant and not exists:
-            raise DataError(f"stream.metrics: there is no task {name!r}; did you mean {meant[0]!r}?")
+            raise DataError(f"stream.metrics: there is no task {name!r}; did you mean {meant!r}?")
 
 
 def _read_split(config: Config, task: str, split: Split) -> tuple[Example, ...]:

@@ -16,7 +16,7 @@ HOSTILE = 'it\'s $(touch x); `touch y` "a  b" & <c>'
 
 @pytest.fixture(autouse=True)
 def no_make_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`make test` hands its level and its variables on to every make below it: one below says where it is, and obeys."""
+    """`make test` hands its level and variables on to every make below it, which then says where it is, and obeys."""
     for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):
         monkeypatch.delenv(name, raising=False)
 

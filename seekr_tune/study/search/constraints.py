@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 import re
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import config_paths
 
@@ -60,9 +60,8 @@ def parse_constraint(text: Any, origin: str) -> Constraint:
     known = (*QUANTITIES, *config_paths())
     for side in (left, right):
         if _literal(side) is None and side not in known:
-            close = difflib.get_close_matches(side, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(QUANTITIES)}, a config path or a number"
-            raise ConfigError(f"{origin}: constraints: {text!r}: unknown {side!r}; {hint}")
+            there = hint(side, known, f"use {', '.join(QUANTITIES)}, a config path or a number")
+            raise ConfigError(f"{origin}: constraints: {text!r}: unknown {side!r}; {there}")
     return Constraint(left, comparison, right)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -26,6 +25,7 @@ from optuna.samplers import (
 from optuna.trial import FrozenTrial, TrialState
 
 from seekr_tune.config import SamplerName, StudyConfig
+from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError
 from seekr_tune.study.search.dimensions import Choices, member
 from seekr_tune.study.search.space import Space
@@ -132,9 +132,8 @@ def require_sampler(study: StudyConfig, space: Space) -> None:
         if name in _OURS:
             raise ConfigError(f"study.sampler_options: {name!r} is set by the study itself; drop it")
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
-            raise ConfigError(f"study.sampler_options: {study.sampler} has no option {name!r}; {hint}")
+            there = hint(name, known, f"it has {', '.join(known) or 'none'}")
+            raise ConfigError(f"study.sampler_options: {study.sampler} has no option {name!r}; {there}")
     if study.sampler == "cmaes":
         _require_numeric(study, space)
     make_sampler(study, 0, 0, space)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 
 from seekr_tune.config import Config, SelectionName
 from seekr_tune.config.meaning import is_among
-from seekr_tune.config.messages import rule, shown
+from seekr_tune.config.messages import hint, rule, shown
 from seekr_tune.config.readers import ALTERNATIVES, READERS
 from seekr_tune.config.reading import dump_yaml
 from seekr_tune.errors import ConfigError
@@ -271,9 +270,7 @@ def _one_line(error: ValidationError) -> str:
     where = ".".join(parts[:1])  # the rest names a branch of a union or a place in a list
     if first["type"] == "extra_forbidden":
         known = ("type", "low", "high", "log", "step", "choices", "published", "when")
-        close = difflib.get_close_matches(where, known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close and close[0] != where else "this type does not take it; drop it"
-        return f"unknown field {where!r}; {hint}"
+        return f"unknown field {where!r}; {hint(where, known, 'this type does not take it; drop it')}"
     if first["type"] == "missing":
         return f"{where} is missing; set it"
     if len(parts) > 1 and where in ("choices", "when") and first["type"].startswith(("bool", "string")):

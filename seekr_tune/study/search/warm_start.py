@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.config.meaning import same_meaning
+from seekr_tune.config.messages import hint
 from seekr_tune.config.reading import read_yaml
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import flatten, load_experiment, parse_config, with_values
@@ -183,9 +183,8 @@ def _fitting(space: Space, resolver: Resolver, given: Mapping[str, Any], origin:
     dimensions, values = space.dimensions, {}
     for key, value in given.items():
         if key not in dimensions:
-            close = difflib.get_close_matches(str(key), dimensions, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"it searches {', '.join(dimensions)}"
-            raise ConfigError(f"{origin}: {key!r} is not searched by {space.origin}; {hint}")
+            there = hint(str(key), dimensions, f"it searches {', '.join(dimensions)}")
+            raise ConfigError(f"{origin}: {key!r} is not searched by {space.origin}; {there}")
         try:
             values[key] = member(dimensions[key], key, value)
         except ValueError as error:
