@@ -30,7 +30,8 @@ from seekr_tune.remains import is_alive
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
 from seekr_tune.study.directory.erased import require_nothing_erasing
-from seekr_tune.study.directory.layout import driver_path, stop_path
+from seekr_tune.study.directory.footing import Footing
+from seekr_tune.study.directory.layout import driver_path, experiment_path, is_study, stop_path, trials_path
 from seekr_tune.study.directory.links import require_no_links
 
 BEAT_SECONDS = 5.0
@@ -137,6 +138,7 @@ class StudyLock:
                 require_nothing_erasing(self._directory)
             stop_path(self._directory).unlink(missing_ok=True)
             self._write()
+            self._footing = Footing(self._directory, f"go on with `{ours('resume', self._directory)}`")
         except BaseException:
             self._lock.release()
             raise
@@ -150,7 +152,16 @@ class StudyLock:
             stop_path(self._directory).unlink(missing_ok=True)
         if self._is_ours():
             self._path.unlink(missing_ok=True)
+        self._footing.close()
         self._lock.release()
+
+    def require_there(self) -> None:
+        """Ask whether the study is still where it was taken.
+
+        Raises:
+            StudyError: it was moved or deleted.
+        """
+        self._footing.require()
 
     @property
     def claim(self) -> Claim:
@@ -159,6 +170,7 @@ class StudyLock:
 
     def note_slots(self, slots: int) -> None:
         """Tell who asks for the status how many runs are done at the same time."""
+        self.require_there()
         self._holder = Holder(**{**asdict(self._holder), "slots": slots})
         self._write()
 
@@ -194,6 +206,32 @@ def living_driver(directory: Path) -> Holder | None:
     if holder is None or (holder.host == socket.gethostname() and not holder.is_alive_here):
         return None
     return holder if _is_fresh(path) else None
+
+
+def require_study(directory: Path, mend: str = "name the directory that `seekr-tune sweep` printed") -> None:
+    """Refuse a directory that holds no study, by what is wrong with it.
+
+    Args:
+        directory: of the study.
+        mend: what to do where there is nothing at all.
+
+    Raises:
+        StudyError: there is nothing to read, or not yet.
+    """
+    if is_study(directory):
+        return
+    path = experiment_path(directory)
+    if os.path.lexists(path):
+        raise StudyError(f"{path}: is no file; restore it from a copy")
+    if any(trials_path(directory).glob("*")):
+        raise StudyError(f"{path}: is missing, but runs of a study are there; restore it from a copy")
+    driver = living_driver(directory)
+    if driver is not None:
+        raise StudyError(
+            f"{directory}: a study is being started there by {driver}; wait until it has begun, or end it with "
+            f"`{ours('stop', directory)}`"
+        )
+    raise StudyError(f"{directory}: holds no study; {mend}")
 
 
 def _read(path: Path) -> Holder | None:

@@ -12,7 +12,8 @@ from seekr_tune.documents import read_json
 from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.files import read_bytes
-from seekr_tune.study.directory.layout import experiment_path, require_study, space_path
+from seekr_tune.study.directory.layout import experiment_path, space_path
+from seekr_tune.study.directory.lock import require_study
 from seekr_tune.study.directory.openings import Opening, openings, protocol_line
 from seekr_tune.study.directory.provenance import read_provenance
 

@@ -29,12 +29,11 @@ from seekr_tune.study.directory.layout import (
     bound_key,
     experiment_path,
     final_path,
-    require_study,
     result_path,
     run_key,
     space_path,
 )
-from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.directory.lock import StudyLock, require_study
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.openings import Finalist, Opening, openings, protocol_line, write_openings
 from seekr_tune.study.directory.records import read_records

@@ -17,8 +17,8 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.shown import in_one_line, ours
 from seekr_tune.study.directory.erased import read_erased
-from seekr_tune.study.directory.layout import experiment_path, require_study, stop_path
-from seekr_tune.study.directory.lock import living_driver
+from seekr_tune.study.directory.layout import experiment_path, stop_path
+from seekr_tune.study.directory.lock import living_driver, require_study
 from seekr_tune.study.directory.log import last_failure
 from seekr_tune.study.directory.openings import protocol_line
 from seekr_tune.study.directory.records import read_all_records, read_records
