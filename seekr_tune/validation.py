@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seekr_tune.config import Config, Split
-from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.units import bytes_text
@@ -20,6 +19,7 @@ if TYPE_CHECKING:  # commands that only read results need no torch
     from seekr_tune.sequence.footprint import Footprint, ModelSize, SampleSize
     from seekr_tune.stream.prospect import Constants, Prospect
     from seekr_tune.stream.task import TaskStream
+    from seekr_tune.study.search.space import Space
 
 _TO_BE_GIVEN = "{0} is still to be given: --set {0}={1}"
 
@@ -49,7 +49,10 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
     Raises:
         UserError: the first thing that `run` or `sweep` would refuse.
     """
-    findings = [Finding("schema", f"{experiment}: every field is known and in range"), _space(config, experiment)]
+    space = _space_of(config, experiment)
+    findings = [Finding("schema", f"{experiment}: every field is known and in range"), _space(config, space)]
+    from seekr_tune.study.search.proposals import require_proposals
+
     with _naming(experiment):
         stream = _load_stream(config)
         constants = _constants(config, stream)
@@ -57,6 +60,8 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
         findings += _protocol(config, stream is not None)
         model = _read_model(config)
         findings += _model(config, stream, model, constants)
+        if space is not None and stream is not None and model is not None:
+            require_proposals(config, space)
         findings += _storage(config)
         return (*findings, *_memory(config, stream, model))
 
@@ -82,24 +87,27 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
     from seekr_tune.stream.scripts import unread_script
     from seekr_tune.stream.sources import load_stream
     from seekr_tune.study.runs.outcome import prospect_rows
+    from seekr_tune.study.search.objectives import require_objectives
+    from seekr_tune.study.search.proposals import require_proposals
     from seekr_tune.study.search.protocol import require_protocol
-    from seekr_tune.study.search.space import space_of
 
     wanted = ["stream.root=DATA"] * _root_missing(config) + ["model.path=MODEL"] * _path_missing(config)
     if wanted:
         names = " and ".join(text.partition("=")[0] for text in wanted)
         raise ConfigError(f"{experiment}: {names} still to be given; add --set {' '.join(wanted)}")
-    if search:
-        space_of(config, experiment)
     with _naming(experiment):
-        _require_objectives(config)
-        if search:
+        require_objectives(config.study.objectives)
+    space = _require_search(config, experiment) if search else None
+    with _naming(experiment):
+        if space is not None:
             require_protocol(config)
         stream = load_stream(config, ("train", *config.evaluation.splits))
         model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
         assert model is not None
         check_fit(config, model)
         check_parts(config, model, stream)
+        if space is not None:
+            require_proposals(config, space)
         prospects = prospects_of(config, model, stream)
         _require_storage(config)
     ceilings = [found.ceiling for found in prospects if found.ceiling is not None]
@@ -126,12 +134,19 @@ def _naming(experiment: Path) -> Iterator[None]:
         raise type(error)(f"{experiment}: {error}") from None
 
 
-def _require_objectives(config: Config) -> None:
-    from seekr_tune.study.search.objectives import OBJECTIVES
+def _require_search(config: Config, experiment: Path) -> Space:
+    """What a study refuses of its settings and its search space alone; nothing else is read."""
+    from seekr_tune.study.search.judge import require_comparable
+    from seekr_tune.study.search.protocol import require_settings
+    from seekr_tune.study.search.samplers import require_sampler
+    from seekr_tune.study.search.space import space_of
 
-    for name in config.study.objectives:
-        if name not in OBJECTIVES:
-            raise ConfigError(f"study.objectives: there is no column {name!r}; {hint(name, OBJECTIVES)}")
+    space = space_of(config, experiment)
+    with _naming(experiment):
+        require_settings(config)
+        require_comparable(config)
+        require_sampler(config.study, space)
+    return space
 
 
 def _require_storage(config: Config) -> None:
@@ -147,14 +162,17 @@ def _storage(config: Config) -> Iterator[Finding]:
         yield Finding("storage", f"{config.training.storage_path}: can be written and read from this machine")
 
 
-def _space(config: Config, experiment: Path) -> Finding:
-    from seekr_tune.study.search.space import space_of
+def _space_of(config: Config, experiment: Path) -> Space | None:
+    from seekr_tune.study.search.objectives import require_objectives
 
     with _naming(experiment):
-        _require_objectives(config)
-    if config.study.space is None:
+        require_objectives(config.study.objectives)
+    return None if config.study.space is None else _require_search(config, experiment)
+
+
+def _space(config: Config, space: Space | None) -> Finding:
+    if space is None:
         return Finding("space", "study.space is null: this experiment can be run, but not swept")
-    space = space_of(config, experiment)
     limits = f"; keeps {', '.join(map(str, space.constraints))}" if space.constraints else ""
     return Finding("space", f"{config.study.space}: searches {', '.join(space.dimensions)}{limits}")
 
