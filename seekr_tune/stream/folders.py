@@ -122,7 +122,8 @@ def _require_readable(stream: StreamConfig, directory: Path, split: Split) -> No
         if suffix in _COMPRESSED:
             mend = f"is compressed, and only plain files are read; unpack it (to {path.name[: -len(suffix)]})"
         elif suffix in _TABS:
-            mend = f"is separated by tabs; write it again with commas, as {stem}.csv, and set stream.source to datasets"
+            also = "" if stream.source == "datasets" else ", and set stream.source to datasets"
+            mend = f"is separated by tabs; write it again with commas, as {stem}.csv{also}"
         elif suffix in _SOURCES and stream.source != "datasets":
             mend = f"is not read by stream.source {stream.source}; set stream.source to {_SOURCES[suffix]}"
         else:
