@@ -83,7 +83,8 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
     """
     from seekr_tune.analysis.worth_lines import data_warnings
     from seekr_tune.sequence.fit import check_parts, prospects_of
-    from seekr_tune.sequence.model import check_fit, read_model_config
+    from seekr_tune.sequence.model import check_fit, num_positions, read_model_config
+    from seekr_tune.stream.ceiling import lost_line
     from seekr_tune.stream.scripts import unread_script
     from seekr_tune.stream.sources import load_stream
     from seekr_tune.study.runs.outcome import prospect_rows
@@ -110,11 +111,11 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
             require_proposals(config, space)
         prospects = prospects_of(config, model, stream)
         _require_storage(config)
-    ceilings = [found.ceiling for found in prospects if found.ceiling is not None]
+    lost = lost_line(found.ceiling for found in prospects if found.ceiling is not None)
+    rows = prospect_rows(config.stream.tasks, prospects)
     notes = (
-        *filter(None, map(unread_script, stream)),
-        *(str(found) for found in ceilings if found.lost is not None),
-        *data_warnings(prospect_rows(config.stream.tasks, prospects), _limits(config)),
+        *filter(None, (*map(unread_script, stream), lost)),
+        *data_warnings(rows, _limits(config), num_positions(model)),
     )
     paths = {
         "stream.root": config.stream.root,
@@ -297,25 +298,27 @@ def _prospects(config: Config, found: Sequence[Prospect], positions: int | None)
     """Task by task what data and model allow, and what lengths would."""
     from seekr_tune.analysis.worth import worths_of
     from seekr_tune.analysis.worth_lines import outlook, warnings
+    from seekr_tune.stream.ceiling import lost_line
     from seekr_tune.study.runs.outcome import prospect_rows
 
-    for one in found:
-        if one.ceiling is not None:
-            yield Finding("ceiling", str(one.ceiling), checked=one.ceiling.lost is None)
+    lost = lost_line(one.ceiling for one in found if one.ceiling is not None)
+    if lost is not None:
+        yield Finding("ceiling", lost, checked=False)
     worths = worths_of(prospect_rows(config.stream.tasks, found), _limits(config))
-    warned = list(warnings(worths))
     for worth in worths:
-        yield Finding("lengths", outlook(worth), checked=not any(line.startswith(f"{worth.task}: ") for line in warned))
+        yield Finding("lengths", outlook(worth), checked=not list(warnings([worth])))
     prompts, answers = _needed(found, 0.0)
     fewer_prompts, fewer_answers = _needed(found, _FEW)
-    room = "" if positions is None else f" (the model has {positions} positions for both)"
+    too_few = positions is not None and prompts + answers > positions
+    room = "" if positions is None else f" (the model has {'only ' * too_few}{positions} positions for both)"
     limits = " and ".join(map(str, _limits(config)))
     yield Finding(
         "lengths",
         f"recipe.max_prompt_tokens={prompts} and recipe.max_answer_tokens={answers} cut nothing, {fewer_prompts} and "
         f"{fewer_answers} at most {100 * _FEW:g} % of each task{room}; now they are {limits}",
+        checked=not too_few,
     )
-    for line in warned:
+    for line in warnings(worths, positions):
         yield Finding("lengths", f"WARNING: {line}", checked=False)
 
 

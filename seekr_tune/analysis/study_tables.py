@@ -32,14 +32,14 @@ _ERRORS = "± is the standard error over n runs"
 
 
 def ranking_table(ranking: Ranking, name: str, split: ScoredSplit) -> PaperTable:
-    """The bounds, then the ranked configurations with what the search chose; those without a rank are left out.
+    """The bounds, then the finished configurations with what the search chose.
 
     Args:
         ranking: of a study or a single run.
         name: of the study.
         split: which scores were ranked.
     """
-    rows = [row for row in ranking.rows if row["rank"] is not None]
+    rows = [row for row in ranking.rows if row["status"] == "finished"]
     params = {row["trial"]: parse_json(row["params"]) for row in rows}
     searched = list(dict.fromkeys(path for own in params.values() for path in own if path != "method.name"))
     columns = (*_RANKING, *(_setting(path, params.values()) for path in searched))

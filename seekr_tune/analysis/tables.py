@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.analysis.configurations import TrialRow, void_line
 from seekr_tune.analysis.measures import FORMULAS
 from seekr_tune.analysis.ranking import Ranking, StudyMeasures
 from seekr_tune.config.meaning import number_text
@@ -69,7 +69,7 @@ def terminal_table(ranking: Ranking) -> Table:
     runs a row is the mean of, op has its standard error, and `best` is the probability of being first.
     """
     table = Table(
-        title=f"Ranked by {ranking.by}",
+        title=f"{'Ranked' if ranking.void is None else 'No ranks; ordered'} by {ranking.by}",
         caption=_caption(ranking),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -114,10 +114,10 @@ def study_lines(study: StudyMeasures, is_declared: bool) -> list[str]:
 
 
 def void_lines(ranking: Ranking) -> list[str]:
-    """Why there are no gains, or why no number says anything; first of all that is said of a study."""
-    void, no_gap = ranking.void, ranking.no_gap
-    lines = [] if void is None else [f"{void[0].upper()}{void[1:]}; no number of this study is a result."]
-    return lines + ([] if no_gap is None else [f"No gain, no knee, no hypervolume: {no_gap}."])
+    """Why no number says anything, or else why there are no gains; first of all that is said of a study."""
+    if ranking.void is not None:
+        return [void_line(ranking.void)]
+    return [] if ranking.no_gap is None else [f"No gain, no knee, no hypervolume: {ranking.no_gap}."]
 
 
 def json_rows(ranking: Ranking) -> list[dict[str, Any]]:

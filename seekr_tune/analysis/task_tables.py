@@ -19,7 +19,7 @@ _NAMES = ("rank", "trial", "method", "status", "replicates", "op")
 def terminal_task_table(rows: Sequence[TaskRow], by: str) -> Table:
     """One row a configuration, one column a task: the final score, and its change since the task was learned."""
     table = Table(
-        title=f"Ranked by {by}",
+        title=f"{'Ranked' if any(one.row['rank'] for one in rows) else 'No ranks; ordered'} by {by}",
         caption="score in percent after the last task, and its change since the task was learned (below 0: forgotten)",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

@@ -127,7 +127,6 @@ def print_ranking(
     from seekr_tune.analysis.ranking import rank as ranked
     from seekr_tune.analysis.tables import study_lines, terminal_table, to_csv, to_json, void_lines
     from seekr_tune.study.directory.openings import protocol_line
-    from seekr_tune.study.directory.unchanged import change_lines
 
     trials = read_trials(directory)
     ranking = ranked(trials, by or DEFAULT_COLUMN, where)
@@ -148,8 +147,15 @@ def print_ranking(
     protocol = protocol_line(directory)
     if protocol is not None:
         say(protocol)
+    say_changes(directory)
+
+
+def say_changes(directory: Path) -> None:
+    """Which changes of data and model were accepted, beside the results that they touch."""
+    from seekr_tune.study.directory.unchanged import change_lines
+
     for line in change_lines(directory):
-        say(line)
+        say(f"WARNING: {line}")
 
 
 def print_worths(directory: Path, format: Format) -> None:
@@ -168,10 +174,9 @@ def print_worths(directory: Path, format: Format) -> None:
 
 def say_warnings(directory: Path) -> None:
     """What is wrong with the tasks of a study or of a run, beside its results."""
-    from seekr_tune.analysis.worth import study_worths
-    from seekr_tune.analysis.worth_lines import warnings
+    from seekr_tune.analysis.worth_lines import study_warnings
 
-    for line in warnings(study_worths(directory)):
+    for line in study_warnings(directory):
         say(f"WARNING: {line}")
 
 
@@ -180,6 +185,7 @@ def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence
     from seekr_tune.analysis.ledger import read_table, read_trials
     from seekr_tune.analysis.ranking import DEFAULT_COLUMN
     from seekr_tune.analysis.ranking import rank as ranked
+    from seekr_tune.analysis.tables import void_lines
     from seekr_tune.analysis.task_tables import task_csv, task_json, terminal_task_table
     from seekr_tune.analysis.tasks import task_rows
 
@@ -188,9 +194,12 @@ def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence
     rows = task_rows(ranking, trials, read_table(directory, "scores"))
     if format is Format.table:
         print_table(terminal_task_table(rows, ranking.by))
+        for line in void_lines(ranking):
+            show(f"WARNING: {line}")
     else:
         show(task_json(rows) if format is Format.json else task_csv(rows).rstrip("\n"))
     print_worths(directory, format)
+    say_changes(directory)
 
 
 def _sample_range(directory: Path) -> tuple[float, float] | None:
@@ -207,10 +216,12 @@ def finish_study(directory: Path) -> None:
     from seekr_tune.study.life.status import study_status
 
     print_ranking(directory)
-    for line in study_status(directory).twin_lines():
+    status = study_status(directory)
+    for line in status.twin_lines():
         say(line)
     _say_command("more trials:", f"{ours('resume', directory)} --trials N")
-    _say_command("on test:", ours("finalize", directory))
+    if status.best is not None:
+        _say_command("on test:", ours("finalize", directory))
     _say_command("curves:", command("tensorboard", "--logdir", directory))
 
 

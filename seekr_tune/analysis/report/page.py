@@ -20,6 +20,7 @@ from seekr_tune.analysis.report.runs import MOST_CONFIGURATIONS, MOST_REPLICATES
 from seekr_tune.analysis.report.source import Source
 from seekr_tune.analysis.report.summary import caveats, findings
 from seekr_tune.analysis.report.texts import count, duration, share
+from seekr_tune.analysis.tables import void_lines
 from seekr_tune.analysis.worth import study_worths
 from seekr_tune.analysis.worth_lines import HEADINGS, warnings, worth_cells, worth_notes
 from seekr_tune.config.reading import parse_yaml
@@ -45,7 +46,7 @@ def report_page(source: Source) -> str:
         by=ranking.by,
         findings=findings(ranking, runs, source.config),
         caveats=caveats(ranking, source.protocol, dominated(runs, read_table(source.directory, "replay"))),
-        warnings=list(warnings(worths)),
+        warnings=[*source.changes, *void_lines(ranking), *warnings(worths)],
         worth_headings=HEADINGS,
         worths=list(map(worth_cells, worths)),
         worth_notes=list(worth_notes(worths)),

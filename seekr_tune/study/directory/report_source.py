@@ -16,6 +16,7 @@ from seekr_tune.study.directory.layout import experiment_path, space_path
 from seekr_tune.study.directory.lock import require_study
 from seekr_tune.study.directory.openings import Opening, openings, protocol_line
 from seekr_tune.study.directory.provenance import read_provenance
+from seekr_tune.study.directory.unchanged import change_lines
 
 
 def report_source(directory: Path) -> Source:
@@ -32,6 +33,7 @@ def report_source(directory: Path) -> Source:
         experiment=read_bytes(experiment_path(directory)).decode(),
         space=read_bytes(space_path(directory)).decode(),
         protocol=str(protocol_line(directory)),
+        changes=tuple(change_lines(directory)),
         openings=tuple(map(_line, every)),
         finals=tuple(_final(directory, opening) for opening in every),
         provenance=read_provenance(directory),

@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from seekr_tune.analysis.configurations import nothing_learned_by, void_line
 from seekr_tune.analysis.measures import FORMULAS, measure
 from seekr_tune.analysis.paper_tables import as_markdown, escape_markdown, markdown_code
 from seekr_tune.analysis.record import ScoredSplit, TrialRecord, tuning_split
@@ -38,6 +39,7 @@ class CardSource:
         run: key of the run.
         why: why this run.
         protocol: what was tuned on, and whether `test` was opened; None for a single run.
+        changes: of data and model, as they were accepted: one line each.
         checkpoint: name of the checkpoint of its weights.
         config: its experiment.
         record: its results.
@@ -48,6 +50,7 @@ class CardSource:
     run: str
     why: str
     protocol: str | None
+    changes: tuple[str, ...]
     checkpoint: str
     config: Config
     record: TrialRecord
@@ -80,7 +83,7 @@ def _metadata(source: CardSource, split: ScoredSplit | None) -> str:
         base_model=_hub_name(config),
         tags=["continual-learning", record.method],
         model_name=f"{source.study}/{source.run}",
-        eval_results=results or None,
+        eval_results=(results or None) if nothing_learned_by([record]) is None else None,
     )
     return str(data.to_yaml())
 
@@ -97,7 +100,8 @@ def _text(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
     yield "## Scores"
     yield ""
     worths = task_worths(runs_of_records([record], split))
-    wrong = list(warnings(worths))
+    void = nothing_learned_by([record])
+    wrong = [*source.changes, *([] if void is None else [void_line(void)]), *warnings(worths)]
     yield from (f"- **WARNING:** {escape_markdown(line)}" for line in wrong)
     yield from [""] * bool(wrong)
     yield from _scores(source, split)
