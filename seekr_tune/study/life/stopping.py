@@ -111,10 +111,11 @@ def stop_study(directory: Path | str, timeout: float = 600.0, say: Callable[[str
     """
     directory = Path(directory).absolute()
     driver = living_driver(directory)
-    if driver is None:
+    if driver is None:  # else one that is being started can be stopped, too
         require_study(directory)
-        return False
     require_no_links(directory)
+    if driver is None:
+        return False
     stop = StopFile(stop_path(directory))
     stop.ask()
     say(f"asked {driver} to stop; waiting until its steps are finished and saved")
