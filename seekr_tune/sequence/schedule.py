@@ -8,8 +8,8 @@ from typing import Literal, Protocol, TypeVar
 
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
+from seekr_tune.method.draws import Draws, draws_of
 from seekr_tune.method.semantics import SEMANTICS, Semantics
-from seekr_tune.sequence.draws import Draws, draws_of
 
 T = TypeVar("T")
 

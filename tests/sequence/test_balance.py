@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from seekr_tune.config import Config
-from seekr_tune.sequence.balance import measured_steps, shares_of, weight_of_share
+from seekr_tune.method.terms import shares_of, weight_of_share
+from seekr_tune.sequence.balance import measured_steps
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.schedule import Step
 from seekr_tune.sequence.state import StepRecord

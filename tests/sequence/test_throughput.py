@@ -13,12 +13,14 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.distilled import replay_losses
 from seekr_tune.method import attention, passes, targets
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Tokens, replay_losses
+from seekr_tune.method.passes import Tokens
 from seekr_tune.method.semantics import CORRECTED
 from seekr_tune.method.storage import Kept
 from seekr_tune.method.targets import TeacherBatch, teacher_batch
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence import throughput
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.throughput import (
@@ -32,7 +34,6 @@ from seekr_tune.sequence.throughput import (
     reset_peak_memory,
     step_flops,
 )
-from seekr_tune.sequence.workers import SingleProcess
 from tests.sequence.tiny import SIZES, VOCABULARY, tiny_loaded, tiny_model
 
 CPU = torch.device("cpu")

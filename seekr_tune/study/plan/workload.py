@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Self
 
 from seekr_tune.config import Config, RecipeConfig, Split
+from seekr_tune.method.draws import SeededDraws
 from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.sequence.draws import SeededDraws
 from seekr_tune.sequence.evaluate import tasks_to_score
 from seekr_tune.sequence.schedule import Stage, plan_steps, stages_of, stored_samples
 

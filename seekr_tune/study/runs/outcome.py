@@ -71,8 +71,8 @@ def with_state(record: TrialRecord, state: StreamState, wall_seconds: float) -> 
             "timing": tuple(_timing_row(history) for history in state.history),
             "tasks_done": state.tasks_done,
             "wall_seconds": wall_seconds,
-            "num_layers": state.num_layers,
-            "num_heads": state.num_heads,
+            "num_layers": state.shape[0],
+            "num_heads": state.shape[1],
         }
     )
 
@@ -139,9 +139,9 @@ def _step_values(step: StepRecord) -> dict[str, Any]:
 
 
 def _head_rows(history: TaskHistory) -> Iterator[HeadRow]:
-    if history.scores is None or history.total is None:
+    if history.heads is None:
         return
-    own, total = history.scores, history.total
+    own, total = history.heads.scores, history.heads.total
     tables: Sequence[Sequence[Sequence[float]]] = (
         own.sensitivity.tolist(),
         own.forgettability.tolist(),

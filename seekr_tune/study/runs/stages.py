@@ -32,10 +32,10 @@ import transformers
 
 from seekr_tune.config import Config
 from seekr_tune.documents import read_bytes
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.digests import digest_of_file
 from seekr_tune.sequence.first_stage import SharedDirectories
 from seekr_tune.sequence.model import model_directory, read_model_config
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.runs.outcome import code_version
 

@@ -50,7 +50,7 @@ def test_every_field_of_a_step_is_in_its_row() -> None:
 
 def test_the_record_says_where_the_time_of_each_finished_task_went() -> None:
     config = parse_config({"stream": {"tasks": ["a", "b"]}}, "test")
-    history = TaskHistory("a", 0, None, None, {}, 1, 10, 0, 0, 0, 8.0, TIMING)
+    history = TaskHistory("a", 0, None, 1, 10, 0, 0, 0, 8.0, TIMING)
     later = replace(history, task="b", index=1, timing=replace(TIMING, tokens=7, flops_utilisation=0.5))
     state = replace(StreamState.empty(2, 1, 1, ("eval",)), tasks_done=2, history=(history, later))
     record = with_state(new_record(config, TrialRequest("0000", "trial")), state, wall_seconds=9.0)
