@@ -130,10 +130,11 @@ class Seekr(DerPP):
         return joined(samples, padded_length, logits=self.options.logit_weight > 0, rows=self._distils, pin=pin)
 
     def watch(self, step: StepView) -> AttentionTap | None:
-        self._targets = teacher_of(step).rows() if step.samples and self._distils else {}
-        if not self._targets:
+        self._targets = {}
+        if not step.samples or not self._distils:
             return None
-        targets = self._targets
+        with step.timed():
+            self._targets = targets = teacher_of(step).rows()
 
         def diverge(layer: int, rows: Tensor) -> Tensor:
             return row_divergence(rows, targets[layer].probabilities, self._semantics.student_epsilon)

@@ -292,8 +292,8 @@ def test_totals_are_the_sum_of_the_tasks_scores() -> None:
             assert entry.heads is not None
             total = total + getattr(entry.heads.scores, field)
             assert torch.allclose(getattr(entry.heads.total, field), total)
-    first = history[0].scores
-    assert first is not None
+    assert history[0].heads is not None
+    first = history[0].heads.scores
     assert torch.allclose(first.importance, first.sensitivity * first.forgettability)
     assert torch.allclose(first.sensitivity.sum(dim=1), torch.ones(2))
 

@@ -13,8 +13,9 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import distilled
 from benchmarks.distilled import replay_losses
-from seekr_tune.method import attention, passes, targets
+from seekr_tune.method import attention, derpp, seekr, targets
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
 from seekr_tune.method.passes import Tokens
 from seekr_tune.method.semantics import CORRECTED
@@ -120,8 +121,9 @@ def test_all_that_distillation_adds_to_a_forward_pass_is_timed_and_the_model_is_
     def note(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: (seen.append((name, inside)), function(*args, **kwargs))[1]
 
-    for name in ("soft_cross_entropy", "attention_distillation", "answer_logits"):
-        monkeypatch.setattr(passes, name, note(name, getattr(passes, name)))
+    parts = ((derpp, "soft_cross_entropy"), (seekr, "attention_distillation"), (distilled, "answer_logits"))
+    for module, name in parts:
+        monkeypatch.setattr(module, name, note(name, getattr(module, name)))
     for name in ("rows", "logits"):
         monkeypatch.setattr(TeacherBatch, name, note(name, getattr(TeacherBatch, name)))
     monkeypatch.setattr(targets, "restore_rows", note("restore_rows", targets.restore_rows))
