@@ -45,6 +45,7 @@ class Combined(Method):
                 [n for n, one in methods.items() if getattr(type(one), hook) is not getattr(Method, hook)], what
             )
         self._refuse([name for name, one in methods.items() if one.keeps_signals], "keeps signals beside samples")
+        self.touches_first_task = any(one.needs.touches_first_task for one in self._all)
         self._finds = next((one for one in self._all if one.finds_weights), None)
 
     @property

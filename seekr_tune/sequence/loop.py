@@ -202,7 +202,8 @@ class StreamRun:
         with clock.part("teacher"):
             self._method.before_task(view)
         # All tasks at once are no beginning that runs could share.
-        first = self._first if stage.tasks == (0,) and self._config.method.name != "joint" else None
+        alike = stage.tasks == (0,) and not self._config.method.learns_at_once and not self._method.touches_first_task
+        first = self._first if alike else None
         records, spared = self._train(stage, state, on_step, clock, first)
         with clock.part("teacher"):
             samples = tuple(self._method.after_task(view))

@@ -55,7 +55,7 @@ class Stage:
 def stages_of(config: Config) -> list[Stage]:
     """The stages of an experiment, in learning order."""
     tasks = config.stream.tasks
-    if config.method.name == "joint":
+    if config.method.learns_at_once:
         return [Stage("+".join(tasks), tuple(range(len(tasks))))]
     return [Stage(task, (index,)) for index, task in enumerate(tasks)]
 

@@ -148,7 +148,7 @@ def _base_key(config: Config) -> Hashable:
 
 def _first_key(config: Config) -> Hashable:
     """What the weights after the first stage depend on, where data, model and code are the same."""
-    if config.method.name == "joint":
+    if config.method.learns_at_once:
         return None
     recipe = config.recipe.model_copy(update={"epochs": config.recipe.epochs_of(0), "replay_batch_size": 1})
     training = config.training

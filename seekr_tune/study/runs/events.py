@@ -28,7 +28,7 @@ def run_started(record: TrialRecord, config: Config, workers: Workers) -> None:
     _say(
         RUN_STARTED,
         trial=record.trial,
-        method=config.method.name,
+        method=config.method.label,
         params=record.params,
         fingerprint=fingerprint(config),
         version=record.code_version,

@@ -42,7 +42,7 @@ def new_record(config: Config, request: TrialRequest, ray_trial_id: str | None =
         configuration=request.configuration,
         replicate=request.replicate,
         status="running",
-        method=config.method.name,
+        method=config.method.label,
         semantics=config.method.semantics,
         config=config.model_dump(mode="json"),
         params=request.params,

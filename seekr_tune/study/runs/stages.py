@@ -71,13 +71,13 @@ def bound_directory(cache: Path, config: Config, stream: TaskStream, workers: Wo
 
     Neither replays anything, so no setting of replay or distillation is in the key.
     """
-    assert config.method.name in ("seqft", "joint")
+    assert config.method.label in ("seqft", "joint")
     base = _base(cache, config, workers)
     if base is None:
         return None
     learned = {
         **base,
-        "method": config.method.name,
+        "method": config.method.label,
         "seed": config.seed,
         "recipe": config.recipe.model_dump(mode="json", exclude={"replay_batch_size"}),
         "evaluation": config.evaluation.model_dump(mode="json"),
