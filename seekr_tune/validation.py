@@ -58,6 +58,7 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
         constants = _constants(config, stream)
         findings += _stream(config, stream, constants)
         findings += _protocol(config, stream is not None)
+        findings += _methods(config)
         model = _read_model(config)
         findings += _model(config, stream, model, constants)
         if space is not None and stream is not None and model is not None:
@@ -105,6 +106,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         stream = load_stream(config, ("train", *config.evaluation.splits))
         model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
         assert model is not None
+        own = tuple(finding.text for finding in _methods(config))
         check_fit(config, model)
         check_parts(config, model, stream)
         if space is not None:
@@ -114,6 +116,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
     lost = lost_line(found.ceiling for found in prospects if found.ceiling is not None)
     rows = prospect_rows(config.stream.tasks, prospects)
     notes = (
+        *(f"imported: {text}" for text in own),
         *filter(None, (*map(unread_script, stream), lost)),
         *data_warnings(rows, _limits(config), num_positions(model)),
     )
@@ -176,6 +179,16 @@ def _space(config: Config, space: Space | None) -> Finding:
         return Finding("space", "study.space is null: this experiment can be run, but not swept")
     limits = f"; keeps {', '.join(map(str, space.constraints))}" if space.constraints else ""
     return Finding("space", f"{config.study.space}: searches {', '.join(space.dimensions)}{limits}")
+
+
+def _methods(config: Config) -> Iterator[Finding]:
+    """Code of a user's own, imported here as it will be by the runs."""
+    from seekr_tune.method.registry import require_methods
+
+    for name, (cls, options) in require_methods(config).items():
+        if name in config.plugins:
+            fields = ", ".join(f"method.{name}.{field}={value}" for field, value in options) or "no options"
+            yield Finding("method", f"{name}: class {cls.__name__} of {config.plugins[name].origin}; {fields}")
 
 
 def _protocol(config: Config, has_data: bool) -> Iterator[Finding]:

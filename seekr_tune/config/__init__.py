@@ -32,7 +32,6 @@ from seekr_tune.config.section import (
     MethodName,
     MetricName,
     Natural,
-    PluginName,
     Section,
     Seed,
     SelectionName,
@@ -99,7 +98,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     study: StudyConfig = StudyConfig()
-    plugins: dict[PluginName, Plugin] = Field(default_factory=dict, exclude_if=lambda plugins: not plugins)
+    plugins: dict[str, Plugin] = Field(default_factory=dict, exclude_if=lambda plugins: not plugins)
     """Classes of your own by name: `{ewc: ./ewc.py:EWC}`. `method.name: ./ewc.py:EWC` says the same."""
 
     @model_validator(mode="after")

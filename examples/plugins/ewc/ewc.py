@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from seekr_tune.method.protocol import Method, MethodState, Needs, Setting, TaskView
 from seekr_tune.config.section import Section
+from seekr_tune.method.protocol import Method, MethodState, Needs, Setting, TaskView
 
 
 class Options(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,8 +134,20 @@ def step_rows(steps: Iterable[StepRecord]) -> Iterator[StepRow]:
 
 def _step_values(step: StepRecord) -> dict[str, Any]:
     values = {name: getattr(step, name) for name in StepRow.model_fields if hasattr(step, name)}
-    shares = {f"{name}_share": share for name, share in step.shares.items()}
-    return {**values, **step.terms, **shares, "attention_weight": step.weights.get("attention_distillation")}
+    own = {name: value for name, value in step.terms.items() if name in StepRow.model_fields}
+    return {
+        **values,
+        **own,
+        **_share_columns(step.shares, StepRow),
+        "attention_weight": step.weights.get("attention_distillation"),
+        "other_terms": {name: value for name, value in step.terms.items() if name not in own},
+    }
+
+
+def _share_columns(shares: Mapping[str, float], row: type[StepRow] | type[ReplayRow]) -> dict[str, float]:
+    """Shares of the terms that have a column."""
+    named = {f"{name}_share": share for name, share in shares.items()}
+    return {name: share for name, share in named.items() if name in row.model_fields}
 
 
 def _head_rows(history: TaskHistory) -> Iterator[HeadRow]:
@@ -171,7 +183,7 @@ def _replay_row(history: TaskHistory) -> ReplayRow:
         replay_updates=history.replay_updates,
         tokens=history.replay_tokens,
         bytes=history.memory_bytes,
-        **{f"{name}_share": share for name, share in history.shares.items()},
+        **_share_columns(history.shares, ReplayRow),
         first_presentations=None if history.first_shown is None else len(history.first_shown),
     )
 
