@@ -375,6 +375,7 @@ def _worker_text(config: Config, found: Footprint) -> str:
         "copies of weights": found.copies,
         "gradients": found.gradients,
         "moments": found.moments,
+        "what methods know of weights": found.method,
         "the whole model while it generates": found.evaluating,
         "attention rows of a pass over stored samples": found.reading,
     }

@@ -127,7 +127,8 @@ class Footprint:
     @property
     def device(self) -> int:
         """Most at once where the model computes."""
-        return self.weights + self.moments + self.method + max(self.copies + max(self.gradients, self.reading), self.evaluating)
+        passing = max(self.copies + max(self.gradients, self.reading), self.evaluating)
+        return self.weights + self.moments + self.method + passing
 
     @property
     def host(self) -> int:
