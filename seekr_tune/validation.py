@@ -83,6 +83,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         UserError: the first thing that is wrong.
     """
     from seekr_tune.analysis.worth_lines import data_warnings
+    from seekr_tune.method.registry import require_methods
     from seekr_tune.sequence.fit import check_parts, prospects_of
     from seekr_tune.sequence.model import check_fit, num_positions, read_model_config
     from seekr_tune.stream.ceiling import lost_line
@@ -106,7 +107,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         stream = load_stream(config, ("train", *config.evaluation.splits))
         model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
         assert model is not None
-        own = tuple(finding.text for finding in _methods(config))
+        require_methods(config)
         check_fit(config, model)
         check_parts(config, model, stream)
         if space is not None:
@@ -116,7 +117,6 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
     lost = lost_line(found.ceiling for found in prospects if found.ceiling is not None)
     rows = prospect_rows(config.stream.tasks, prospects)
     notes = (
-        *(f"imported: {text}" for text in own),
         *filter(None, (*map(unread_script, stream), lost)),
         *data_warnings(rows, _limits(config), num_positions(model)),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,15 @@ class Plugin(Section):
     def class_name(self) -> str:
         """Name of the class."""
         return self.origin.rpartition(":")[2]
+
+
+def imports(plugins: Mapping[str, Plugin], methods: Sequence[str]) -> list[str]:
+    """One line for each class of a user that runs of an experiment import."""
+    named = [(name, plugins[name]) for name in methods if name in plugins]
+    return [
+        f"imports {one.origin} as method {name}" + (f" (sha256 {one.sha256[:16]})" if one.sha256 else "")
+        for name, one in named
+    ]
 
 
 def is_spec(name: object) -> bool:
