@@ -28,7 +28,7 @@ from benchmarks.gpu.compare import take
 from benchmarks.gpu.models import Setting, build_model, config_of
 from benchmarks.gpu.step import learner_steps
 from benchmarks.results import Figure, keep, median_of_ratios
-from seekr_tune.sequence.workers import SingleProcess
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.training.strategy import DDPWorkers
 
 WARM_UP, REPEATS, WORKERS = 1, 5, 2

@@ -22,9 +22,9 @@ import torch
 from benchmarks.gpu.models import Shape, random_llama
 from benchmarks.results import Figure, keep, median_of_ratios
 from seekr_tune.config import EvaluationConfig
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.evaluate import generate, score_task
 from seekr_tune.sequence.model import LoadedModel
-from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.task import Example, Task
 
 SHORTEST, LONGEST, PROMPTS, BATCH, NEW_TOKENS, REPEATS = 16, 512, 64, 16, 16, 5

@@ -24,7 +24,7 @@ import torch
 from benchmarks.results import Figure, keep
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment
-from seekr_tune.sequence.workers import Workers
+from seekr_tune.method.workers import Workers
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.study.runs.files import TrialFiles

@@ -70,7 +70,7 @@ def _entry(path: Path) -> ExperimentEntry:
         return ExperimentEntry(path, f"cannot be used: {error}")
     stream, model = config.stream, config.model.path or "to be given"
     data = "built-in" if stream.source == "builtin" else stream.root or "to be given"
-    return ExperimentEntry(path, f"{config.method.name}, {len(stream.tasks)} tasks, data: {data}, model: {model}")
+    return ExperimentEntry(path, f"{config.method.label}, {len(stream.tasks)} tasks, data: {data}, model: {model}")
 
 
 def _results(runs: Path) -> Iterator[tuple[str, Path]]:

@@ -11,10 +11,11 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from seekr_tune.config import Config
+from seekr_tune.config import Config, MethodConfig
 from seekr_tune.config.meaning import same_meaning
 from seekr_tune.config.messages import one_line, shown, suggestion
 from seekr_tune.config.numerals import UnclearValue
+from seekr_tune.config.plugins import with_plugins
 from seekr_tune.config.readers import ALTERNATIVES
 from seekr_tune.config.reading import dump_yaml, parse_yaml, read_yaml, told
 from seekr_tune.errors import ConfigError
@@ -34,6 +35,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """
     values = read_yaml_mapping(Path(path))
     _assign_all(values, [_parse_override(override) for override in overrides])
+    values = with_plugins(values, Path(path).parent, str(path))
     config = _checked(values, str(path))
     flag = next(_flags_as_numbers("", values, config.model_dump()), None)
     if flag is not None:
@@ -100,8 +102,14 @@ def config_paths() -> tuple[str, ...]:
 
 def require_path(key: str, origin: str) -> None:
     """Raise ConfigError, with a suggestion, unless `key` is the path of a field."""
-    if key not in config_paths():
+    if key not in config_paths() and not _is_option(key):
         raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], config_paths())}")
+
+
+def _is_option(key: str) -> bool:
+    """Whether a path may be an option of a method of a user's own: what it is called is known to the method alone."""
+    section, name, *field = key.split(".") if key.count(".") == 2 else ("", "")
+    return section == "method" and bool(field) and name not in MethodConfig.model_fields
 
 
 def _parse_override(override: str) -> tuple[str, Any]:
@@ -144,6 +152,12 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _checked(values: dict[str, Any], origin: str) -> Config:
+    section = values.get("method")
+    given = section if isinstance(section, dict) else {}
+    for name in (name for name, value in given.items() if not isinstance(value, dict)):  # a mapping may be options
+        if name not in MethodConfig.model_fields:
+            parts = ["method", str(name)]
+            raise ConfigError(f"{origin}: unknown field {shown('.'.join(parts))}{suggestion(parts, config_paths())}")
     try:
         return Config.model_validate(values)
     except ValidationError as error:

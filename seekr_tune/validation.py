@@ -58,6 +58,7 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
         constants = _constants(config, stream)
         findings += _stream(config, stream, constants)
         findings += _protocol(config, stream is not None)
+        findings += _methods(config)
         model = _read_model(config)
         findings += _model(config, stream, model, constants)
         if space is not None and stream is not None and model is not None:
@@ -82,6 +83,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         UserError: the first thing that is wrong.
     """
     from seekr_tune.analysis.worth_lines import data_warnings
+    from seekr_tune.method.registry import require_methods
     from seekr_tune.sequence.fit import check_parts, prospects_of
     from seekr_tune.sequence.model import check_fit, num_positions, read_model_config
     from seekr_tune.stream.ceiling import lost_line
@@ -105,6 +107,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         stream = load_stream(config, ("train", *config.evaluation.splits))
         model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
         assert model is not None
+        require_methods(config)
         check_fit(config, model)
         check_parts(config, model, stream)
         if space is not None:
@@ -176,6 +179,16 @@ def _space(config: Config, space: Space | None) -> Finding:
         return Finding("space", "study.space is null: this experiment can be run, but not swept")
     limits = f"; keeps {', '.join(map(str, space.constraints))}" if space.constraints else ""
     return Finding("space", f"{config.study.space}: searches {', '.join(space.dimensions)}{limits}")
+
+
+def _methods(config: Config) -> Iterator[Finding]:
+    """Code of a user's own, imported here as it will be by the runs."""
+    from seekr_tune.method.registry import require_methods
+
+    for name, (cls, options) in require_methods(config).items():
+        if name in config.plugins:
+            fields = ", ".join(f"method.{name}.{field}={value}" for field, value in options) or "no options"
+            yield Finding("method", f"{name}: class {cls.__name__} of {config.plugins[name].origin}; {fields}")
 
 
 def _protocol(config: Config, has_data: bool) -> Iterator[Finding]:
@@ -362,6 +375,7 @@ def _worker_text(config: Config, found: Footprint) -> str:
         "copies of weights": found.copies,
         "gradients": found.gradients,
         "moments": found.moments,
+        "what methods know of weights": found.method,
         "the whole model while it generates": found.evaluating,
         "attention rows of a pass over stored samples": found.reading,
     }

@@ -10,8 +10,8 @@ from seekr_tune.config import Config
 from seekr_tune.config.leaves import leaf_types
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.method.draws import draws_of
 from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.sequence.draws import draws_of
 from seekr_tune.sequence.schedule import stage_steps, stages_of
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "demo.yaml"

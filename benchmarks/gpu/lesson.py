@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,16 +14,19 @@ from torch import Tensor
 from benchmarks.gpu.batches import LABELS, build_batch, sizes
 from benchmarks.gpu.compare import compare, described, ratios
 from benchmarks.gpu.models import Setting, build_model, config_of, free, lengths_of
-from seekr_tune.method.importance import HeadScores
+from seekr_tune.method.draws import SeededDraws
 from seekr_tune.method.losses import answer_cross_entropy
+from seekr_tune.method.memory import ReplaySample
 from seekr_tune.method.passes import Tokens, answer_logits
+from seekr_tune.method.protocol import Method, TaskView
 from seekr_tune.method.reading import observe
+from seekr_tune.method.registry import method_of
 from seekr_tune.method.semantics import CORRECTED
-from seekr_tune.sequence.draws import SeededDraws
+from seekr_tune.method.teacher import Teacher
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.model import LoadedModel
-from seekr_tune.sequence.teacher import Candidate, Teacher
-from seekr_tune.sequence.workers import SingleProcess
-from seekr_tune.stream.collate import EncodedExample
+from seekr_tune.sequence.schedule import Stage
+from seekr_tune.sequence.views import Views, setting_of
 
 IN_PASS = 4
 """Samples of one pass, as many as a replay step has by default."""
@@ -36,12 +40,9 @@ def measure_lesson(setting: Setting, options: argparse.Namespace) -> Iterator[di
     for length in lengths_of(setting, options):
         size = sizes(setting, length, options)
         size.batch, in_pass = 8, IN_PASS
-        candidates = [
-            Candidate(0, i, EncodedExample(tuple(sample.input_ids.tolist()), LABELS), sample.queries)
-            for i, sample in enumerate(build_batch(size, 0)[1])
-        ]
-        passes = [_tokens(candidates[start : start + in_pass], device) for start in range(0, size.batch, in_pass)]
-        queries = [candidate.queries for candidate in candidates]
+        samples = build_batch(size, 0)[1]
+        passes = [_tokens(samples[start : start + in_pass], device) for start in range(0, size.batch, in_pass)]
+        queries = [sample.queries for sample in samples]
         shape = loaded.shape
         dtype = torch.float16 if options.dtype == "bfloat16" else torch.float32
         model.eval()
@@ -60,11 +61,14 @@ def measure_lesson(setting: Setting, options: argparse.Namespace) -> Iterator[di
                 },
                 options,
             )
-            teacher = Teacher(loaded, config, CORRECTED, SeededDraws(0), SingleProcess(device))
-            before = teacher.rows(candidates)
-            totals = HeadScores.zeros(*shape)
-            sides[f"remember {ratio}"] = partial(_remember, teacher, candidates, before, totals)
-            sides["rows"] = partial(_read_rows, teacher, candidates)
+            run = (loaded, config, CORRECTED, SeededDraws(0), SingleProcess(device))
+            method = method_of(config, setting_of(*run))
+            plain = [replace(sample, teacher=None) for sample in samples]
+            view = Views(*run).of_task(Stage("task", (0,)), plain, [])
+            method.before_task(view)
+            sides[f"remember {ratio}"] = partial(_remember, method, view)
+            teacher = Teacher(setting_of(*run), config.method.query_budget, logits=True)
+            sides["rows"] = partial(_read_rows, teacher, view, queries)
         found = compare(sides, device, options.repeats)
         yield {
             "case": "lesson",
@@ -98,22 +102,22 @@ def _observe_all(
         observe(model, tokens, queries[IN_PASS * number : IN_PASS * (number + 1)], CORRECTED, shape, dtype=dtype)
 
 
-def _read_rows(teacher: Teacher, candidates: list[Candidate], turn: int) -> None:
-    teacher.rows(candidates)
+def _read_rows(teacher: Teacher, view: TaskView, queries: Sequence[Tensor], turn: int) -> None:
+    teacher.rows(view.passes, queries)
 
 
-def _remember(teacher: Teacher, candidates: list[Candidate], before: Any, totals: HeadScores, turn: int) -> None:
-    teacher.remember("task", candidates, before, totals)
+def _remember(method: Method, view: TaskView, turn: int) -> None:
+    method.after_task(view)
 
 
-def _tokens(candidates: Sequence[Candidate], device: torch.device) -> Tokens:
+def _tokens(samples: Sequence[ReplaySample], device: torch.device) -> Tokens:
     """All padded to the length of the longest."""
-    length = max(len(candidate.example.input_ids) for candidate in candidates)
-    ids = torch.zeros(len(candidates), length, dtype=torch.long)
+    length = max(len(sample.input_ids) for sample in samples)
+    ids = torch.zeros(len(samples), length, dtype=torch.long)
     mask = torch.zeros_like(ids)
-    for row, candidate in enumerate(candidates):
-        own = torch.tensor(candidate.example.input_ids)
+    for row, sample in enumerate(samples):
+        own = sample.input_ids
         ids[row, length - len(own) :], mask[row, length - len(own) :] = own, 1
     labels = ids.masked_fill(torch.arange(length) < length - LABELS, -100)
-    lengths = [len(candidate.example.input_ids) for candidate in candidates]
-    return Tokens(ids.to(device), mask.to(device), labels.to(device), lengths, [LABELS] * len(candidates))
+    lengths = [len(sample.input_ids) for sample in samples]
+    return Tokens(ids.to(device), mask.to(device), labels.to(device), lengths, [LABELS] * len(samples))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.distilled import replay_losses
 from benchmarks.gpu.batches import build_batch, sizes
 from benchmarks.gpu.compare import Side, compare, described, ratios
 from benchmarks.gpu.full_maps import FULL_MAPS, full_map_step
@@ -16,10 +17,10 @@ from benchmarks.gpu.models import Setting, build_model, free
 from seekr_tune.method.attention import TAP_ATTENTION
 from seekr_tune.method.losses import answer_cross_entropy
 from seekr_tune.method.memory import ReplaySample
-from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
+from seekr_tune.method.passes import Tokens, answer_logits, count_rows
 from seekr_tune.method.semantics import CORRECTED
 from seekr_tune.method.storage import Form
-from seekr_tune.method.targets import TeacherBatch, start_batch
+from seekr_tune.method.targets import TeacherBatch, joined
 from seekr_tune.method.transfer import Uploads
 
 
@@ -91,7 +92,9 @@ class Replay:
 
     def _begin(self, turn: int) -> Callable[[], TeacherBatch]:
         tokens, samples = self._batches[turn % len(self._batches)]
-        return start_batch(samples, tokens.input_ids.shape[1], self._uploads, logits=True, rows=True)
+        length = tokens.input_ids.shape[1]
+        arriving = self._uploads.start(partial(joined, samples, length, logits=True, rows=True, pin=self._uploads.pins))
+        return lambda: TeacherBatch(samples, length, arriving())
 
 
 def plain_step(model: Any, tokens: Tokens, num_labels: int) -> None:

@@ -16,15 +16,17 @@ from benchmarks.gpu.compare import compare, described, ratios, take
 from benchmarks.gpu.models import Setting, build_model, config_of, free, lengths_of
 from benchmarks.gpu.trainer import trainer_steps
 from seekr_tune.config import Config
+from seekr_tune.method.draws import SeededDraws
 from seekr_tune.method.memory import ReplayMemory
+from seekr_tune.method.registry import method_of
 from seekr_tune.method.semantics import CORRECTED
-from seekr_tune.sequence.draws import SeededDraws
+from seekr_tune.method.workers import SingleProcess, Workers
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.throughput import FlopRates, flops_utilisation, step_flops
-from seekr_tune.sequence.workers import SingleProcess, Workers
+from seekr_tune.sequence.views import setting_of
 from seekr_tune.stream.collate import EncodedExample
 
 
@@ -82,7 +84,8 @@ def learner_steps(
     most: int = 1000,
 ) -> Generator[StepRecord]:
     """New-task steps of the project's learner on the batches in turn; workers share each batch."""
-    learner = Learner(LoadedModel(model, None, 0), config, CORRECTED, SeededDraws(0), workers)
+    run = (LoadedModel(model, None, 0), config, CORRECTED, SeededDraws(0), workers)
+    learner = Learner(*run, method_of(config, setting_of(*run)))
     size = len(batches[0])
     turn = [Step("new", tuple(range(k * size, (k + 1) * size))) for k in range(len(batches))]
     plan = [turn[k % len(turn)] for k in range(most)]

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from seekr_tune.experiment import load_experiment
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.loop import run_stream
 from seekr_tune.sequence.model import load_model
-from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.sources import load_stream
 
 

@@ -21,7 +21,7 @@ def columns_of(row: type, only: Collection[str] | None = None) -> dict[str, pa.D
     """Name and Arrow type of each field of a class of rows (pydantic or dataclass), in their order.
 
     Args:
-        row: its fields are numbers, texts, flags, or tuples of one of them.
+        row: its fields are numbers, texts, flags, or tuples or mappings of them.
         only: these fields; None: all.
     """
     hints = get_type_hints(row, include_extras=True)
@@ -36,4 +36,6 @@ def _arrow_type(annotation: Any) -> pa.DataType:
     (kind,) = types
     if get_origin(kind) is tuple:
         return pa.list_(_arrow_type(get_args(kind)[0]))
+    if get_origin(kind) is dict:
+        return pa.map_(*map(_arrow_type, get_args(kind)))
     return _TYPES[kind]

@@ -223,6 +223,8 @@ class StepRow(Row):
     """Share of attention distillation, weighted; null also where it is off."""
     attention_weight: float | None = None
     """By which attention distillation was multiplied; null on steps without it."""
+    other_terms: dict[str, float] = Field(default_factory=dict)
+    """Terms of other methods by name, unweighted; empty without one."""
 
 
 class ErasedRow(Row):

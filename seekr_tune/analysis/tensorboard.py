@@ -4,6 +4,7 @@ Curves of steps (x = training steps since the start of the stream, new and repla
 
     loss/new, loss/replay                 the minimised loss, by the kind of step
     replay/cross_entropy, replay/logit_distillation, replay/attention_distillation    its terms, unweighted
+    terms/<name>                          terms of other methods, unweighted, also of steps on new samples
     train/grad_norm, train/learning_rate
     throughput/tokens_per_second
 
@@ -125,6 +126,8 @@ class TrialWriter:
             self._scalar("gradient_share/logit_distillation", row.logit_distillation_share, self._step)
             self._scalar("gradient_share/attention_distillation", row.attention_distillation_share, self._step)
             self._scalar("train/attention_weight", row.attention_weight, self._step)
+        for name, value in row.other_terms.items():
+            self._scalar(f"terms/{name}", value, self._step)
         self._scalar("train/grad_norm", row.grad_norm, self._step)
         self._scalar("train/learning_rate", row.learning_rate, self._step)
         if row.seconds > 0:

@@ -21,6 +21,9 @@ from seekr_tune.config.learning import (
     RecipeConfig,
     StreamConfig,
 )
+from seekr_tune.config.messages import hint
+from seekr_tune.config.plugins import Plugin
+from seekr_tune.config.readers import BUILT_IN
 from seekr_tune.config.running import EvaluationConfig, TrainingConfig
 from seekr_tune.config.section import (
     Count,
@@ -95,6 +98,22 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     study: StudyConfig = StudyConfig()
+    plugins: dict[str, Plugin] = Field(default_factory=dict, exclude_if=lambda plugins: not plugins)
+    """Classes of your own by name: `{ewc: ./ewc.py:EWC}`. `method.name: ./ewc.py:EWC` says the same."""
+
+    @model_validator(mode="after")
+    def _methods_are_known(self) -> Self:
+        names, known = self.method.names, (*BUILT_IN, *self.plugins)
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            own = "or name one of your own by its file, ./mine.py:Mine"
+            raise ValueError(f"method.name={unknown!r} is refused: {hint(unknown, known)} {own}")
+        if len(set(names)) < len(names) or (len(names) > 1 and {"seqft", "joint"} & {*names}):
+            raise ValueError(f"method.name: {self.method.label}: a list names methods that differ, not seqft or joint")
+        foreign = next((name for name in self.method.model_extra or {} if name not in self.plugins), None)
+        if foreign is not None:
+            raise ValueError(f"method.{foreign}: there is no method {foreign!r} of your own; name it in method.name")
+        return self
 
     @property
     def signal_form(self) -> SignalForm:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from seekr_tune.config.readers import is_read
 from seekr_tune.config.section import (
     Count,
     Fraction,
     MethodName,
     MetricName,
     Natural,
+    PluginName,
     Positive,
     Section,
     SelectionName,
@@ -174,11 +176,18 @@ class RecipeConfig(Section):
         return self.epochs if isinstance(self.epochs, int) else self.epochs[index]
 
 
+_IN_EFFECT = {"replay_percent": 0.0, "logit_weight": 0.0, "attention_weight": 0.0, "attention_share": None}
+"""What a setting that no method reads stands for."""
+
+
 class MethodConfig(Section):
     """What keeps the old tasks alive."""
 
-    name: MethodName = "seekr"
-    """`seqft` no replay, `replay` samples only, `derpp` also logits, `seekr` also attention, `joint` all at once."""
+    model_config = ConfigDict(extra="allow")  # `method.<name>.<field>`: options of a method of the user's own
+
+    name: MethodName | PluginName | Annotated[tuple[MethodName | PluginName, ...], Field(min_length=1)] = "seekr"
+    """`seqft` no replay, `replay` samples only, `derpp` also logits, `seekr` also attention, `joint` all at once; a
+    method of your own (`./mine.py:Mine`, docs/how-to/own-method.md); or a list of methods, whose terms add up."""
     semantics: SemanticsName = "corrected"
     """`official` reproduces the authors' release number for number; `corrected` mends its quirks (docs/method.md)."""
     replay_percent: float = Field(1.0, ge=0.0, le=100.0)
@@ -205,17 +214,29 @@ class MethodConfig(Section):
     replay_cycle: Count | None = None
     """`official` only: one replay step every so many new steps; null: new batches / replay batches, rounded down."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The methods, one or several."""
+        return (self.name,) if isinstance(self.name, str) else self.name
+
+    @property
+    def label(self) -> str:
+        """What the results call it: `seekr`, `seekr+ewc`."""
+        return "+".join(self.names)
+
+    @property
+    def learns_at_once(self) -> bool:
+        """Whether all tasks are learned in one stage."""
+        return self.names == ("joint",)
+
+    def options_of(self, name: str) -> dict[str, Any]:
+        """What stands at `method.<name>`, for a method of the user's own."""
+        return dict((self.model_extra or {}).get(name, {}))
+
     def in_effect(self) -> MethodConfig:
-        """The same settings with the parts that `name` leaves out set to zero."""
-        no_attention = {"attention_weight": 0.0, "attention_share": None}
-        off: dict[MethodName, dict[str, float | None]] = {
-            "seqft": {"replay_percent": 0.0, "logit_weight": 0.0, **no_attention},
-            "joint": {"replay_percent": 0.0, "logit_weight": 0.0, **no_attention},
-            "replay": {"logit_weight": 0.0, **no_attention},
-            "derpp": no_attention,
-            "seekr": {},
-        }
-        return self.model_copy(update=off[self.name])
+        """The same settings with the parts that the methods leave out set to zero."""
+        readers = {path: any(is_read(f"method.{path}", name) for name in self.names) for path in _IN_EFFECT}
+        return self.model_copy(update={path: zero for path, zero in _IN_EFFECT.items() if not readers[path]})
 
     @property
     def distils_attention(self) -> bool:

@@ -23,6 +23,22 @@ ALTERNATIVES = {
 """Fields of which one stands for the other: whoever sets one over an experiment unsets the other."""
 
 
+BUILT_IN = ("seqft", "replay", "derpp", "seekr", "joint")
+
+
 def is_read(path: str, method: str) -> bool:
-    """Whether a method reads a field."""
-    return method in READERS.get(path, (method,))
+    """Whether a method reads a field.
+
+    Args:
+        path: of the field.
+        method: its name; of several, their names with `+` between them.
+    """
+    return any(_reads(path, name) for name in method.split("+"))
+
+
+def _reads(path: str, name: str) -> bool:
+    section, _, rest = path.partition(".")
+    owner = rest.partition(".")[0] if section == "method" and "." in rest else None
+    if owner is not None:
+        return owner == name
+    return name in READERS.get(path, (name,))

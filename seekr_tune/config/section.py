@@ -14,6 +14,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random n
 Fraction = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
 Split = Literal["train", "eval", "test"]
 MethodName = Literal["seqft", "replay", "derpp", "seekr", "joint"]
+PluginName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 SemanticsName = Literal["corrected", "official"]
 SelectionName = Literal["importance", "sensitivity", "forgettability", "random", "all"]
 SignalForm = Literal["exact", "half", "compact"]

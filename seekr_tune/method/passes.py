@@ -1,29 +1,20 @@
-"""The passes of training: the answer's logits, and the replay step with what it distils.
+"""A batch of tokens, and the pass that gives its answers' logits.
 
-All take a model that was loaded with `TAP_ATTENTION` and batches that are padded on the left.
+The model was loaded with `TAP_ATTENTION`; batches are padded on the left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from seekr_tune.method.attention import AttentionTap
-from seekr_tune.method.losses import (
-    IGNORED,
-    answer_cross_entropy,
-    attention_distillation,
-    label_rows,
-    row_divergence,
-    soft_cross_entropy,
-)
+from seekr_tune.method.losses import IGNORED
 from seekr_tune.method.memory import ReplaySample
 from seekr_tune.method.semantics import Semantics
-from seekr_tune.method.targets import TeacherBatch
 
 
 @dataclass(frozen=True)
@@ -104,58 +95,6 @@ def answer_logits(
         tap.require_complete()
     logits: Tensor = output.logits
     return logits
-
-
-@dataclass(frozen=True)
-class ReplayLosses:
-    """Terms of one replay batch, each a scalar; None where a term is not distilled.
-
-    Attributes:
-        cross_entropy: sum over label tokens.
-        logits: soft cross-entropy, sum over label tokens.
-        attention: weighted sum of row divergences; its weights already divide it.
-    """
-
-    cross_entropy: Tensor
-    logits: Tensor | None
-    attention: Tensor | None
-
-
-def replay_losses(
-    model: nn.Module,
-    tokens: Tokens,
-    teacher: TeacherBatch,
-    semantics: Semantics,
-    *,
-    distil_logits: bool,
-    distil_attention: bool,
-    step_rows: int,
-    timed: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> ReplayLosses:
-    """Cross-entropy and distillation terms of a batch of stored samples, in one forward pass.
-
-    Args:
-        teacher: signals of the batch, in the order of the rows of `tokens`.
-        step_rows: attention rows of the whole step, over all its micro-batches and workers.
-        timed: entered wherever there is work for distillation alone.
-    """
-    with timed():
-        targets = teacher.rows() if distil_attention else {}
-
-        def diverge(layer: int, rows: Tensor) -> Tensor:
-            return row_divergence(rows, targets[layer].probabilities, semantics.student_epsilon)
-
-        tap = AttentionTap({layer: target.request for layer, target in targets.items()}, timed=timed, reduce=diverge)
-    logits = answer_logits(model, tokens, semantics, tap)
-    logit_term = attention_term = None
-    with timed():
-        if distil_logits:
-            student = label_rows(logits, tokens.labels, semantics.logit_shift, teacher.num_logits)
-            logit_term = soft_cross_entropy(student, teacher.logits(student.shape[1]))
-        if distil_attention:
-            weights = semantics.row_weights(targets, len(teacher.samples), step_rows)
-            attention_term = attention_distillation(tap.rows, weights)
-    return ReplayLosses(answer_cross_entropy(logits, tokens.labels), logit_term, attention_term)
 
 
 def count_rows(samples: Sequence[ReplaySample]) -> int:

@@ -12,7 +12,6 @@ from torch import Tensor
 from seekr_tune.method.attention import RowRequest
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
 from seekr_tune.method.storage import Kept, padded_places, restore_logits, restore_rows, visible_keys
-from seekr_tune.method.transfer import Uploads
 
 
 @dataclass(frozen=True)
@@ -90,25 +89,6 @@ class RowTargets:
         return self.restore()
 
 
-def start_batch(
-    samples: Sequence[ReplaySample], padded_length: int, uploads: Uploads, *, logits: bool, rows: bool
-) -> Callable[[], TeacherBatch]:
-    """Begin to bring a batch's signals to a device; what is returned waits for them.
-
-    Args:
-        samples: stored samples, in the order of the batch.
-        padded_length: length of the padded batch.
-        uploads: to the device.
-        logits, rows: which of the signals are wanted.
-    """
-    arriving = uploads.start(partial(_joined, samples, padded_length, logits, rows, uploads.pins))
-
-    def get() -> TeacherBatch:
-        return TeacherBatch(samples, padded_length, arriving())
-
-    return get
-
-
 def teacher_batch(
     samples: Sequence[ReplaySample],
     padded_length: int,
@@ -118,18 +98,25 @@ def teacher_batch(
     rows: bool = True,
 ) -> TeacherBatch:
     """A batch's signals on a device (default: CPU), at once."""
-    with Uploads(device or torch.device("cpu")) as uploads:
-        return start_batch(samples, padded_length, uploads, logits=logits, rows=rows)()
+    tensors = joined(samples, padded_length, logits=logits, rows=rows, pin=False)
+    return TeacherBatch(samples, padded_length, {name: own.to(device or "cpu") for name, own in tensors.items()})
 
 
 def _restored(kept: Kept, visible: Tensor, batch_index: Tensor) -> Tensor:
     return restore_rows(kept.values, kept.places, visible.index_select(0, batch_index))
 
 
-def _joined(
-    samples: Sequence[ReplaySample], padded_length: int, logits: bool, rows: bool, pin: bool
+def joined(
+    samples: Sequence[ReplaySample], padded_length: int, *, logits: bool, rows: bool, pin: bool
 ) -> dict[str, Tensor]:
-    """`TeacherBatch.tensors` in main memory, in pinned pages where `pin` is set."""
+    """`TeacherBatch.tensors` in main memory.
+
+    Args:
+        samples: stored samples, in the order of the batch.
+        padded_length: length of the padded batch.
+        logits, rows: which of the signals are wanted.
+        pin: make them in pinned pages.
+    """
     return (_joined_logits(samples, pin) if logits else {}) | (
         _joined_rows(samples, padded_length, pin) if rows else {}
     )

@@ -16,13 +16,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from seekr_tune.method.terms import alone
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.schedule import Step
 from seekr_tune.sequence.state import StepRecord
-from seekr_tune.sequence.workers import Workers
-
-_SMALLEST = 1e-6
-"""A term whose gradient is smaller than this part of the others' is taken to have this much: what is measured of a
-student that still is its teacher is rounding noise."""
 
 
 def measured_steps(steps: Sequence[Step], every: int | None, *, calibrates: bool) -> frozenset[int]:
@@ -45,30 +41,6 @@ def measured_steps(steps: Sequence[Step], every: int | None, *, calibrates: bool
     if calibrates:
         chosen |= {replayed[2**power - 1] for power in range(len(replayed).bit_length())}
     return frozenset(chosen)
-
-
-def shares_of(norms: Mapping[str, float]) -> dict[str, float]:
-    """Shares from the norms of the parts; empty where they have no finite sum above 0."""
-    total = sum(norms.values())
-    if not math.isfinite(total) or total <= 0:
-        return {}
-    return {term: norm / total for term, norm in norms.items()}
-
-
-def weight_of_share(share: float, norms: Mapping[str, float], term: str, before: float) -> float:
-    """The weight with which a term has a share of the gradient.
-
-    Args:
-        share: above 0 and below 1.
-        norms: of the parts, that of the term at weight 1.
-        term: its name.
-        before: the weight so far; it stays where nothing can be measured.
-    """
-    own = norms[term]
-    others = sum(norms.values()) - own
-    if not math.isfinite(others) or not math.isfinite(own) or own <= 0 or others <= 0:
-        return before
-    return share / (1 - share) * others / max(own, _SMALLEST * others)
 
 
 def term_norms(

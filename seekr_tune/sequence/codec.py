@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,14 @@ from torch import Tensor
 
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
+from seekr_tune.method.protocol import HeadNotes, MethodState
 from seekr_tune.method.terms import ATTENTION_DISTILLATION, LOSS_TERMS
-from seekr_tune.sequence.state import StageTiming, StepRecord, StreamState, TaskHistory
+from seekr_tune.sequence.shards import laid_out_like, local_part
+from seekr_tune.sequence.state import LearnerState, StageTiming, StepRecord, StreamState, TaskHistory
 from seekr_tune.stream.special_tokens import SpecialTokens
 
 _HEAD_FIELDS = ("sensitivity", "forgettability", "importance")
+_METHOD = "method/"
 
 
 def encode_state(state: StreamState) -> dict[str, Any]:
@@ -28,6 +31,8 @@ def encode_state(state: StreamState) -> dict[str, Any]:
         "history": [_encode_history(entry) for entry in state.history],
         "errors": {split: _nulls(errors.tolist()) for split, errors in state.errors.items()},
         "special_tokens": None if state.special_tokens is None else asdict(state.special_tokens),
+        "shape": list(state.shape),
+        "method": dict(state.method.facts),
     }
 
 
@@ -36,6 +41,7 @@ def decode_state(
     heads: Mapping[str, Tensor],
     samples: Mapping[str, Tensor],
     signals: Mapping[int, TeacherSignals],
+    weights: Mapping[str, Mapping[str, Tensor]],
 ) -> StreamState:
     """The inverse of `encode_state`, `head_tensors` and `sample_tensors`.
 
@@ -44,33 +50,64 @@ def decode_state(
         heads: what `head_tensors` returned.
         samples: what `sample_tensors` returned.
         signals: teacher signals by position in the memory, of the samples whose signals belong here.
+        weights: of `MethodState`.
 
     Raises:
         LookupError, TypeError, ValueError, AttributeError: it is not.
     """
-    totals = _head_scores(heads, "totals")
-    if totals is None:
-        raise LookupError("no totals of head scores")
     memory = (_decode_sample(i, entry, samples, signals.get(i)) for i, entry in enumerate(document["memory"]))
     return StreamState(
         tasks_done=document["tasks_done"],
-        totals=totals,
+        shape=_decode_shape(document, heads),
         memory=ReplayMemory(tuple(memory)),
         scores={split: np.array(scores, dtype=np.float64) for split, scores in document["scores"].items()},
         initial={split: np.array(scores, dtype=np.float64) for split, scores in document["initial"].items()},
         history=tuple(_decode_history(entry, heads) for entry in document["history"]),
         special_tokens=_decode_special_tokens(document.get("special_tokens")),
         errors={split: np.array(errors, dtype=np.float64) for split, errors in document.get("errors", {}).items()},
+        method=MethodState(weights, _method_tensors(heads), document.get("method", {})),
     )
 
 
 def head_tensors(state: StreamState) -> dict[str, Tensor]:
-    """All head scores of a state: `totals/..`, `task/<index>/..`, `total/<index>/..`."""
-    named = {"totals": state.totals}
+    """All head scores of a state, and what methods know: `task/<index>/..`, `total/<index>/..`, `method/..`."""
+    named: dict[str, HeadScores] = {}
     for entry in state.history:
-        if entry.scores is not None and entry.total is not None:
-            named |= {f"task/{entry.index}": entry.scores, f"total/{entry.index}": entry.total}
-    return {f"{name}/{field}": getattr(scores, field) for name, scores in named.items() for field in _HEAD_FIELDS}
+        if entry.heads is not None:
+            named |= {f"task/{entry.index}": entry.heads.scores, f"total/{entry.index}": entry.heads.total}
+    tensors = {f"{name}/{field}": getattr(scores, field) for name, scores in named.items() for field in _HEAD_FIELDS}
+    return tensors | {f"{_METHOD}{name}": tensor for name, tensor in state.method.tensors.items()}
+
+
+def _method_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`MethodState.tensors`; of an earlier version, which knew one method with a state only."""
+    if "totals/importance" in tensors:
+        return {f"seekr/totals/{field}": tensors[f"totals/{field}"] for field in _HEAD_FIELDS}
+    return {name.removeprefix(_METHOD): own for name, own in tensors.items() if name.startswith(_METHOD)}
+
+
+def _decode_shape(document: Mapping[str, Any], heads: Mapping[str, Tensor]) -> tuple[int, int]:
+    layers, per_layer = document["shape"] if "shape" in document else heads["totals/importance"].shape
+    return layers, per_layer
+
+
+def method_tensors(method: MethodState, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`MethodState.weights` beside the learner's tensors, `method/<name>/<parameter>`, sharded as parameters are."""
+    return {
+        f"{_METHOD}{name}/{parameter}": laid_out_like(parameters[parameter], own)
+        for name, parts in method.weights.items()
+        for parameter, own in parts.items()
+    }
+
+
+def split_method(learner: LearnerState) -> tuple[LearnerState, dict[str, dict[str, Tensor]]]:
+    """The learner's own tensors, and `MethodState.weights` that were saved beside them."""
+    own = {name: tensor for name, tensor in learner.tensors.items() if not name.startswith(_METHOD)}
+    weights: dict[str, dict[str, Tensor]] = {}
+    for key in learner.tensors.keys() - own.keys():
+        name, _, parameter = key.removeprefix(_METHOD).rpartition("/")
+        weights.setdefault(name, {})[parameter] = local_part(learner.tensors[key])
+    return replace(learner, tensors=own), weights
 
 
 def sample_tensors(memory: ReplayMemory) -> dict[str, Tensor]:
@@ -139,23 +176,23 @@ def _decode_sample(
 
 
 def _encode_history(entry: TaskHistory) -> dict[str, Any]:
-    values = {name: value for name, value in vars(entry).items() if name not in {"scores", "total"}}
+    values = {name: value for name, value in vars(entry).items() if name != "heads"}
     return values | {"selected": _encode_heads(entry.selected), "timing": asdict(entry.timing)}
 
 
 def _decode_history(entry: Mapping[str, Any], heads: Mapping[str, Tensor]) -> TaskHistory:
     shown, shares = entry.get("first_shown"), entry.get("shares")  # earlier versions did not note them, or as null
     decoded = {
-        "selected": _decode_heads(entry["selected"]),
         "timing": StageTiming(**entry["timing"]),
         "shares": _without_nulls(shares or {}),
         "first_shown": None if shown is None else tuple((task, index) for task, index in shown),
     }
-    return TaskHistory(
-        **(dict(entry) | decoded),
-        scores=_head_scores(heads, f"task/{entry['index']}"),
-        total=_head_scores(heads, f"total/{entry['index']}"),
-    )
+    scores, total = (_head_scores(heads, f"{kind}/{entry['index']}") for kind in ("task", "total"))
+    rest = {name: value for name, value in entry.items() if name != "selected"}
+    notes = None
+    if scores is not None and total is not None:
+        notes = HeadNotes(scores, total, _decode_heads(entry["selected"]))
+    return TaskHistory(**(rest | decoded), heads=notes)
 
 
 def _decode_special_tokens(entry: Mapping[str, list[int]] | None) -> SpecialTokens | None:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from seekr_tune.config import Config, EvaluationConfig, Split
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import batches
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import Scores
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.collate import Encoder, collate_prompts
 from seekr_tune.stream.prospect import Constants
 from seekr_tune.stream.samples import TaskScore, sample_scores, scored

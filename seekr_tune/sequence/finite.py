@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from seekr_tune.errors import TrainingError
 from seekr_tune.method.memory import ReplayMemory
-from seekr_tune.method.terms import ATTENTION_DISTILLATION, CROSS_ENTROPY, LOGIT_DISTILLATION
+from seekr_tune.method.terms import CROSS_ENTROPY
 from seekr_tune.sequence.schedule import Stage
 from seekr_tune.sequence.state import StepRecord
 
-_MENDS = {
-    CROSS_ENTROPY: "lower recipe.learning_rate",
-    LOGIT_DISTILLATION: "lower recipe.learning_rate or method.logit_weight",
-    ATTENTION_DISTILLATION: "lower recipe.learning_rate or method.attention_weight",
-    "loss": "lower method.attention_weight",
-    "grad_norm": "lower recipe.learning_rate or method.attention_weight",
-}
-_MENDS_NEW = "lower recipe.learning_rate"  # nothing is distilled there
+_MEND = "lower recipe.learning_rate"
 _UNTRAINED = "nothing was learned yet: check the weights of the model"
 _SHOWN = 16  # samples named in a message
 
 
-def require_finite(record: StepRecord, stage: Stage, memory: ReplayMemory, tasks: Sequence[str]) -> None:
+def require_finite(
+    record: StepRecord, stage: Stage, memory: ReplayMemory, tasks: Sequence[str], mends: Mapping[str, str]
+) -> None:
     """Refuse a step with a term that is no finite number: what comes behind it would mean nothing.
 
     Args:
@@ -31,6 +26,7 @@ def require_finite(record: StepRecord, stage: Stage, memory: ReplayMemory, tasks
         stage: where it belongs.
         memory: the samples that replay steps name.
         tasks: names of all tasks in learning order.
+        mends: what to do about a term, and about `loss` and `grad_norm` where a method has terms (`Method.mends`).
 
     Raises:
         TrainingError: naming the step, its samples (rows counted from 1, as in the files) and the term.
@@ -39,7 +35,8 @@ def require_finite(record: StepRecord, stage: Stage, memory: ReplayMemory, tasks
     for name, value in {**record.terms, "loss": record.loss, "grad_norm": record.grad_norm}.items():
         if value is not None and not math.isfinite(value):
             untrained = record.step == 0 and stage.tasks[0] == 0 and name == CROSS_ENTROPY
-            mend = _UNTRAINED if untrained else _MENDS[name] if record.kind == "replay" else _MENDS_NEW
+            distils = record.kind == "replay" or name in record.terms
+            mend = _UNTRAINED if untrained else mends.get(name, _MEND) if distils else _MEND
             raise TrainingError(
                 f"stage {stage.name!r}, step {record.step} ({record.kind}, {_samples(record, stage, memory, tasks)}): "
                 f"{name} is {value}; {mend}"

@@ -27,11 +27,11 @@ from torch import nn
 from seekr_tune.documents import read_bytes
 from seekr_tune.errors import CheckpointError, UserError
 from seekr_tune.files import write_atomically
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.keeper import CheckpointKeeper, HalfRestored
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import LearnerState, Progress, StreamState
 from seekr_tune.sequence.stopping import RunStopped, StopPoll
-from seekr_tune.sequence.workers import Workers
 
 _POLL_SECONDS = 0.2
 _ROUND_SECONDS = 20.0
@@ -146,7 +146,7 @@ class FirstStage:
         try:
             if not self._workers.broadcast(self._is_of_this_key):
                 return
-            empty = StreamState.empty(0, state.num_layers, state.num_heads, ())
+            empty = StreamState.empty(0, *state.shape, ())
             self._keeper.save_stage(empty, None, LearnerState())
             self._keeper.save_steps(0, progress, parameters)
         except _UNUSABLE as error:

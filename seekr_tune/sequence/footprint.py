@@ -15,6 +15,7 @@ import torch
 from transformers import PretrainedConfig
 
 from seekr_tune.config import Config, ModelConfig
+from seekr_tune.method.registry import require_methods
 from seekr_tune.method.selection import resolve_budgets
 from seekr_tune.method.semantics import SEMANTICS
 from seekr_tune.method.storage import LARGEST_INT16, LARGEST_KEYS, LARGEST_TOKENS
@@ -97,6 +98,7 @@ class Footprint:
         copies: of weights that a pass holds besides: cast to the precision of computation, gathered by FSDP.
         gradients: of its share of the trained weights.
         moments: of AdamW.
+        method: what methods know of the trained weights (`Needs.weight_copies`).
         evaluating: weights that FSDP makes whole on every worker for generation.
         reading: of a pass over stored samples: attention rows of one layer, and what it and the next pass are compared
             with.
@@ -112,6 +114,7 @@ class Footprint:
     copies: int
     gradients: int
     moments: int
+    method: int
     evaluating: int
     reading: int
     loading: int
@@ -124,7 +127,8 @@ class Footprint:
     @property
     def device(self) -> int:
         """Most at once where the model computes."""
-        return self.weights + self.moments + max(self.copies + max(self.gradients, self.reading), self.evaluating)
+        passing = max(self.copies + max(self.gradients, self.reading), self.evaluating)
+        return self.weights + self.moments + self.method + passing
 
     @property
     def host(self) -> int:
@@ -150,6 +154,7 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
     weights, own = _local_bytes(size.weights, parts), _local_bytes(trained, parts)
     moments = _moments(own, trained)
     whole_trained = _local_bytes(trained, 1)
+    copies = sum(cls.needs.weight_copies for cls, _ in require_methods(config).values())
     known = sum(_known_bytes(sample, config) for task in stored for sample in task)
     signals = _by_worker(stored, config, lambda sample: signal_bytes(sample, size, config))
     rows = [_by_worker([task], config, lambda sample: row_bytes(sample, size, config)) for task in stored]
@@ -163,13 +168,17 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
         copies=_copies(size, config),
         gradients=own,
         moments=moments,
+        method=copies * _numbers(trained, parts) * FLOAT32,
         evaluating=_cast(size.weights, config) if _is_sharded(config) and config.evaluation.splits else 0,
         reading=_reading(size, config, stored),
         loading=_local_bytes(size.weights, 1),
         signals=max(signals) + known,
         rows=max((max(task) for task in rows), default=0),
         staged=own + moments if saves_inside else 0,
-        checkpoint=(whole_trained + waiting if resets else inside) + sum(signals) + known,
+        checkpoint=(whole_trained + waiting if resets else inside)
+        + sum(signals)
+        + known
+        + copies * _numbers(trained, 1) * FLOAT32,
         checkpoint_inside=inside,
     )
 
@@ -276,6 +285,10 @@ def _parts(config: Config) -> int:
 
 def _local_bytes(weights: Iterable[Weight], parts: int) -> int:
     return sum(weight.local_numel(parts) * weight.itemsize for weight in weights)
+
+
+def _numbers(weights: Iterable[Weight], parts: int) -> int:
+    return sum(weight.local_numel(parts) for weight in weights)
 
 
 def _cast(weights: Iterable[Weight], config: Config) -> int:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seekr_tune.errors import CheckpointError, UserError
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.checkpoint import (
     Position,
     base_digest,
@@ -31,8 +32,10 @@ from seekr_tune.sequence.codec import (
     encode_state,
     encode_steps,
     head_tensors,
+    method_tensors,
     sample_tensors,
     signal_tensors,
+    split_method,
 )
 from seekr_tune.sequence.state import LearnerState, Progress, StepRecord, StreamState
 from seekr_tune.sequence.tensorfiles import (
@@ -45,7 +48,6 @@ from seekr_tune.sequence.tensorfiles import (
     restore_weights,
     tensor_file,
 )
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.sequence.writing import WritingRoom, write_share
 
 T = TypeVar("T")
@@ -153,7 +155,8 @@ class CheckpointKeeper:
         own = {i for i, sample in enumerate(document["memory"]) if sample["shard"] % world_size == rank}
         signals = read_signals(_part_paths(stage, document, "memory"), own)
         heads, samples = (load_file(stage / f"{name}.safetensors") for name in ("heads", "samples"))
-        return Restored(decode_state(document, heads, samples, signals), learner, unfinished), weights
+        learner, of_methods = split_method(learner)
+        return Restored(decode_state(document, heads, samples, signals, of_methods), learner, unfinished), weights
 
     def restore_steps(self, parameters: Mapping[str, nn.Parameter], allowed: range | None = None) -> Progress | None:
         """Take up the stage behind the restored one where it was left; None where none of its steps were saved.
@@ -198,7 +201,8 @@ class CheckpointKeeper:
         """
         self.settle()
         rank, world_size = self._workers.rank, self._workers.world_size
-        files, parts = model_files(parameters or {}, learner.tensors, rank, world_size, copy=False)
+        tensors = {**learner.tensors, **method_tensors(state.method, parameters or {})}
+        files, parts = model_files(parameters or {}, tensors, rank, world_size, copy=False)
         parts["memory"] = world_size
         files[part_names("memory", world_size)[rank]] = tensor_file(signal_tensors(state.memory))
         if rank == 0:

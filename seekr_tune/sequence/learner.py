@@ -15,32 +15,27 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from seekr_tune.config import Config
+from seekr_tune.method.ahead import Ahead
 from seekr_tune.method.attention import recompute_activations
+from seekr_tune.method.combined import Combined
+from seekr_tune.method.draws import Draws
 from seekr_tune.method.losses import answer_cross_entropy
 from seekr_tune.method.memory import ReplayMemory
-from seekr_tune.method.passes import Tokens, answer_logits, count_rows, replay_losses
+from seekr_tune.method.passes import Tokens, answer_logits, count_rows
+from seekr_tune.method.protocol import Kind, StepView, Update
 from seekr_tune.method.semantics import Semantics
-from seekr_tune.method.targets import TeacherBatch
-from seekr_tune.method.terms import (
-    ATTENTION_DISTILLATION,
-    CROSS_ENTROPY,
-    LOGIT_DISTILLATION,
-    Term,
-    values_of,
-    weighted_sum,
-)
+from seekr_tune.method.terms import CROSS_ENTROPY, Term, shares_of, values_of, weighted_sum
 from seekr_tune.method.transfer import Uploads
-from seekr_tune.sequence.ahead import Ahead
-from seekr_tune.sequence.balance import measured_steps, shares_of, term_norms, weight_of_share
-from seekr_tune.sequence.draws import Draws
+from seekr_tune.method.workers import Workers
+from seekr_tune.sequence.balance import measured_steps, term_norms
 from seekr_tune.sequence.finite import require_finite
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps
-from seekr_tune.sequence.sharing import Batches, StepBatch
+from seekr_tune.sequence.shards import is_sharded, laid_out_like, local_part
+from seekr_tune.sequence.sharing import Batches, MicroBatch, Signals, StepBatch
 from seekr_tune.sequence.state import LearnerState, Progress, StepRecord
 from seekr_tune.sequence.throughput import FlopRates, Stopwatch, step_flops
 from seekr_tune.sequence.tokens import tokens_of
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.collate import EncodedExample
 
 DISTILLATION = "distillation"
@@ -52,18 +47,25 @@ class Learner:
 
     Args:
         loaded: the model; trained in place (and sharded in place, where workers share its weights).
-        config: recipe and method.
+        config: recipe.
         semantics: reading of the method.
         draws: seeds torch's generator (dropout) anew in every step, so that no random state has to be saved.
         workers: the processes that share the work.
+        method: adds its terms to the steps.
     """
 
     def __init__(
-        self, loaded: LoadedModel, config: Config, semantics: Semantics, draws: Draws, workers: Workers
+        self,
+        loaded: LoadedModel,
+        config: Config,
+        semantics: Semantics,
+        draws: Draws,
+        workers: Workers,
+        method: Combined,
     ) -> None:
         self._loaded = loaded
         self._config = config
-        self._method = config.method.in_effect()
+        self._method = method
         self._semantics = semantics
         self._draws = draws
         self._workers = workers
@@ -77,7 +79,6 @@ class Learner:
         self._optimizer = self._new_optimizer()
         self._pending_steps = 0
         self._updates = 0
-        self._attention_weight = self._method.attention_weight or 0.0  # where a share is asked for, found as it is met
         self._distillation = Stopwatch(workers.device)
 
     @property
@@ -112,11 +113,7 @@ class Learner:
         schedule = self._schedule(max(1, len(steps) // self._updates_after))
         self._loaded.model.train()
         done = len(progress.steps) if progress else 0
-        share = self._method.attention_share
-        if share is not None:
-            taken = progress.steps if progress else ()
-            known = [step.weights[ATTENTION_DISTILLATION] for step in taken if ATTENTION_DISTILLATION in step.weights]
-            self._attention_weight = known[-1] if known else 0.0
+        self._method.begin_steps([step.weights for step in progress.steps] if progress else [])
         measured = self._measured(steps)
         with Uploads(self._workers.device) as uploads:
             ahead = Ahead(steps[done:], self._batches(examples, memory, uploads).begin)
@@ -126,7 +123,7 @@ class Learner:
                 shares = self._measure(batch, seed) if number in measured else {}
                 torch.manual_seed(seed)
                 record = self._step(stage, number, step, batch, schedule, ahead.begin_next, started, shares)
-                require_finite(record, stage, memory, self._config.stream.tasks)
+                require_finite(record, stage, memory, self._config.stream.tasks, self._method.mend_of)
                 yield record
 
     def state(self, *, inside_stage: bool) -> LearnerState:
@@ -157,15 +154,14 @@ class Learner:
         self._pending_steps, self._updates = state.pending_steps, state.updates
 
     def _batches(self, examples: Sequence[EncodedExample], memory: ReplayMemory, uploads: Uploads) -> Batches:
-        recipe, method = self._config.recipe, self._method
+        recipe = self._config.recipe
         return Batches(
             examples,
             memory,
             recipe.micro_batch_size,
             recipe.pad_to_multiple_of,
             sorts=self._semantics.accumulation == "within_step",  # elsewhere a loss depends on its micro-batch
-            logits=method.logit_weight > 0,
-            rows=method.distils_attention,
+            join=self._method.batch_signals if self._method.keeps_signals else None,
             workers=self._workers,
             uploads=uploads,
         )
@@ -189,24 +185,28 @@ class Learner:
             shares: what was measured of it; empty where nothing was.
         """
         self._distillation.reset()
-        weights = self._weights(batch)
+        weights = self._method.weights(step.kind)
+        of_terms = len(weights)
         terms = self._backward(batch, weights)
         launched()
         learning_rate = float(self._optimizer.param_groups[0]["lr"])
-        grad_norm = self._update(schedule)
+        penalties, grad_norm = self._update(schedule, step.kind)
+        weights |= {name: factor for name, (_, factor) in penalties.items()}
+        terms = torch.cat([terms, *(value[None] for value, _ in penalties.values())])
         (loss, *values), seconds, distillation_seconds = self._shared(terms.cpu(), started)
+        named = dict(zip(weights, values, strict=True))
         return StepRecord(
             task_index=stage.last,
             step=number,
             kind=step.kind,
-            loss=loss,
-            terms=dict(zip(weights, values, strict=True)),
+            loss=loss + sum(factor * named[name] for name, (_, factor) in penalties.items()),
+            terms=named,
             grad_norm=grad_norm,
             learning_rate=learning_rate,
             samples=len(batch.examples),
             tokens=sum(len(example.input_ids) for example in batch.examples),
             seconds=seconds,
-            distillation_seconds=distillation_seconds if len(weights) > 1 else None,
+            distillation_seconds=distillation_seconds if of_terms > 1 else None,
             batch=step.samples,
             flops=step_flops(
                 self._rates,
@@ -219,21 +219,10 @@ class Learner:
 
     def _measured(self, steps: Sequence[Step]) -> frozenset[int]:
         """Numbers of the steps whose terms are measured: none where a replay step has but one."""
-        if not self._method.distils_attention and self._method.logit_weight == 0:
+        if len(self._method.measured_weights()) < 2:
             return frozenset()
-        calibrates = self._method.attention_share is not None
-        return measured_steps(steps, self._config.training.gradient_shares_every, calibrates=calibrates)
-
-    def _weights(self, batch: StepBatch) -> dict[str, float]:
-        """The terms of a step, in the order in which they are computed, and what each is multiplied by now."""
-        if batch.samples is None:
-            return {CROSS_ENTROPY: 1.0}
-        weights = {CROSS_ENTROPY: 1 - self._method.logit_weight}
-        if self._method.logit_weight > 0:
-            weights[LOGIT_DISTILLATION] = self._method.logit_weight
-        if self._method.distils_attention:
-            weights[ATTENTION_DISTILLATION] = self._attention_weight
-        return weights
+        every = self._config.training.gradient_shares_every
+        return measured_steps(steps, every, calibrates=self._method.finds_weights)
 
     def _shared(self, terms: Tensor, started: float) -> tuple[list[float], float, float]:
         """The loss and its terms over the global batch, and rank 0's seconds of the step and of its distillation."""
@@ -265,7 +254,7 @@ class Learner:
         # On the device: a number that Python sees has to be waited for, and the next pass would start late.
         logged = torch.zeros(1 + len(weights), dtype=torch.float64, device=self._workers.device)
         model = self._loaded.model if measures else self._wrapped
-        for number, (micro, teacher) in enumerate(zip(parts, batch.teachers, strict=True), start=1):
+        for number, (micro, signals) in enumerate(zip(parts, batch.signals, strict=True), start=1):
             examples = [batch.examples[i] for i in micro.items]
             tokens = tokens_of(examples, self._loaded.pad_token_id, multiple, self._workers.device)
             # Terms are parts of a sum over the global batch, or (across steps) means over this micro-batch.
@@ -274,83 +263,109 @@ class Learner:
             # The forward pass belongs inside: DDP decides there whether the backward pass will reduce gradients.
             with nullcontext() if is_last or measures else self._workers.accumulate(self._wrapped):
                 with self._workers.precision():
-                    normaliser = global_labels if within_step else None
-                    terms = self._terms(model, tokens, teacher, normaliser, step_rows, weights)
+                    label_tokens = global_labels if within_step else tokens.num_labels
+                    step = self._view(batch, micro, tokens, signals, label_tokens, step_rows)
+                    terms = self._terms(model, step, weights)
                     loss = weighted_sum(terms)
                 (loss * (scale * weight)).backward()  # type: ignore[no-untyped-call]
             logged += weight * torch.cat([loss.detach()[None], values_of(terms, tuple(weights))])
         return logged
 
-    def _terms(
+    def _view(
         self,
-        model: nn.Module,
+        batch: StepBatch,
+        micro: MicroBatch,
         tokens: Tokens,
-        teacher: Callable[[], TeacherBatch] | None,
-        global_labels: int | None,
+        signals: Signals | None,
+        label_tokens: int,
         step_rows: int,
-        weights: Mapping[str, float],
-    ) -> dict[str, Term]:
-        """Loss terms of one micro-batch, normalised by the global batch or (None) by the micro-batch alone."""
-        num_labels = tokens.num_labels if global_labels is None else global_labels
-        semantics = self._semantics
-        if teacher is None:
-            logits = answer_logits(model, tokens, semantics)
-            return {CROSS_ENTROPY: Term(answer_cross_entropy(logits, tokens.labels) / num_labels, 1.0)}
+    ) -> StepView:
+        """A micro-batch as methods see it; of a pass that counts nothing they see no samples."""
         timed = partial(self._distillation.part, DISTILLATION)
-        with timed():
-            signals = teacher()
-        sums = replay_losses(
-            model,
-            tokens,
-            signals,
-            semantics,
-            distil_logits=LOGIT_DISTILLATION in weights,
-            distil_attention=ATTENTION_DISTILLATION in weights,
-            step_rows=step_rows,
-            timed=timed,
-        )
-        values = {CROSS_ENTROPY: sums.cross_entropy / num_labels}
-        if sums.logits is not None:
-            rows = sum(tokens.answers) if global_labels is None else global_labels
-            values[LOGIT_DISTILLATION] = sums.logits / rows
-        if sums.attention is not None:
-            values[ATTENTION_DISTILLATION] = sums.attention
+        samples = () if batch.samples is None or not micro.weight else tuple(batch.samples[i] for i in micro.items)
+        arrived: Mapping[str, Tensor] = {}
+        if signals is not None:
+            with timed():
+                arrived = signals()
+        kind: Kind = "new" if batch.samples is None else "replay"
+        return StepView(kind, tokens, samples, arrived, label_tokens, step_rows, timed)
+
+    def _terms(self, model: nn.Module, step: StepView, weights: Mapping[str, float]) -> dict[str, Term]:
+        """Loss terms of one micro-batch."""
+        tap = self._method.watch(step)
+        logits = answer_logits(model, step.tokens, self._semantics, tap)
+        own = self._method.terms(step, logits)
+        values = {CROSS_ENTROPY: answer_cross_entropy(logits, step.tokens.labels) / step.label_tokens, **own}
         return {name: Term(value, weights[name]) for name, value in values.items()}
 
     def _measure(self, batch: StepBatch, seed: int) -> dict[str, float]:
         """Shares of the terms in the gradient of a replay step, which is taken behind it as if nothing had been.
 
-        Where the method asks for a share of attention, the weight that gives it is found first.
+        A method that is after a share finds the weight that gives it first.
         """
-        share = self._method.attention_share
-        weights = self._weights(batch)
-        if share is not None:
-            weights[ATTENTION_DISTILLATION] = 1.0
 
         def backward(alone: Mapping[str, float]) -> None:
             torch.manual_seed(seed)  # the same dropout in all passes
             self._backward(batch, alone, measures=True)
 
-        norms = term_norms(self._loaded.trainable(), weights, backward, self._workers)
-        if share is not None:
-            self._attention_weight = weight_of_share(share, norms, ATTENTION_DISTILLATION, self._attention_weight)
-            norms[ATTENTION_DISTILLATION] *= self._attention_weight
-        return shares_of(norms)
+        norms = term_norms(self._loaded.trainable(), self._method.measured_weights(), backward, self._workers)
+        return shares_of(self._method.measured(norms))
 
-    def _update(self, schedule: LambdaLR) -> float | None:
-        """Count the step; when enough gradients are in, clip them and change the weights."""
+    def _update(self, schedule: LambdaLR, kind: Kind) -> tuple[dict[str, tuple[Tensor, float]], float | None]:
+        """Count the step; when enough gradients are in, complete and clip them and change the weights.
+
+        Returns:
+            what the weights themselves add to the loss, this rank's part of the sum over ranks, with its factor; and
+            the norm of the gradient before it was clipped. Nothing where gradients only accumulate.
+        """
         self._pending_steps += 1
         if self._pending_steps < self._updates_after:
-            return None
-        parameters = list(self._loaded.trainable().values())
+            return {}, None
+        parameters = self._loaded.trainable()
+        penalties = self._penalise(parameters)
+        self._method.before_update(self._gradients(parameters, kind))
         limit = self._config.recipe.max_grad_norm
-        norm = clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+        norm = clip_grad_norm_(list(parameters.values()), float("inf") if limit is None else limit)
         self._optimizer.step()
         schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._pending_steps = 0
         self._updates += 1
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        return penalties, float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    def _penalise(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, tuple[Tensor, float]]:
+        """Add the gradients of terms of the weights alone: each rank those of the parts that it holds.
+
+        Behind the reduction of the others: what is the same on all ranks need not be reduced, and what is sharded has
+        been already.
+        """
+        weights = {name: local_part(parameter).detach().requires_grad_() for name, parameter in parameters.items()}
+        penalties = self._method.penalties(weights)
+        if not penalties:
+            return {}
+        total = sum(factor * value for value, factor in penalties.values())
+        assert isinstance(total, Tensor)
+        for (name, _), gradient in zip(
+            weights.items(), torch.autograd.grad(total, list(weights.values()), allow_unused=True), strict=True
+        ):
+            if gradient is not None:
+                self._add_gradient(parameters[name], gradient)
+        # Summed over ranks where each has a part, or (within a step) all have the same; averaged across steps.
+        same = not any(map(is_sharded, parameters.values())) and self._semantics.accumulation == "within_step"
+        scale = 1 / self._workers.world_size if same else 1.0
+        return {name: (value.detach().double() * scale, factor) for name, (value, factor) in penalties.items()}
+
+    @staticmethod
+    def _add_gradient(parameter: nn.Parameter, gradient: Tensor) -> None:
+        if parameter.grad is None:
+            parameter.grad = laid_out_like(parameter, gradient)
+        else:
+            local_part(parameter.grad).add_(gradient)
+
+    def _gradients(self, parameters: Mapping[str, nn.Parameter], kind: Kind) -> Update:
+        sharded = any(map(is_sharded, parameters.values()))
+        gradients = {name: local_part(p.grad) for name, p in parameters.items() if p.grad is not None}
+        return Update(kind, gradients, self._workers.sum if sharded else lambda tensor: tensor)
 
     def _schedule(self, num_updates: int) -> LambdaLR:
         """The learning-rate schedule of a stage, where `updates` has brought it."""

@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from seekr_tune.config import Config
+from seekr_tune.method.draws import Draws, draws_of
+from seekr_tune.method.memory import ReplaySample
+from seekr_tune.method.registry import method_of
 from seekr_tune.method.semantics import SEMANTICS, Semantics
+from seekr_tune.method.workers import SingleProcess, Workers
 from seekr_tune.sequence.balance import mean_shares
 from seekr_tune.sequence.cadence import Cadence
-from seekr_tune.sequence.draws import Draws, draws_of
 from seekr_tune.sequence.evaluate import Scorer
 from seekr_tune.sequence.first_stage import FirstStage, SharedDirectories
 from seekr_tune.sequence.keeper import CheckpointKeeper, Room
@@ -34,9 +38,8 @@ from seekr_tune.sequence.state import (
     TaskOutcome,
 )
 from seekr_tune.sequence.stopping import RunStopped, StopAsked, StopPoll
-from seekr_tune.sequence.teacher import Candidate, Lesson, Teacher
 from seekr_tune.sequence.throughput import StageClock
-from seekr_tune.sequence.workers import SingleProcess, Workers
+from seekr_tune.sequence.views import Views, setting_of, stored_sample
 from seekr_tune.stream.collate import EncodedExample, Encoder
 from seekr_tune.stream.prospect import Constants, Prospect, prospects
 from seekr_tune.stream.task import TaskStream
@@ -120,8 +123,9 @@ class StreamRun:
         self._encoded, self._counts = [encoded for encoded, _ in counted], [counts for _, counts in counted]
         for task, examples in zip(stream, self._encoded, strict=True):
             require_learnable(task.name, examples, num_positions(loaded.model.config))
-        self._learner = Learner(loaded, config, semantics, draws, workers)
-        self._teacher = Teacher(loaded, config, semantics, draws, workers)
+        self._method = method_of(config, setting_of(loaded, config, semantics, draws, workers))
+        self._learner = Learner(loaded, config, semantics, draws, workers, self._method)
+        self._views = Views(loaded, config, semantics, draws, workers)
         self._constants = constants
         self._scorer = Scorer(config, stream, loaded, self._encoder, workers, constants)
         self._stop = StopPoll(stop_asked, workers)
@@ -139,6 +143,8 @@ class StreamRun:
             require_same_tokens(restored.state.special_tokens, self._encoder, stream, directory)
             self.state, self.unfinished = restored.state.grown(len(stream)), restored.unfinished
             self._learner.restore(restored.learner)
+            if self.state.history:
+                self._method.restore(self.state.method)
 
     def prospects(self) -> list[Prospect]:
         """What data and model allow of each task and split."""
@@ -188,33 +194,36 @@ class StreamRun:
 
     def _learn(self, stage: Stage, state: StreamState, on_step: OnStep | None) -> TaskOutcome:
         """One stage, from where its progress stands."""
-        task, samples = self._config.stream.tasks[stage.last], sum(len(self._encoded[index]) for index in stage.tasks)
-        fields = {"task": task, "stage": stage.last, "samples": samples, "memory": len(state.memory)}
+        task, size = self._config.stream.tasks[stage.last], sum(len(self._encoded[index]) for index in stage.tasks)
+        fields = {"task": task, "stage": stage.last, "samples": size, "memory": len(state.memory)}
         _logger.info("task started", extra={"fields": fields})
         clock = StageClock(self._workers, self._loaded)
-        candidates = self._candidates(stage)
+        view = self._views.of_task(stage, self._stored(stage), self._examples_of(stage))
         with clock.part("teacher"):
-            rows_before = self._teacher.rows(candidates)
+            self._method.before_task(view)
         # All tasks at once are no beginning that runs could share.
-        first = self._first if stage.tasks == (0,) and self._config.method.name != "joint" else None
+        alike = stage.tasks == (0,) and not self._config.method.learns_at_once and not self._method.touches_first_task
+        first = self._first if alike else None
         records, spared = self._train(stage, state, on_step, clock, first)
         with clock.part("teacher"):
-            lesson = self._teacher.remember(stage.name, candidates, rows_before, state.totals)
+            samples = tuple(self._method.after_task(view))
+            memory_bytes = self._bytes_of(samples)
         with clock.part("evaluation"):
             scores, errors = self._scores(stage, state, first.scores if first else None)
         if first:
             first.close()
         timing = clock.timing(records, spared, self._first.spared_scoring() if self._first else 0.0)
-        history = self._history(stage, state, records, lesson, clock.total(), timing)
+        history = self._history(stage, state, records, (len(samples), memory_bytes), clock.total(), timing)
         state = StreamState(
             tasks_done=stage.last + 1,
-            totals=lesson.totals,
-            memory=state.memory.add(lesson.samples),
+            shape=state.shape,
+            memory=state.memory.add(samples),
             scores=scores,
             initial=state.initial,
             history=(*state.history, history),
             special_tokens=self._encoder.special_tokens,
             errors=errors,
+            method=self._method.state(),
         )
         if self._keeper:
             self._keeper.save_stage(state, self._loaded.trainable(), self._learner.state(inside_stage=False))
@@ -273,22 +282,25 @@ class StreamRun:
         require_moved(before, parameters, records[taken:], stage, self._workers)
         return records
 
-    def _candidates(self, stage: Stage) -> list[Candidate]:
+    def _stored(self, stage: Stage) -> list[ReplaySample]:
         """The samples of a stage's tasks that will be stored."""
-        method = self._config.method.in_effect()
-        candidates = []
+        percent, stored = self._config.method.in_effect().replay_percent, list[ReplaySample]()
         for task in stage.tasks:
             name = self._stream[task].name
             examples = dict(zip(self._stream[task].train_rows, self._encoded[task], strict=True))
-            count = stored_samples(len(examples), method.replay_percent, self._semantics)
+            count = stored_samples(len(examples), percent, self._semantics)
             # Drawn as if nothing had been erased: the other samples are then those that earlier runs have stored.
             size = len(examples) + len(self._stream[task].erased)
             order = self._draws.memory_samples(name, size, size if self._stream[task].erased else count)
             for index in [index for index in order if index in examples][:count]:
-                example = examples[index]
-                queries = self._draws.query_rows(name, index, len(example.input_ids), method.query_budget)
-                candidates.append(Candidate(task, index, example, queries))
-        return candidates
+                stored.append(stored_sample(task, index, len(stored), examples[index], self._config))
+        return stored
+
+    def _bytes_of(self, samples: Sequence[ReplaySample]) -> int:
+        """Bytes of samples and what is kept beside them over all ranks; what every rank knows counts once."""
+        known = sum(replace(sample, teacher=None).num_bytes for sample in samples)
+        signals = sum(sample.num_bytes for sample in samples) - known
+        return known + int(self._workers.sum(torch.tensor(signals, device=self._workers.device)))
 
     def _examples_of(self, stage: Stage) -> list[EncodedExample]:
         """Training samples of all tasks of a stage, one after the other."""
@@ -314,7 +326,7 @@ class StreamRun:
         stage: Stage,
         state: StreamState,
         records: Sequence[StepRecord],
-        lesson: Lesson,
+        memory: tuple[int, int],
         seconds: float,
         timing: StageTiming,
     ) -> TaskHistory:
@@ -322,11 +334,9 @@ class StreamRun:
         return TaskHistory(
             task=self._config.stream.tasks[stage.last],
             index=stage.last,
-            scores=lesson.scores,
-            total=None if lesson.scores is None else lesson.totals,
-            selected=lesson.selected.heads,
-            stored_samples=len(lesson.samples),
-            memory_bytes=lesson.num_bytes,
+            heads=self._method.heads(),
+            stored_samples=memory[0],
+            memory_bytes=memory[1],
             presentations=sum(record.samples for record in replayed),
             replay_updates=len(replayed),
             replay_tokens=sum(record.tokens for record in replayed),

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from seekr_tune.errors import TrainingError
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.schedule import Stage
 from seekr_tune.sequence.state import StepRecord
-from seekr_tune.sequence.workers import Workers
 
 
 def weight_sums(parameters: Mapping[str, nn.Parameter]) -> Tensor:

@@ -42,8 +42,8 @@ from seekr_tune.sequence.writing import PATIENCE_SECONDS, join_shares, note_name
 from seekr_tune.store import Store
 
 if TYPE_CHECKING:  # who only fetches a checkpoint needs no torch
+    from seekr_tune.method.workers import Workers
     from seekr_tune.sequence.tensorfiles import Files
-    from seekr_tune.sequence.workers import Workers
 
 _FOLDER = "checkpoints"
 _POLL_SECONDS = (0.02, 1.0)

@@ -8,8 +8,8 @@ from typing import Literal, Protocol, TypeVar
 
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
+from seekr_tune.method.draws import Draws, draws_of
 from seekr_tune.method.semantics import SEMANTICS, Semantics
-from seekr_tune.sequence.draws import Draws, draws_of
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Stage:
 def stages_of(config: Config) -> list[Stage]:
     """The stages of an experiment, in learning order."""
     tasks = config.stream.tasks
-    if config.method.name == "joint":
+    if config.method.learns_at_once:
         return [Stage("+".join(tasks), tuple(range(len(tasks))))]
     return [Stage(task, (index,)) for index, task in enumerate(tasks)]
 

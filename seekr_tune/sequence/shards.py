@@ -65,7 +65,7 @@ def piece_of(tensor: Tensor, *, copy: bool) -> Piece:
         tensor: plain or sharded.
         copy: take a copy, for a tensor that changes before the piece is written.
     """
-    rows = _local(tensor).to("cpu", copy=copy).contiguous()
+    rows = local_part(tensor).to("cpu", copy=copy).contiguous()
     return Piece(rows, rows_here(tensor).start, tuple(tensor.shape))
 
 
@@ -81,7 +81,7 @@ def laid_out_like(parameter: Tensor, rows: Tensor) -> Tensor:
 
 def copy_rows(parameter: Tensor, rows: Tensor) -> None:
     """Overwrite, in place, the rows of a parameter that this rank holds."""
-    _local(parameter).copy_(rows)
+    local_part(parameter).copy_(rows)
 
 
 def save_pieces(path: Path, pieces: Mapping[str, Piece]) -> None:
@@ -159,6 +159,7 @@ def open_pieces(paths: Sequence[Path]) -> Iterator[PieceReader]:
         yield PieceReader([stack.enter_context(safe_open(path, framework="pt")) for path in paths])
 
 
-def _local(tensor: Tensor) -> Tensor:
+def local_part(tensor: Tensor) -> Tensor:
+    """The rows that this rank holds, without graph; they share memory with the tensor."""
     with torch.no_grad():
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()

@@ -14,7 +14,7 @@ from typing import Any
 from seekr_tune.documents import read_json
 from seekr_tune.errors import AccessError, NoDocument, StudyError
 from seekr_tune.files import write_atomically
-from seekr_tune.sequence.workers import Workers
+from seekr_tune.method.workers import Workers
 
 _logger = logging.getLogger(__name__)
 

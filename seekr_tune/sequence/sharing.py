@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
 from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
-from seekr_tune.method.targets import TeacherBatch, start_batch
 from seekr_tune.method.transfer import Uploads
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.schedule import Step
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.collate import EncodedExample, padded_length
+
+Signals = Callable[[], Mapping[str, Tensor]]
+"""Waits for tensors on the device."""
+JoinSignals = Callable[[Sequence[ReplaySample], int, bool], Mapping[str, Tensor]]
+"""`Method.batch_signals`."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,13 @@ class StepBatch:
         examples: of the global batch.
         samples: the stored samples that these are; None in a new-task step.
         parts: this rank's forward passes.
-        teachers: for each of them what waits for its teacher signals; None where it distils nothing.
+        signals: for each of them what waits for what the method keeps beside its samples; None where it keeps nothing.
     """
 
     examples: tuple[EncodedExample, ...]
     samples: tuple[ReplaySample, ...] | None
     parts: tuple[MicroBatch, ...]
-    teachers: tuple[Callable[[], TeacherBatch] | None, ...]
+    signals: tuple[Signals | None, ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Batches:
         micro_batch_size: most samples of a forward pass; None: this rank's whole share.
         pad_to_multiple_of: of the length of a padded batch.
         sorts: samples of a step may change places, so that those of similar length are padded together.
-        logits, rows: which teacher signals replay steps distil.
+        join: makes the signals of a micro-batch of replayed samples; None where the method keeps none.
         workers: the processes that share the work.
         uploads: to this rank's device.
     """
@@ -65,8 +70,7 @@ class Batches:
     micro_batch_size: int | None
     pad_to_multiple_of: int
     sorts: bool
-    logits: bool
-    rows: bool
+    join: JoinSignals | None
     workers: Workers
     uploads: Uploads
 
@@ -79,18 +83,18 @@ class Batches:
             examples = tuple(examples[i] for i in order)
             samples = tuple(samples[i] for i in order) if samples else None
         parts = tuple(micro_batches(len(examples), self.micro_batch_size, self.workers))
-        teachers: tuple[Callable[[], TeacherBatch] | None, ...] = (None,) * len(parts)
-        if samples and (self.logits or self.rows):
+        signals: tuple[Signals | None, ...] = (None,) * len(parts)
+        if samples and self.join is not None:
             here = with_signals(samples, self.workers)
-            teachers = tuple(self._start(part, here) for part in parts)
-        return StepBatch(examples, samples, parts, teachers)
+            signals = tuple(self._start(part, here, self.join) for part in parts)
+        return StepBatch(examples, samples, parts, signals)
 
-    def _start(self, part: MicroBatch, samples: Sequence[ReplaySample]) -> Callable[[], TeacherBatch] | None:
+    def _start(self, part: MicroBatch, samples: Sequence[ReplaySample], join: JoinSignals) -> Signals | None:
         if part.weight == 0:  # a rank without samples has no signals either: its pass counts nothing
             return None
         own = [samples[i] for i in part.items]
         length = padded_length((len(sample.input_ids) for sample in own), self.pad_to_multiple_of)
-        return start_batch(own, length, self.uploads, logits=self.logits, rows=self.rows)
+        return self.uploads.start(partial(join, own, length, self.uploads.pins))
 
 
 def _as_example(sample: ReplaySample) -> EncodedExample:

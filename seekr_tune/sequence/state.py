@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplayMemory
+from seekr_tune.method.protocol import HeadNotes, MethodState
 from seekr_tune.stream.special_tokens import SpecialTokens
 
 Scores = np.ndarray[tuple[int, int], np.dtype[np.float64]]
@@ -98,9 +98,7 @@ class TaskHistory:
 
     Attributes:
         task, index: name, and position in the stream.
-        scores: head scores of this task alone; None where no attention is distilled.
-        total: head scores summed over tasks so far.
-        selected: heads selected when the task ended, by layer.
+        heads: what the method says of heads; None for one that ranks none.
         stored_samples, memory_bytes: what the memory keeps of this task.
         presentations, replay_updates, replay_tokens: replayed while this task was learned.
         seconds: wall time of the task, evaluation included; of its last launch, where it was interrupted.
@@ -113,9 +111,7 @@ class TaskHistory:
 
     task: str
     index: int
-    scores: HeadScores | None
-    total: HeadScores | None
-    selected: Mapping[int, tuple[int, ...]]
+    heads: HeadNotes | None
     stored_samples: int
     memory_bytes: int
     presentations: int
@@ -126,6 +122,11 @@ class TaskHistory:
     shares: Mapping[str, float] = field(default_factory=dict)
     first_shown: tuple[tuple[int, int], ...] | None = None
 
+    @property
+    def selected(self) -> Mapping[int, tuple[int, ...]]:
+        """Heads selected when the task ended, by layer; none for a method that ranks none."""
+        return self.heads.selected if self.heads else {}
+
 
 @dataclass(frozen=True)
 class StreamState:
@@ -133,8 +134,9 @@ class StreamState:
 
     Attributes:
         tasks_done: tasks that are learned.
-        totals: head scores summed over tasks.
-        memory: the replay memory, with the teacher signals that this rank holds.
+        shape: layers of the model, heads of a layer.
+        memory: the replay memory, with what methods keep beside the samples that this rank holds.
+        method: what the methods know besides.
         scores: by split, `[tasks, tasks]` in percent: row = after learning that task, column = evaluated task, NaN
             where not evaluated.
         initial: by split, scores before any training, `[tasks]`.
@@ -145,20 +147,21 @@ class StreamState:
     """
 
     tasks_done: int
-    totals: HeadScores
+    shape: tuple[int, int]
     memory: ReplayMemory
     scores: Mapping[str, Scores]
     initial: Mapping[str, InitialScores]
     history: tuple[TaskHistory, ...]
     special_tokens: SpecialTokens | None = None
     errors: Mapping[str, Errors] = field(default_factory=dict)
+    method: MethodState = field(default_factory=MethodState)
 
     @classmethod
     def empty(cls, num_tasks: int, num_layers: int, num_heads: int, splits: tuple[str, ...]) -> StreamState:
         """Before the first task."""
         return cls(
             tasks_done=0,
-            totals=HeadScores.zeros(num_layers, num_heads),
+            shape=(num_layers, num_heads),
             memory=ReplayMemory(),
             scores={split: np.full((num_tasks, num_tasks), np.nan) for split in splits},
             initial={split: np.full(num_tasks, np.nan) for split in splits},
@@ -192,16 +195,6 @@ class StreamState:
             known.update(entry.first_shown)
         shown = {(self.memory[place].task, self.memory[place].index) for place in places}
         return tuple(sorted(shown - known))
-
-    @property
-    def num_layers(self) -> int:
-        """Layers of the model."""
-        return int(self.totals.importance.shape[0])
-
-    @property
-    def num_heads(self) -> int:
-        """Heads of one layer."""
-        return int(self.totals.importance.shape[1])
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.state import StepRecord
-from seekr_tune.sequence.workers import Workers
 
 StopAsked = Callable[[], bool]
 """Says whether the run shall end; asked on rank 0."""

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from seekr_tune.documents import read_text
 from seekr_tune.errors import DocumentError
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.state import StageTiming, StepRecord
-from seekr_tune.sequence.workers import Workers
 
 StagePart = Literal["teacher", "evaluation", "checkpoint"]
 """What a stage does besides training steps."""

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from seekr_tune.config import Config, ModelConfig, TrainingConfig
 from seekr_tune.errors import ModelError, StudyError
-from seekr_tune.sequence.workers import SingleProcess, Workers, autocast
+from seekr_tune.method.workers import SingleProcess, Workers, autocast
 
 T = TypeVar("T")
 

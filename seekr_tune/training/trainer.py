@@ -25,7 +25,7 @@ from ray.util.placement_group import get_current_placement_group, remove_placeme
 
 from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.errors import SeekrTuneError, StudyError
-from seekr_tune.sequence.workers import Workers
+from seekr_tune.method.workers import Workers
 from seekr_tune.store import Store
 from seekr_tune.training.strategy import backend_of, group_workers
 

@@ -17,6 +17,7 @@ class _Row(BaseModel):
     either: int | float | None = None
     is_on: bool = False
     batch: tuple[int, ...] = ()
+    terms: dict[str, float] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def test_a_column_has_the_type_of_its_field() -> None:
         "either": pa.float64(),
         "is_on": pa.bool_(),
         "batch": pa.list_(pa.int64()),
+        "terms": pa.map_(pa.string(), pa.float64()),
     }
     assert list(columns_of(_Numbers).items()) == [("op", pa.float64()), ("split", pa.string())]
 

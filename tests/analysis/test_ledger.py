@@ -125,6 +125,8 @@ def test_empty_tables_keep_their_columns_and_types(
 def test_the_long_tables_hold_every_row(make_record: RecordFactory, tmp_path: Path) -> None:
     records = [make_record("a", heads=make_record.heads()), make_record("b")]
     steps = {"a": make_record.steps(0, 2) + make_record.steps(1, 2, first=3), "b": make_record.steps(0, 1)}
+    first, *others = steps["a"]
+    steps["a"] = (first.model_copy(update={"other_terms": {"ewc": 0.5}}), *others)
     write_ledger(tmp_path, records, steps)
     rows = {name: read_table(tmp_path, name).to_pylist() for name in NAMES}
     assert rows["scores"][3] == {"trial": "a", **records[0].scores[3].model_dump()}
@@ -137,7 +139,8 @@ def test_the_long_tables_hold_every_row(make_record: RecordFactory, tmp_path: Pa
         for row in r.timing
     ]
     logged = [{"trial": trial, **row.model_dump(mode="json")} for trial in steps for row in steps[trial]]
-    assert rows["steps"] == logged
+    assert [row | {"other_terms": dict(row["other_terms"])} for row in rows["steps"]] == logged
+    assert any(row["other_terms"] for row in logged)
 
 
 def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: RecordFactory, tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ def test_losses_are_split_by_kind_and_counted_over_the_stream(make_record: Recor
     assert [round(rate, 9) for _, rate in read["train/learning_rate"]] == [1e-3] * 4
 
 
+def test_terms_of_other_methods_are_curves_of_their_names(make_record: RecordFactory, tmp_path: Path) -> None:
+    first, second = make_record.steps(0, 2)
+    with TrialWriter(tmp_path) as writer:
+        for row in (first, second.model_copy(update={"other_terms": {"ewc": 0.25}})):
+            writer.log_step(row)
+    assert curves(tmp_path)["terms/ewc"] == [(2, 0.25)]
+
+
 def test_scores_op_and_bwt_are_those_of_the_tasks_learned_so_far(make_record: RecordFactory, tmp_path: Path) -> None:
     with TrialWriter(tmp_path) as writer:
         for done in (1, 2, 3):

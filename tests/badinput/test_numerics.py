@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 
 from seekr_tune.cli import main
 from seekr_tune.errors import TrainingError
-from seekr_tune.method.passes import replay_losses
+from seekr_tune.method.seekr import Seekr
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.study.directory.records import read_records
 from tests.sequence.tiny import Run, run, tiny_config, tiny_loaded
@@ -76,13 +75,15 @@ def test_a_weight_of_distillation_that_explodes_names_the_stored_samples(outcome
 def test_a_term_of_distillation_that_is_no_number_is_the_one_to_blame(
     term: str, monkeypatch: pytest.MonkeyPatch, outcomes: list[Outcome]
 ) -> None:
-    def broken(*args: Any, **options: Any) -> Any:
-        sums = replay_losses(*args, **options)
-        return replace(sums, **{term: getattr(sums, term) * math.nan})
+    setting, kept = {"logits": "logit", "attention": "attention"}[term], Seekr.terms
 
-    monkeypatch.setattr("seekr_tune.sequence.learner.replay_losses", broken)
+    def broken(*args: Any) -> Any:
+        terms = kept(*args)
+        name = f"{setting}_distillation"
+        return {**terms, name: terms[name] * math.nan} if terms else {}
+
+    monkeypatch.setattr(Seekr, "terms", broken)
     line = failure()
-    setting = {"logits": "logit", "attention": "attention"}[term]
     assert f"{setting}_distillation is nan" in line and line.endswith(f"method.{setting}_weight")
     outcomes.append(Outcome(KIND, f"a distillation of {term} that is no number", "fails", line))
 

@@ -17,12 +17,12 @@ from seekr_tune.config import MetricName
 from seekr_tune.errors import CheckpointError
 from seekr_tune.experiment import load_experiment, parse_config
 from seekr_tune.method.targets import teacher_batch
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.checkpoint import MANIFEST, Position, base_digest, newest_intact, read_json
 from seekr_tune.sequence.keeper import CheckpointKeeper
 from seekr_tune.sequence.model import check_fit, load_model, read_model_config
 from seekr_tune.sequence.model_files import load_tokenizer, require_served, require_whole
 from seekr_tune.sequence.shared_scores import SharedScores, _digest
-from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.baseline import constant_baseline
 from seekr_tune.stream.collate import Encoder
 from seekr_tune.stream.sources import load_stream

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.testing import assert_close
 
+from benchmarks.distilled import replay_losses
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Tokens, answer_logits, replay_losses
+from seekr_tune.method.passes import Tokens, answer_logits
 from seekr_tune.method.reading import observe
 from seekr_tune.method.semantics import OFFICIAL
 from seekr_tune.method.storage import Kept, pack_rows

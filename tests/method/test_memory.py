@@ -3,8 +3,9 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
+from benchmarks.distilled import replay_losses
 from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Tokens, replay_losses
+from seekr_tune.method.passes import Tokens
 from seekr_tune.method.reading import observe
 from seekr_tune.method.semantics import CORRECTED, OFFICIAL
 from seekr_tune.method.storage import Kept, visible_keys

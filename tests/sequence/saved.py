@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
+from seekr_tune.method.protocol import HeadNotes, MethodState
 from seekr_tune.method.storage import Kept
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.keeper import CheckpointKeeper, Restored
 from seekr_tune.sequence.state import LearnerState, Progress, StageTiming, StepRecord, StreamState, TaskHistory
-from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.special_tokens import SpecialTokens
 
 from .tiny import same_memory
@@ -107,18 +108,21 @@ def stream_state(tasks_done: int) -> StreamState:
     scores = np.array([[1 / 3, np.nan], [66.6, 100.0]])
     total = _head_scores(generator)
     heads = {0: (1, 3), 1: (2,)}
+    notes = HeadNotes(_head_scores(generator), total, heads)
     history = (
-        TaskHistory("a/b", 0, None, None, {}, 3, 999, 6, 3, 87, 1.25, TIMING),
-        TaskHistory("c", 1, _head_scores(generator), total, heads, 3, 9, 6, 3, 87, 0.1, replace(TIMING, tokens=5)),
+        TaskHistory("a/b", 0, None, 3, 999, 6, 3, 87, 1.25, TIMING),
+        TaskHistory("c", 1, notes, 3, 9, 6, 3, 87, 0.1, replace(TIMING, tokens=5)),
     )
     return StreamState(
         tasks_done=tasks_done,
-        totals=total,  # the very object that the history holds, as the loop makes it
+        shape=(total.importance.shape[0], total.importance.shape[1]),
         memory=_memory(generator),
         scores={"eval": scores, "test": np.full((2, 2), np.nan)},
         initial={"eval": np.array([0.1, 0.2]), "test": np.full(2, np.nan)},
         history=history[:tasks_done],
         special_tokens=SpecialTokens((1, 4), (2,)),
+        # the very tensors that the history holds, as the loop makes them
+        method=MethodState({}, {f"seekr/totals/{name}": own for name, own in vars(total).items()}, {"ewc": {"n": 3}}),
         errors={"eval": np.array([[[0.1, np.nan], [np.nan] * 2], [[1 / 3, 2.5], [0.0, 7.0]]])},
     )
 
@@ -138,7 +142,12 @@ def assert_same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) 
 def assert_same_state(one: StreamState, other: StreamState) -> None:
     assert one.tasks_done == other.tasks_done
     assert one.special_tokens == other.special_tokens
-    assert_same_tensors(vars(one.totals), vars(other.totals))
+    assert one.shape == other.shape
+    assert one.method.facts == other.method.facts
+    assert_same_tensors(one.method.tensors, other.method.tensors)
+    assert one.method.weights.keys() == other.method.weights.keys()
+    for name, parts in one.method.weights.items():
+        assert_same_tensors(parts, other.method.weights[name])
     assert same_memory(one.memory, other.memory)
     assert [sample.shard for sample in one.memory] == [sample.shard for sample in other.memory]
     for ours, others in ((one.scores, other.scores), (one.initial, other.initial), (one.errors, other.errors)):
@@ -147,11 +156,12 @@ def assert_same_state(one: StreamState, other: StreamState) -> None:
             np.testing.assert_array_equal(ours[split], others[split])
             assert ours[split].dtype == np.float64
     for entry, expected in zip(one.history, other.history, strict=True):
-        assert replace(entry, scores=None, total=None) == replace(expected, scores=None, total=None)
-        for own, wanted in ((entry.scores, expected.scores), (entry.total, expected.total)):
-            assert (own is None) == (wanted is None)
-            if own is not None and wanted is not None:
-                assert_same_tensors(vars(own), vars(wanted))
+        assert replace(entry, heads=None) == replace(expected, heads=None)
+        assert (entry.heads is None) == (expected.heads is None)
+        if entry.heads is not None and expected.heads is not None:
+            assert_same_tensors(vars(entry.heads.scores), vars(expected.heads.scores))
+            assert_same_tensors(vars(entry.heads.total), vars(expected.heads.total))
+            assert entry.selected == expected.selected
 
 
 def keeper_of(directory: Path, kept: int = 2) -> CheckpointKeeper:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from seekr_tune.config import Config
-from seekr_tune.sequence.balance import measured_steps, shares_of, weight_of_share
+from seekr_tune.method.protocol import StepView
+from seekr_tune.method.terms import shares_of, weight_of_share
+from seekr_tune.sequence.balance import measured_steps
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.schedule import Step
 from seekr_tune.sequence.state import StepRecord
@@ -65,9 +67,9 @@ def test_shares_are_norms_of_the_weighted_terms_by_their_sum(monkeypatch: pytest
     found: list[list[float]] = []
     terms_of = Learner._terms
 
-    def watched(self: Learner, model: Any, tokens: Any, teacher: Any, *rest: Any) -> Any:
-        terms = terms_of(self, model, tokens, teacher, *rest)
-        if teacher is not None and all(rest[2].values()):  # not a measurement, which leaves one term alone
+    def watched(self: Learner, model: Any, step: StepView, weights: Any) -> Any:
+        terms = terms_of(self, model, step, weights)
+        if step.samples and all(weights.values()):  # not a measurement, which leaves one term alone
             parts = (weight * terms[name].value for name, weight in zip(TERMS, (0.5, 0.5, 10), strict=True))
             found.append([_norm(part, self._loaded.model) for part in parts])
         return terms

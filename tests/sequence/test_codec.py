@@ -96,7 +96,7 @@ def test_timings_come_back_bit_for_bit(timing: StageTiming) -> None:
     state = stream_state(2)
     state = replace(state, history=tuple(replace(entry, timing=timing) for entry in state.history))
     document = json.loads(json.dumps(encode_state(state)))
-    decoded = decode_state(document, head_tensors(state), sample_tensors(state.memory), {})
+    decoded = decode_state(document, head_tensors(state), sample_tensors(state.memory), {}, {})
     for entry in decoded.history:
         assert {name: bits(value) for name, value in vars(entry.timing).items()} == {
             name: bits(value) for name, value in vars(timing).items()
@@ -111,7 +111,7 @@ def test_a_state_comes_back_from_its_json_and_its_tensors() -> None:
         signals.setdefault(int(position), {})[name] = tensor
     teachers = {position: TeacherSignals.from_tensors(named) for position, named in signals.items()}  # type: ignore[arg-type]
     document = json.loads(json.dumps(encode_state(state)))
-    assert_same_state(decode_state(document, head_tensors(state), sample_tensors(state.memory), teachers), state)
+    assert_same_state(decode_state(document, head_tensors(state), sample_tensors(state.memory), teachers, {}), state)
 
 
 def test_json_holds_no_nan() -> None:
@@ -124,6 +124,6 @@ def test_json_holds_no_nan() -> None:
 def test_the_timing_of_each_stage_is_its_own() -> None:
     state = stream_state(2)
     decoded = decode_state(
-        json.loads(json.dumps(encode_state(state))), head_tensors(state), sample_tensors(state.memory), {}
+        json.loads(json.dumps(encode_state(state))), head_tensors(state), sample_tensors(state.memory), {}, {}
     )
     assert [entry.timing.tokens for entry in decoded.history] == [TIMING.tokens, 5]

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from seekr_tune.config import EvaluationConfig, ModelConfig
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.evaluate import generate, score_task, tasks_to_score
 from seekr_tune.sequence.model import LoadedModel, load_model
-from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.collate import Encoder
 from seekr_tune.stream.task import Example, Task
 

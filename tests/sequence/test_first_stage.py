@@ -28,6 +28,7 @@ from seekr_tune.sequence.model import LoadedModel, with_adapters
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.stream.samples import TaskScore
 
+from .saved import assert_same_tensors
 from .tiny import Run, run, same_memory, same_weights, tiny_config, tiny_loaded, tiny_stream
 
 FULL = {"evaluation.matrix": "full"}
@@ -91,7 +92,7 @@ def assert_same(one: Run, other: Run) -> None:
         assert np.array_equal(matrix, others.scores[split], equal_nan=True)
         assert np.array_equal(mine.initial[split], others.initial[split], equal_nan=True)
     assert [entry.selected for entry in mine.history] == [entry.selected for entry in others.history]
-    assert bool((mine.totals.importance == others.totals.importance).all())
+    assert_same_tensors(mine.method.tensors, others.method.tensors)
 
 
 def timeless(step: StepRecord) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from transformers import LlamaConfig
 from seekr_tune.config import Config, ModelConfig
 from seekr_tune.method.memory import ReplayMemory
 from seekr_tune.method.storage import visible_keys
+from seekr_tune.method.teacher import Teacher
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.codec import signal_tensors
 from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint, signal_bytes
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import LoadedModel, with_adapters
 from seekr_tune.sequence.state import StepRecord
-from seekr_tune.sequence.teacher import Teacher
-from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.training.strategy import group_workers
 from tests.sequence.tiny import TASKS, Run, run, tiny_config, tiny_loaded, tiny_model, tiny_stream
 from tests.training.ranks import run_ranks
@@ -143,20 +143,18 @@ def test_memory_and_checkpoints_are_as_large_as_those_of_a_run(settings: dict[st
 def measured_on_a_rank(config: Config) -> dict[str, int]:
     """What one rank really holds when the stream is learned; `config.training` says how the ranks share it."""
     held = [0]
-    observed = Teacher._observed
+    lesson = Teacher.lesson
 
-    def note(self: Teacher, candidates: Any, before: Mapping[int, Tensor]) -> Any:
-        scores, rows, logits = observed(self, candidates, before)
-        storages = {
-            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (*before.values(), *rows.values())
-        }
-        held.append(sum(storages.values()))
-        return scores, rows, logits
+    def note(self: Teacher, passes: Any, queried: Any, before: Mapping[int, Tensor]) -> Any:
+        seen = lesson(self, passes, queried, before)
+        tensors = (*before.values(), *seen.rows.values())
+        held.append(sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()))
+        return seen
 
     workers = group_workers(config, torch.device("cpu")) if config.training.workers > 1 else SingleProcess()
     loaded = tiny_loaded()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Teacher, "_observed", note)
+        patch.setattr(Teacher, "lesson", note)
         run = StreamRun(config, tiny_stream(config.stream.tasks), loaded, workers=workers)
         *_, last = run.outcomes()
     parameters = [_local(parameter) for parameter in loaded.model.parameters()]

@@ -21,11 +21,11 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from seekr_tune.errors import CheckpointError
+from seekr_tune.method.workers import SingleProcess, Workers
 from seekr_tune.sequence import keeper as keeper_module
 from seekr_tune.sequence import writing
 from seekr_tune.sequence.keeper import CheckpointKeeper
 from seekr_tune.sequence.state import LearnerState, Progress
-from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.training.strategy import DDPWorkers, FSDPWorkers
 from tests.waiting import PATIENCE
 

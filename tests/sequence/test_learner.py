@@ -16,14 +16,16 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from seekr_tune.config import Config
+from seekr_tune.method.draws import SeededDraws
 from seekr_tune.method.memory import ReplayMemory, ReplaySample
+from seekr_tune.method.registry import method_of
 from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.sequence.draws import SeededDraws
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.schedule import Stage, Step
 from seekr_tune.sequence.state import StepRecord
-from seekr_tune.sequence.workers import SingleProcess
+from seekr_tune.sequence.views import setting_of
 from seekr_tune.stream.collate import EncodedExample, Encoder
 from seekr_tune.training.strategy import DDPWorkers
 
@@ -43,7 +45,8 @@ def new_steps(*batches: tuple[int, ...]) -> list[Step]:
 
 
 def make_learner(loaded: LoadedModel, config: Config) -> Learner:
-    return Learner(loaded, config, SEMANTICS[config.method.semantics], SeededDraws(config.seed), SingleProcess())
+    run = (loaded, config, SEMANTICS[config.method.semantics], SeededDraws(config.seed), SingleProcess())
+    return Learner(*run, method_of(config, setting_of(*run)))
 
 
 def learn(config: Config, steps: list[Step], loaded: LoadedModel | None = None) -> tuple[list[StepRecord], Learner]:
@@ -237,7 +240,7 @@ def result_of(done: Run, reductions: int) -> dict[str, Any]:
         "steps": [(s.kind, s.samples, s.tokens, s.loss, s.grad_norm, s.terms) for s in done.steps],
         "weights": {name: weight.clone() for name, weight in done.weights.items()},
         "selected": [sorted(entry.selected.items()) for entry in state.history],
-        "importance": [None if entry.total is None else entry.total.importance for entry in state.history],
+        "importance": [None if entry.heads is None else entry.heads.total.importance for entry in state.history],
         "scores": torch.from_numpy(state.scores["eval"]),
         "reductions": reductions,
     }

@@ -233,7 +233,7 @@ def test_derpp_stores_logits_only_and_replay_neither() -> None:
         assert sample.teacher is not None and sample.teacher.logits is not None
         assert sample.teacher.logits.values.shape == (sample.num_labels, 64)
         assert not sample.teacher.rows and not sample.heads and not len(sample.queries)
-    assert all(entry.scores is None and not entry.selected for entry in derpp.history)
+    assert all(entry.heads is None and not entry.selected for entry in derpp.history)
     replay = final(run(tiny_config(**{"method.name": "replay"}, **NO_SCORES)))
     assert all(sample.teacher is None for sample in replay.memory)
 
@@ -272,7 +272,7 @@ def test_every_ranking_respects_the_budgets(selection: str, semantics: str) -> N
         assert sum(len(heads) for heads in entry.selected.values()) == 3
         assert len(entry.selected) == 1
         if selection != "random":
-            ranked = getattr(entry.total, selection)
+            ranked = getattr(entry.heads.total, selection)
             layer = int(ranked.sum(dim=1).argmax())
             best = ranked[layer].argsort(descending=True)[:3]
             assert dict(entry.selected) == {layer: tuple(sorted(best.tolist()))}
@@ -289,11 +289,11 @@ def test_totals_are_the_sum_of_the_tasks_scores() -> None:
     for field in ("sensitivity", "forgettability", "importance"):
         total = torch.zeros(2, 4)
         for entry in history:
-            assert entry.scores is not None and entry.total is not None
-            total = total + getattr(entry.scores, field)
-            assert torch.allclose(getattr(entry.total, field), total)
-    first = history[0].scores
-    assert first is not None
+            assert entry.heads is not None
+            total = total + getattr(entry.heads.scores, field)
+            assert torch.allclose(getattr(entry.heads.total, field), total)
+    assert history[0].heads is not None
+    first = history[0].heads.scores
     assert torch.allclose(first.importance, first.sensitivity * first.forgettability)
     assert torch.allclose(first.sensitivity.sum(dim=1), torch.ones(2))
 

@@ -212,8 +212,8 @@ def test_a_model_whose_layers_share_keys_and_differ_in_width_learns_a_stream_wit
     outcomes = list(run_stream(two_tasks(), tiny_stream(("first", "second")), loaded))
     replayed = [step.terms.get("attention_distillation") for step in outcomes[1].steps if step.kind == "replay"]
     assert replayed and all(value is not None and value > 1e-6 for value in replayed)
-    scores = outcomes[-1].state.history[-1].scores
-    assert scores is not None and bool((scores.sensitivity > 0).all())
+    heads = outcomes[-1].state.history[-1].heads
+    assert heads is not None and bool((heads.scores.sensitivity > 0).all())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -290,8 +290,8 @@ def test_adapters_in_late_layers_alone_are_enough(llama: Path) -> None:
     loaded = adapted(llama, target_modules=("layers.1.self_attn.q_proj",))
     state = run(tiny_config(**{"evaluation.splits": ()}), loaded).outcomes[-1].state
     for entry in state.history:
-        assert entry.scores is not None
-        assert torch.allclose(entry.scores.sensitivity.sum(dim=1), torch.ones(2))
+        assert entry.heads is not None
+        assert torch.allclose(entry.heads.scores.sensitivity.sum(dim=1), torch.ones(2))
 
 
 def test_adapters_on_modules_that_are_not_there_are_refused(llama: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch.testing import assert_close
 
 from seekr_tune.method.targets import teacher_batch
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.state import StepRecord
-from seekr_tune.sequence.workers import SingleProcess
 from tests.sequence.tiny import Run, run, tiny_config, tiny_loaded
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from seekr_tune.errors import CheckpointError
+from seekr_tune.method.workers import SingleProcess, Workers
 from seekr_tune.sequence import remote
 from seekr_tune.sequence.checkpoint import MANIFEST, newest_intact
 from seekr_tune.sequence.keeper import CheckpointKeeper
 from seekr_tune.sequence.remote import Claim, RemoteRoom, newest_at, saved_at, send
-from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.store import Store
 from seekr_tune.training.strategy import DDPWorkers
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seekr_tune.method.draws import FixedDraws, SeededDraws
 from seekr_tune.method.semantics import CORRECTED, OFFICIAL
-from seekr_tune.sequence.draws import FixedDraws, SeededDraws
 from seekr_tune.sequence.schedule import (
     Stage,
     Step,

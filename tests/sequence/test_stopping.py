@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.state import StepRecord, TaskOutcome
 from seekr_tune.sequence.stopping import StopPoll
-from seekr_tune.sequence.workers import SingleProcess
 
 from .tiny import Run, run, same_weights, tiny_config, tiny_loaded, tiny_stream
 

@@ -13,12 +13,15 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from seekr_tune.method import attention, passes, targets
+from benchmarks import distilled
+from benchmarks.distilled import replay_losses
+from seekr_tune.method import attention, derpp, seekr, targets
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Tokens, replay_losses
+from seekr_tune.method.passes import Tokens
 from seekr_tune.method.semantics import CORRECTED
 from seekr_tune.method.storage import Kept
 from seekr_tune.method.targets import TeacherBatch, teacher_batch
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence import throughput
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.throughput import (
@@ -32,7 +35,6 @@ from seekr_tune.sequence.throughput import (
     reset_peak_memory,
     step_flops,
 )
-from seekr_tune.sequence.workers import SingleProcess
 from tests.sequence.tiny import SIZES, VOCABULARY, tiny_loaded, tiny_model
 
 CPU = torch.device("cpu")
@@ -119,8 +121,9 @@ def test_all_that_distillation_adds_to_a_forward_pass_is_timed_and_the_model_is_
     def note(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: (seen.append((name, inside)), function(*args, **kwargs))[1]
 
-    for name in ("soft_cross_entropy", "attention_distillation", "answer_logits"):
-        monkeypatch.setattr(passes, name, note(name, getattr(passes, name)))
+    parts = ((derpp, "soft_cross_entropy"), (seekr, "attention_distillation"), (distilled, "answer_logits"))
+    for module, name in parts:
+        monkeypatch.setattr(module, name, note(name, getattr(module, name)))
     for name in ("rows", "logits"):
         monkeypatch.setattr(TeacherBatch, name, note(name, getattr(TeacherBatch, name)))
     monkeypatch.setattr(targets, "restore_rows", note("restore_rows", targets.restore_rows))

@@ -19,10 +19,10 @@ from seekr_tune.config import Config, Split
 from seekr_tune.experiment import parse_config, with_values
 from seekr_tune.method.attention import TAP_ATTENTION
 from seekr_tune.method.memory import ReplayMemory, TeacherSignals
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.loop import run_stream
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.state import StepRecord, TaskOutcome
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.task import Example, Task, TaskStream
 
 SPECIAL = ("<unk>", "<pad>", "<s>", "</s>")

@@ -14,12 +14,12 @@ import torch
 import torch.distributed as dist
 
 from seekr_tune.errors import CheckpointError
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence import keeper, stopping
 from seekr_tune.sequence.first_stage import SharedDirectories
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.state import TaskOutcome
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.training.strategy import group_workers
 
 from ..sequence.tiny import tiny_config, tiny_loaded, tiny_stream

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from seekr_tune.config import Config
-from seekr_tune.sequence import learner
+from seekr_tune.method.seekr import Seekr
+from seekr_tune.method.terms import ATTENTION_DISTILLATION
 from seekr_tune.sequence.loop import run_stream
 from seekr_tune.sequence.model import load_model
 from seekr_tune.sequence.state import StepRecord
@@ -134,7 +135,7 @@ def learn(config: Config) -> Result:
         steps=tuple(step for outcome in outcomes for step in outcome.steps),
         start=start,
         weights=whole(loaded.trainable()),
-        importance=tuple(entry.total.importance for entry in state.history if entry.total is not None),
+        importance=tuple(entry.heads.total.importance for entry in state.history if entry.heads is not None),
         selected=tuple(dict(entry.selected) for entry in state.history),
         scores=torch.from_numpy(state.scores["eval"]).nan_to_num(-1.0),
         memory=tuple((s.task, s.index, tuple(s.queries.tolist()), dict(s.heads)) for s in state.memory),
@@ -234,14 +235,14 @@ def without_attention_gradient(runs: Runs) -> Callable[[bool], Result]:
     """The experiment with the fault that a wrong kind of recomputation has: the term is there, its gradient is not."""
 
     def run(adapters: bool) -> Result:
-        kept = learner.replay_losses
+        kept = Seekr.terms
 
-        def blind(*args: Any, **options: Any) -> Any:
-            losses = kept(*args, **options)
-            return replace(losses, attention=losses.attention.detach())
+        def blind(*args: Any) -> Any:
+            terms = kept(*args)
+            return {name: term.detach() if name == ATTENTION_DISTILLATION else term for name, term in terms.items()}
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(learner, "replay_losses", blind)
+            patch.setattr(Seekr, "terms", blind)
             return learn(runs.config(values_of((adapters, False, False))))
 
     return cache(run)

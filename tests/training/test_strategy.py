@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seekr_tune.errors import ConfigError, ModelError, StudyError
-from seekr_tune.sequence.workers import SingleProcess
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.training.strategy import DDPWorkers, FSDPWorkers, group_workers, local_workers
 
 from ..sequence.tiny import tiny_config, tiny_model

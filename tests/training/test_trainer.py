@@ -19,7 +19,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import parse_config
-from seekr_tune.sequence.workers import Workers
+from seekr_tune.method.workers import Workers
 from seekr_tune.training import trainer
 from seekr_tune.training.session import ray_session
 from seekr_tune.training.trainer import EndOnRefusal, Report, run_in_workers

@@ -21,6 +21,7 @@ from rich.console import Console
 from seekr_tune.analysis.ledger import write_erased_table, write_ledger
 from seekr_tune.analysis.record import StepRow, TrialRecord, read_steps
 from seekr_tune.config import Config
+from seekr_tune.config.plugins import imports
 from seekr_tune.errors import Stopped, StudyError
 from seekr_tune.remains import remove_remains
 from seekr_tune.shown import ours
@@ -82,6 +83,8 @@ def drive(
                     ended = sum(record.status != "running" for record in read_all_records(queue.directory)[0])
                     total = ended + queue.num_left
                     with ProgressConsole(console, total, ended) as progress, cluster_session(address):
+                        for line in imports(queue.config.plugins, queue.config.method.names):
+                            progress.say(line)
                         _run_left(queue, directory, progress, ledger, lock, judge)
             finally:
                 if lock is not None:  # else whatever fails in a directory that was moved would be said instead

@@ -16,18 +16,19 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from seekr_tune.config import Config, Split
-from seekr_tune.method.importance import HeadScores
+from seekr_tune.method.draws import draws_of
 from seekr_tune.method.memory import ReplayMemory, ReplaySample
+from seekr_tune.method.protocol import TaskView
+from seekr_tune.method.registry import method_of
 from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.sequence.draws import draws_of
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.evaluate import score_task
 from seekr_tune.sequence.footprint import SampleSize
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel, load_model
 from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps, batches
-from seekr_tune.sequence.teacher import Candidate, Teacher
-from seekr_tune.sequence.workers import Workers
-from seekr_tune.stream.collate import EncodedExample, Encoder
+from seekr_tune.sequence.views import Views, setting_of, stored_sample
+from seekr_tune.stream.collate import Encoder
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Task, TaskStream
 from seekr_tune.study.plan.workload import Rates, TaskRates, TaskSize
@@ -102,8 +103,9 @@ class _Bench:
             loaded.tokenizer, recipe.max_prompt_tokens, recipe.max_answer_tokens, self._semantics.collation
         )
         self._encoded = [self._encoder.encode_all(task.train) for task in stream]
-        self._teacher = Teacher(loaded, config, self._semantics, self._draws, workers)
-        self._learner = Learner(loaded, config, self._semantics, self._draws, workers)
+        method = method_of(config, setting_of(loaded, config, self._semantics, self._draws, workers))
+        self._views, self._method = Views(loaded, config, self._semantics, self._draws, workers), method
+        self._learner = Learner(loaded, config, self._semantics, self._draws, workers, method)
 
     def scoring(self, task: Task) -> float:
         """Seconds to score all splits of a task once: those of one batch, times the batches."""
@@ -124,20 +126,19 @@ class _Bench:
     def readings(self) -> tuple[dict[str, float], ReplayMemory]:
         """Seconds for each stored sample, by task, and a memory of a few samples of each; empty without replay."""
         memory, seconds = ReplayMemory(), {}
-        totals = HeadScores.zeros(*self._loaded.shape)
         for index, task in enumerate(self._stream):
-            candidates = self._candidates(index, task.name)
-            if not candidates:
+            stored = self._stored(index, task.name)
+            if not stored:
                 seconds[task.name] = 0.0
                 continue
-            lesson = partial(self._read, task.name, candidates, totals)
-            seconds[task.name] = self._median(lesson) / len(candidates)
-            memory = memory.add(lesson())
+            view = self._views.of_task(Stage(task.name, (index,)), stored, self._encoded[index])
+            seconds[task.name] = self._median(partial(self._read, view)) / len(stored)
+            memory = memory.add(self._read(view))
         return seconds, memory
 
-    def _read(self, task: str, candidates: Sequence[Candidate], totals: HeadScores) -> tuple[ReplaySample, ...]:
-        before = self._teacher.rows(candidates)
-        return self._teacher.remember(task, candidates, before, totals).samples
+    def _read(self, view: TaskView) -> Sequence[ReplaySample]:
+        self._method.before_task(view)
+        return self._method.after_task(view)
 
     def new_steps(self, task: int) -> float:
         """Seconds of a step on new samples of a task."""
@@ -165,17 +166,12 @@ class _Bench:
             for task, encoded in zip(self._stream, self._encoded, strict=True)
         }
 
-    def _candidates(self, task: int, name: str) -> list[Candidate]:
-        method, examples = self._config.method.in_effect(), self._encoded[task]
-        if method.replay_percent == 0:
+    def _stored(self, task: int, name: str) -> list[ReplaySample]:
+        if self._config.method.in_effect().replay_percent == 0:
             return []
+        examples = self._encoded[task]
         indices = self._draws.memory_samples(name, len(examples), min(_STORED, len(examples)))
-        return [self._candidate(task, name, index, examples[index]) for index in indices]
-
-    def _candidate(self, task: int, name: str, index: int, example: EncodedExample) -> Candidate:
-        budget = self._config.method.query_budget
-        queries = self._draws.query_rows(name, index, len(example.input_ids), budget)
-        return Candidate(task, index, example, queries)
+        return [stored_sample(task, i, place, examples[i], self._config) for place, i in enumerate(indices)]
 
     def _median_step(self, task: int, steps: Sequence[Step], memory: ReplayMemory) -> float:
         stage = Stage(self._stream[task].name, (task,))

@@ -66,7 +66,7 @@ def disk_plan(
             sizes[key] = _model_size(one)
         stored = [[measured.samples[name]] * _count(one, measured.sizes[name]) for name in one.stream.tasks]
         found = footprint(sizes[key], one, stored)
-        stages = 2 if one.method.name == "joint" else len(one.stream.tasks) + 1  # one before the first task
+        stages = 2 if one.method.learns_at_once else len(one.stream.tasks) + 1  # one before the first task
         kept.append(min(one.training.checkpoints_kept, stages) * found.checkpoint)
         # While a checkpoint is written, those that it supersedes are still there.
         working.append(one.training.checkpoints_kept * found.checkpoint_inside + found.checkpoint)

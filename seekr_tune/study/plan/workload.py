@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Self
 
 from seekr_tune.config import Config, RecipeConfig, Split
+from seekr_tune.method.draws import SeededDraws
 from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.sequence.draws import SeededDraws
 from seekr_tune.sequence.evaluate import tasks_to_score
 from seekr_tune.sequence.schedule import Stage, plan_steps, stages_of, stored_samples
 
@@ -148,7 +148,7 @@ def _base_key(config: Config) -> Hashable:
 
 def _first_key(config: Config) -> Hashable:
     """What the weights after the first stage depend on, where data, model and code are the same."""
-    if config.method.name == "joint":
+    if config.method.learns_at_once:
         return None
     recipe = config.recipe.model_copy(update={"epochs": config.recipe.epochs_of(0), "replay_batch_size": 1})
     training = config.training

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from seekr_tune.config import Config, Split
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.shared_scores import SharedScores
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.baseline import ConstantBaseline, constant_baseline
 from seekr_tune.stream.prospect import Constants
 from seekr_tune.stream.task import Task, TaskStream

@@ -14,8 +14,8 @@ from typing import Any
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import fingerprint
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.state import TaskOutcome
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.prospect import Prospect
 from seekr_tune.study.directory.log import RUN_STARTED
 from seekr_tune.study.runs.console import TaskProgress
@@ -28,7 +28,7 @@ def run_started(record: TrialRecord, config: Config, workers: Workers) -> None:
     _say(
         RUN_STARTED,
         trial=record.trial,
-        method=config.method.name,
+        method=config.method.label,
         params=record.params,
         fingerprint=fingerprint(config),
         version=record.code_version,

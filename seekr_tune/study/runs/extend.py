@@ -152,7 +152,7 @@ def _warn_of_answers(config: Config, new: TaskStream) -> None:
 
 def _extended(config: Config, task: str, epochs: int | None, metric: str | None) -> Config:
     """The experiment with one more task."""
-    if config.method.name == "joint":
+    if config.method.learns_at_once:
         raise ConfigError("method.name 'joint' learns all tasks at once; there is no later task to add")
     if task in config.stream.tasks:
         raise ConfigError(f"stream.tasks: {task!r} is task {config.stream.tasks.index(task) + 1} of this run already")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ def new_record(config: Config, request: TrialRequest, ray_trial_id: str | None =
         configuration=request.configuration,
         replicate=request.replicate,
         status="running",
-        method=config.method.name,
+        method=config.method.label,
         semantics=config.method.semantics,
         config=config.model_dump(mode="json"),
         params=request.params,
@@ -71,8 +71,8 @@ def with_state(record: TrialRecord, state: StreamState, wall_seconds: float) -> 
             "timing": tuple(_timing_row(history) for history in state.history),
             "tasks_done": state.tasks_done,
             "wall_seconds": wall_seconds,
-            "num_layers": state.num_layers,
-            "num_heads": state.num_heads,
+            "num_layers": state.shape[0],
+            "num_heads": state.shape[1],
         }
     )
 
@@ -134,14 +134,26 @@ def step_rows(steps: Iterable[StepRecord]) -> Iterator[StepRow]:
 
 def _step_values(step: StepRecord) -> dict[str, Any]:
     values = {name: getattr(step, name) for name in StepRow.model_fields if hasattr(step, name)}
-    shares = {f"{name}_share": share for name, share in step.shares.items()}
-    return {**values, **step.terms, **shares, "attention_weight": step.weights.get("attention_distillation")}
+    own = {name: value for name, value in step.terms.items() if name in StepRow.model_fields}
+    return {
+        **values,
+        **own,
+        **_share_columns(step.shares, StepRow),
+        "attention_weight": step.weights.get("attention_distillation"),
+        "other_terms": {name: value for name, value in step.terms.items() if name not in own},
+    }
+
+
+def _share_columns(shares: Mapping[str, float], row: type[StepRow] | type[ReplayRow]) -> dict[str, float]:
+    """Shares of the terms that have a column."""
+    named = {f"{name}_share": share for name, share in shares.items()}
+    return {name: share for name, share in named.items() if name in row.model_fields}
 
 
 def _head_rows(history: TaskHistory) -> Iterator[HeadRow]:
-    if history.scores is None or history.total is None:
+    if history.heads is None:
         return
-    own, total = history.scores, history.total
+    own, total = history.heads.scores, history.heads.total
     tables: Sequence[Sequence[Sequence[float]]] = (
         own.sensitivity.tolist(),
         own.forgettability.tolist(),
@@ -171,7 +183,7 @@ def _replay_row(history: TaskHistory) -> ReplayRow:
         replay_updates=history.replay_updates,
         tokens=history.replay_tokens,
         bytes=history.memory_bytes,
-        **{f"{name}_share": share for name, share in history.shares.items()},
+        **_share_columns(history.shares, ReplayRow),
         first_presentations=None if history.first_shown is None else len(history.first_shown),
     )
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from seekr_tune.analysis.record import StepRow, TrialRecord
 from seekr_tune.config import Config
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.remote import Claim, RemoteRoom
 from seekr_tune.sequence.state import StepRecord
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.store import Stamp, Store
 from seekr_tune.study.runs.files import TrialFiles
 from seekr_tune.study.runs.storage import PARTIAL, STOP, fetch_results, local_stamps

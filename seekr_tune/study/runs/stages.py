@@ -32,10 +32,10 @@ import transformers
 
 from seekr_tune.config import Config
 from seekr_tune.documents import read_bytes
+from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.digests import digest_of_file
 from seekr_tune.sequence.first_stage import SharedDirectories
 from seekr_tune.sequence.model import model_directory, read_model_config
-from seekr_tune.sequence.workers import Workers
 from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.runs.outcome import code_version
 
@@ -71,13 +71,13 @@ def bound_directory(cache: Path, config: Config, stream: TaskStream, workers: Wo
 
     Neither replays anything, so no setting of replay or distillation is in the key.
     """
-    assert config.method.name in ("seqft", "joint")
+    assert config.method.label in ("seqft", "joint")
     base = _base(cache, config, workers)
     if base is None:
         return None
     learned = {
         **base,
-        "method": config.method.name,
+        "method": config.method.label,
         "seed": config.seed,
         "recipe": config.recipe.model_dump(mode="json", exclude={"replay_batch_size"}),
         "evaluation": config.evaluation.model_dump(mode="json"),

@@ -19,11 +19,11 @@ from transformers.utils import logging as transformers_logging
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, Split
 from seekr_tune.errors import CheckpointError, StudyError, UserError
+from seekr_tune.method.workers import SingleProcess, Workers
 from seekr_tune.sequence.keeper import Room
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import LoadedModel, load_model
 from seekr_tune.sequence.throughput import give_back_memory
-from seekr_tune.sequence.workers import SingleProcess, Workers
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.runs import events

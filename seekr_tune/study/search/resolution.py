@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from seekr_tune.config import Config, ModelConfig
-from seekr_tune.config.readers import READERS, is_read
+from seekr_tune.config.readers import is_read
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import flatten, with_values
 from seekr_tune.study.search.constraints import Constraint
@@ -69,12 +69,11 @@ class Resolver:
         """
         config = with_values(self._config, values, origin="search space")
         flat, method = flatten(config), config.method
-        read = {
-            path: value for path, value in flat.items() if not path.startswith(_LEFT_OUT) and is_read(path, method.name)
-        }
-        stored = self._stored(config) if method.name in READERS["method.replay_percent"] else None
+        known = {path: value for path, value in flat.items() if not path.startswith(_LEFT_OUT)}
+        read = {path: value for path, value in known.items() if is_read(path, method.label)}
+        stored = self._stored(config) if is_read("method.replay_percent", method.label) else None
         heads = layers = None
-        if method.name in READERS["method.head_budget"]:
+        if is_read("method.head_budget", method.label):
             heads, layers = self._budgets(config)
             if heads is None:  # a model whose shape is not known: the budgets as they are written
                 read |= {path: flat[path] for path in ("method.head_budget", "method.layer_ratio")}
@@ -91,7 +90,7 @@ class Resolver:
             ConfigError: see `resolve`.
         """
         config = with_values(self._config, values, origin="search space")
-        read = {path: value for path, value in flatten(config).items() if is_read(path, config.method.name)}
+        read = {path: value for path, value in flatten(config).items() if is_read(path, config.method.label)}
         found = {**read, **self.resolve(values).quantities}
         if any("distinct_replayed_samples" in (one.left, one.right) for one in constraints):
             found["distinct_replayed_samples"] = self._replayed(config)
@@ -101,7 +100,7 @@ class Resolver:
         """Samples that will be replayed; None for a method without replay."""
         from seekr_tune.sequence.schedule import replayed_samples
 
-        if config.method.name not in READERS["method.replay_percent"]:
+        if not is_read("method.replay_percent", config.method.label):
             return None
         return replayed_samples(config, self._train_sizes(config))
 

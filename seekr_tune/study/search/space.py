@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from seekr_tune.config import Config, SelectionName
 from seekr_tune.config.meaning import is_among
 from seekr_tune.config.messages import hint, rule, shown
-from seekr_tune.config.readers import ALTERNATIVES, READERS
+from seekr_tune.config.readers import ALTERNATIVES, READERS, is_read
 from seekr_tune.config.reading import dump_yaml
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import config_paths, flatten, parse_config, read_yaml_mapping, require_path, with_values
@@ -56,8 +56,11 @@ class Space:
     def condition(self, key: str) -> Condition:
         """When a dimension is searched: as the file says, and never for a method that does not read it."""
         condition = dict(self.dimensions[key].when)
-        if "method.name" in self.dimensions and key in READERS:
-            condition.setdefault("method.name", READERS[key])
+        methods = self.dimensions.get("method.name")
+        if methods is not None and (key in READERS or key not in config_paths()):
+            names = methods.choices if isinstance(methods, Choices) else ()
+            own = tuple(name for name in names if is_read(key, str(name)))
+            condition.setdefault("method.name", READERS.get(key, own))
         if "method.selection" in self.dimensions and key in _UNREAD_BY_ALL:
             condition.setdefault("method.selection", tuple(n for n in get_args(SelectionName) if n != "all"))
         return condition
@@ -191,7 +194,9 @@ def load_space(path: Path) -> Space:
     constraints = tuple(parse_constraint(line, str(path)) for line in lines)
     space = Space(dict(_dimensions(values, str(path))), str(path), constraints)
     _require_conditions(space)
-    space.require_fits(parse_config({"stream": {"tasks": ["any"]}}, str(path)))
+    options = {key.split(".")[1] for key in space.dimensions if key not in config_paths()}
+    unread = {name: {"origin": f"unread:{name}"} for name in options}  # what they are called is for the method to say
+    space.require_fits(parse_config({"stream": {"tasks": ["any"]}, "plugins": unread}, str(path)))
     return space
 
 

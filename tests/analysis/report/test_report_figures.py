@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from synthetic import RecordFactory
 
-from seekr_tune.analysis.ledger import read_table
+from seekr_tune.analysis.ledger import read_table, write_ledger
 from seekr_tune.analysis.ranking import Ranking
 from seekr_tune.analysis.report.figures.cost import time_figure
 from seekr_tune.analysis.report.figures.heads import head_map_figure
@@ -158,6 +159,15 @@ def test_losses_are_parted_by_kind_and_ends_of_tasks_are_marked(study: object) -
         "attention distillation",
     ]
     assert {shape.x0 for shape in figure.layout.shapes} == {30, 70}
+
+
+def test_a_term_of_another_method_is_a_curve_of_its_name(make_record: RecordFactory, tmp_path: Path) -> None:
+    first, second = make_record.steps(0, 2)
+    steps = {"a": [first, second.model_copy(update={"other_terms": {"ewc": 0.25}})]}
+    write_ledger(tmp_path, [make_record("a")], steps)
+    figure = losses_figure(read_table(tmp_path, "steps"), TASKS)
+    (term,) = (trace for trace in figure.data if trace.name == "ewc")
+    assert list(term.x) == [2] and list(term.y) == [0.25]
 
 
 def test_time_is_stacked_in_the_order_of_the_table() -> None:

@@ -27,9 +27,9 @@ from seekr_tune.cli import main
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, parse_config, with_values
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.keeper import CheckpointKeeper
 from seekr_tune.sequence.model import load_model
-from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.study.directory.layout import experiment_path, trial_path
 from seekr_tune.study.directory.openings import Finalist, Opening, write_openings
 from seekr_tune.study.directory.records import read_records

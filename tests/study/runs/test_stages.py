@@ -11,8 +11,8 @@ import pytest
 
 from seekr_tune.config import Config
 from seekr_tune.experiment import with_values
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence import digests
-from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Task, TaskStream

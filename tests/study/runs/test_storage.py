@@ -22,10 +22,10 @@ from seekr_tune.analysis.record import TrialRecord, read_record
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import with_values
+from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.remote import Claim
 from seekr_tune.sequence.state import TaskOutcome
-from seekr_tune.sequence.workers import SingleProcess
 from seekr_tune.store import Store
 from seekr_tune.study.runs.extend import extend_run
 from seekr_tune.study.runs.remote import scratch_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import plotly.graph_objects as go
@@ -26,7 +27,7 @@ MOST_POINTS = 300
 """Points of a curve; where a run has more steps, each point is the mean of as many neighbours as need be."""
 
 _CURVES = (
-    # column, kind, name, panel, colour, dash
+    # column, kind (empty: both), name, panel, colour, dash
     ("loss", "new", "new steps", 1, BLUE, "solid"),
     ("loss", "replay", "replay steps", 1, VERMILION, "dash"),
     ("cross_entropy", "replay", "cross-entropy", 2, VERMILION, "solid"),
@@ -39,18 +40,25 @@ _Y_AXES = {1: "y", 2: "y2"}
 
 
 def losses_figure(steps: pa.Table, tasks: Sequence[str]) -> go.Figure:
-    """The minimised loss by the kind of step, and the unweighted terms of replay steps, over the steps of a run.
+    """The minimised loss by the kind of step, and its terms, unweighted: of replay steps, and of other methods.
 
     Args:
         steps: the rows of one run in the `steps` table.
         tasks: in learning order.
     """
     steps = steps.sort_by([("task_index", "ascending"), ("step", "ascending")])
-    made = panels(["minimised loss", "terms of replay steps, unweighted"], 2, 280, gap=90, top=70, narrow_top=150)
+    made = panels(["minimised loss", "terms, unweighted"], 2, 280, gap=90, top=70, narrow_top=150)
     kinds = np.array(steps.column("kind").to_pylist())
-    for column, kind, name, panel, colour, dash in _CURVES:
-        values = steps.column(column).to_numpy(zero_copy_only=False).astype(np.float64)
-        at = np.flatnonzero((kinds == kind) & (values > 0))  # the axis is logarithmic; nan compares false
+    columns = {name: steps.column(name).to_numpy(zero_copy_only=False).astype(np.float64) for name, *_ in _CURVES}
+    curves = [*_CURVES]
+    others = [dict(row or ()) for row in steps.column("other_terms").to_pylist()]
+    for term, colour in zip(sorted({name for row in others for name in row}), cycle((BLUE, GREY)), strict=False):
+        columns[term] = np.array([row.get(term, np.nan) for row in others])
+        curves.append((term, "", term, 2, colour, "longdash"))
+    for column, kind, name, panel, colour, dash in curves:
+        values = columns[column]
+        shown = (kinds == kind) if kind else np.full(len(kinds), True)
+        at = np.flatnonzero(shown & (values > 0))  # the axis is logarithmic; nan compares false
         if len(at):
             made.add_scatter(
                 x=np.round(_thinned(at.astype(np.float64) + 1)),

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seekr_tune.method.draws import Draws, FixedDraws, SeededDraws, draws_of
 from seekr_tune.method.semantics import CORRECTED, OFFICIAL
-from seekr_tune.sequence.draws import Draws, FixedDraws, SeededDraws, draws_of
 
 BOTH = pytest.mark.parametrize("draws", [SeededDraws(5), FixedDraws(5)], ids=["seeded", "fixed"])
 sizes = st.integers(min_value=1, max_value=60)

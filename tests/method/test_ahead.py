@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from seekr_tune.sequence.ahead import Ahead
+from seekr_tune.method.ahead import Ahead
 
 events: list[str] = []
 

@@ -1,0 +1,138 @@
+"""Several methods as one: their terms add up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import TypeVar
+
+from torch import Tensor
+
+from seekr_tune.errors import ConfigError
+from seekr_tune.method.attention import AttentionTap
+from seekr_tune.method.memory import ReplaySample
+from seekr_tune.method.protocol import (
+    Gradients,
+    HeadNotes,
+    Kind,
+    Method,
+    MethodState,
+    StepView,
+    TaskView,
+    Update,
+)
+from seekr_tune.method.terms import CROSS_ENTROPY
+
+T = TypeVar("T")
+
+
+class Combined(Method):
+    """What a run knows of its methods, be it one or several; the state of each stands under its name.
+
+    Args:
+        methods: by name, in the order in which they are asked.
+
+    Raises:
+        ConfigError: they cannot work together.
+    """
+
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        self._methods = dict(methods)
+        self._all = tuple(methods.values())
+        for what, hook in (("changes gradients", "before_update"), ("has an attention tap", "watch")):
+            self._refuse(
+                [n for n, one in methods.items() if getattr(type(one), hook) is not getattr(Method, hook)], what
+            )
+        self._refuse([name for name, one in methods.items() if one.keeps_signals], "keeps signals beside samples")
+        self.touches_first_task = any(one.needs.touches_first_task for one in self._all)
+        self._finds = next((one for one in self._all if one.finds_weights), None)
+
+    @property
+    def mend_of(self) -> Mapping[str, str]:
+        """By loss term, and for `loss` and `grad_norm`: what to do where it is no finite number."""
+        return {term: mend for one in self._all for term, mend in one.mends.items()}
+
+    def state(self) -> MethodState:
+        states = {name: one.state() for name, one in self._methods.items()}
+        return MethodState(
+            {f"{name}/{key}": own for name, state in states.items() for key, own in state.weights.items()},
+            {f"{name}/{key}": own for name, state in states.items() for key, own in state.tensors.items()},
+            {name: state.facts for name, state in states.items() if state.facts},
+        )
+
+    def restore(self, state: MethodState) -> None:
+        for name, one in self._methods.items():
+            one.restore(
+                MethodState(_below(name, state.weights), _below(name, state.tensors), state.facts.get(name, {}))
+            )
+
+    def before_task(self, task: TaskView) -> None:
+        for one in self._all:
+            one.before_task(task)
+
+    def after_task(self, task: TaskView) -> Sequence[ReplaySample]:
+        kept: Sequence[ReplaySample] = task.stored
+        for one in self._all:
+            own = one.after_task(task)
+            kept = own if own is not task.stored else kept
+        return kept
+
+    def heads(self) -> HeadNotes | None:
+        return next((notes for one in self._all if (notes := one.heads()) is not None), None)
+
+    def begin_steps(self, taken: Sequence[Mapping[str, float]]) -> None:
+        for one in self._all:
+            one.begin_steps(taken)
+
+    def weights(self, kind: Kind) -> dict[str, float]:
+        return _together([one.weights(kind) for one in self._all])
+
+    def measured_weights(self) -> dict[str, float]:
+        return _together([one.measured_weights() for one in self._all])
+
+    @property
+    def keeps_signals(self) -> bool:
+        return any(one.keeps_signals for one in self._all)
+
+    def batch_signals(self, samples: Sequence[ReplaySample], padded_length: int, pin: bool) -> Mapping[str, Tensor]:
+        own = [one.batch_signals(samples, padded_length, pin) for one in self._all if one.keeps_signals]
+        return own[0] if own else {}
+
+    def watch(self, step: StepView) -> AttentionTap | None:
+        return next((tap for one in self._all if (tap := one.watch(step)) is not None), None)
+
+    def terms(self, step: StepView, logits: Tensor) -> dict[str, Tensor]:
+        return {name: term for one in self._all for name, term in one.terms(step, logits).items()}
+
+    def penalties(self, weights: Gradients) -> dict[str, tuple[Tensor, float]]:
+        return {name: term for one in self._all for name, term in one.penalties(weights).items()}
+
+    def before_update(self, update: Update) -> None:
+        for one in self._all:
+            one.before_update(update)
+
+    @property
+    def finds_weights(self) -> bool:
+        return self._finds is not None
+
+    def measured(self, norms: Mapping[str, float]) -> Mapping[str, float]:
+        return norms if self._finds is None else self._finds.measured(norms)
+
+    def _refuse(self, names: Sequence[str], what: str) -> None:
+        if len(names) > 1:
+            raise ConfigError(f"method.name: {names[0]} and {names[1]} cannot work together: each {what}; drop one")
+
+
+def _below(name: str, values: Mapping[str, T]) -> dict[str, T]:
+    return {key.removeprefix(f"{name}/"): own for key, own in values.items() if key.startswith(f"{name}/")}
+
+
+def _together(weights: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of all terms; factors of cross-entropy are multiplied."""
+    named = Counter(name for own in weights for name in own if name != CROSS_ENTROPY)
+    twice = next((name for name, count in named.items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(f"method.name: two of the methods have a loss term named {twice!r}; drop one of them")
+    first = {CROSS_ENTROPY: prod(own.get(CROSS_ENTROPY, 1.0) for own in weights)}
+    return first | {name: value for own in weights for name, value in own.items() if name != CROSS_ENTROPY}

@@ -1,0 +1,94 @@
+"""Methods by name: those of the package, and a user's own, which are imported here and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from seekr_tune.config import Config
+from seekr_tune.config.messages import one_line
+from seekr_tune.config.plugins import Plugin
+from seekr_tune.errors import ConfigError
+from seekr_tune.method.combined import Combined
+from seekr_tune.method.protocol import Method, Setting
+
+BUILT_IN: Mapping[str, str] = {
+    "seqft": "seekr_tune.method.seqft:SeqFT",
+    "replay": "seekr_tune.method.replay:Replay",
+    "derpp": "seekr_tune.method.derpp:DerPP",
+    "seekr": "seekr_tune.method.seekr:Seekr",
+    "joint": "seekr_tune.method.joint:Joint",
+}
+
+
+def method_of(config: Config, setting: Setting) -> Combined:
+    """The methods of an experiment, as one, at the beginning of a run.
+
+    Raises:
+        ConfigError: see `require_methods`; or they cannot work together.
+    """
+    return Combined({name: cls(options, setting) for name, (cls, options) in require_methods(config).items()})
+
+
+def require_methods(config: Config) -> dict[str, tuple[type[Method], Any]]:
+    """The class of each method of an experiment and its options; code of a user is imported.
+
+    Raises:
+        ConfigError: code that cannot be imported or is no method, options that it refuses, a memory that is not there.
+    """
+    found: dict[str, tuple[type[Method], Any]] = {}
+    for name in config.method.names:
+        if name in BUILT_IN:
+            module, _, attribute = BUILT_IN[name].partition(":")
+            found[name] = getattr(import_module(module), attribute), config.method.in_effect()
+        else:
+            cls = _class_of(name, config.plugins[name])
+            found[name] = cls, _options(cls, name, config)
+    lacking = next((name for name, (cls, _) in found.items() if cls.needs.memory), None)
+    if lacking is not None and not any(cls.needs.memory and name in BUILT_IN for name, (cls, _) in found.items()):
+        raise ConfigError(f"method.name: {lacking} needs a replay memory; combine it with replay: [replay, {lacking}]")
+    return found
+
+
+def _class_of(name: str, plugin: Plugin) -> type[Method]:
+    place, _, attribute = plugin.origin.rpartition(":")
+    try:
+        module = import_module(place) if plugin.source is None else _module_of(name, place, plugin)
+        found = getattr(module, attribute, None)
+    except Exception as error:
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"method {name} ({plugin.origin}): cannot be imported ({line}); mend it") from error
+    if not isinstance(found, type) or not issubclass(found, Method):
+        raise ConfigError(
+            f"method {name} ({plugin.origin}): {attribute} is no class derived from seekr_tune.method.protocol.Method"
+        )
+    return found
+
+
+def _module_of(name: str, place: str, plugin: Plugin) -> ModuleType:
+    """The text of a file as a module under a private name; nothing joins the path of modules."""
+    private = f"_seekr_tune_plugins.{name}_{str(plugin.sha256)[:16]}"
+    if private not in sys.modules:
+        module = ModuleType(private)
+        sys.modules[private] = module  # annotations are looked up there
+        try:
+            exec(compile(str(plugin.source), place, "exec"), module.__dict__)
+        except BaseException:
+            del sys.modules[private]
+            raise
+    return sys.modules[private]
+
+
+def _options(cls: type[Method], name: str, config: Config) -> Any:
+    try:
+        return cls.Options.model_validate(config.method.options_of(name))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        paths = [f"method.{name}.{field}" for field in cls.Options.model_fields]
+        first["loc"] = ("method", name, *first["loc"])
+        raise ConfigError(one_line(first, paths)) from None

@@ -1,0 +1,169 @@
+"""SEEKR: the attention of the few heads that matter is distilled on stored samples. Source: He et al., EMNLP 2024."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from seekr_tune.config.learning import MethodConfig
+from seekr_tune.method.attention import AttentionTap
+from seekr_tune.method.derpp import DerPP, teacher_of
+from seekr_tune.method.importance import HeadScores
+from seekr_tune.method.losses import attention_distillation, row_divergence
+from seekr_tune.method.memory import ReplaySample, TeacherSignals
+from seekr_tune.method.protocol import HeadNotes, Kind, MethodState, Setting, StepView, TaskView
+from seekr_tune.method.selection import HeadSelection, all_heads, resolve_budgets, select_heads
+from seekr_tune.method.storage import Kept, keep_rows
+from seekr_tune.method.targets import RowTargets, joined
+from seekr_tune.method.teacher import Queried, Teacher
+from seekr_tune.method.terms import ATTENTION_DISTILLATION, weight_of_share
+
+_FIELDS = ("sensitivity", "forgettability", "importance")
+_ATTENTION = "lower recipe.learning_rate or method.attention_weight"
+
+
+class Seekr(DerPP):
+    """DER++ + w (attention distillation) on replayed samples, of heads that are chosen when their task ends.
+
+    A head's importance is its sensitivity (to the task's loss) times its forgettability (how far learning the task has
+    moved its attention), summed over tasks.
+    """
+
+    mends: ClassVar[Mapping[str, str]] = {
+        **DerPP.mends,
+        ATTENTION_DISTILLATION: _ATTENTION,
+        "loss": "lower method.attention_weight",
+        "grad_norm": _ATTENTION,
+    }
+
+    def __init__(self, options: MethodConfig, setting: Setting) -> None:
+        super().__init__(options, setting)
+        self._distils = options.distils_attention
+        self._weight = options.attention_weight or 0.0  # where a share is asked for, found as it is met
+        self._totals = HeadScores.zeros(*setting.shape)
+        self._heads: HeadNotes | None = None
+        self._teacher = Teacher(setting, options.query_budget, logits=options.logit_weight > 0)
+        self._before: Mapping[int, Tensor] = {}
+        self._targets: dict[int, RowTargets] = {}
+        self._tap: AttentionTap | None = None
+
+    # --- what outlives a task ----------------------------------------------------------------------------------------
+
+    def state(self) -> MethodState:
+        return MethodState(tensors={f"totals/{name}": getattr(self._totals, name) for name in _FIELDS})
+
+    def restore(self, state: MethodState) -> None:
+        self._totals = HeadScores(*(state.tensors[f"totals/{name}"] for name in _FIELDS))
+
+    def heads(self) -> HeadNotes | None:
+        return self._heads
+
+    # --- around a task -----------------------------------------------------------------------------------------------
+
+    def before_task(self, task: TaskView) -> None:
+        self._before = self._teacher.rows(task.passes, self._queried(task)) if self._distils else {}
+
+    def after_task(self, task: TaskView) -> Sequence[ReplaySample]:
+        self._heads = None
+        if not self._distils or not task.stored:
+            return super().after_task(task)
+        queried = self._queried(task)
+        seen = self._teacher.lesson(task.passes, queried, self._before)
+        self._before = {}
+        self._totals = self._totals + seen.scores
+        selected = self._select(task.name)
+        self._heads = HeadNotes(seen.scores, self._totals, selected.heads)
+
+        def kept(place: int, sample: ReplaySample) -> ReplaySample:
+            teacher = None
+            if place in seen.rows:
+                rows = self._kept_rows(seen.rows[place], queried[place], len(sample.input_ids), selected)
+                teacher = TeacherSignals(seen.logits.get(place), rows)
+            queries = queried[place] if selected.heads else sample.queries
+            return replace(sample, queries=queries, heads=selected.heads, teacher=teacher)
+
+        return [kept(place, sample) for place, sample in enumerate(task.stored)]
+
+    def _queried(self, task: TaskView) -> Queried:
+        """Query rows of each sample, by its place."""
+        budget, draws = self.options.query_budget, self.setting.draws
+        tasks = task.names
+        return [draws.query_rows(tasks[s.task], s.index, len(s.input_ids), budget) for s in task.stored]
+
+    def _select(self, task: str) -> HeadSelection:
+        num_layers, num_heads = self.setting.shape
+        kind = self.options.selection
+        if kind == "all":
+            return all_heads(num_layers, num_heads)
+        is_random = kind == "random"
+        ranked_by = self.setting.draws.head_scores(task, num_layers, num_heads) if is_random else None
+        budgets = resolve_budgets(self.options.head_budget, self.options.layer_ratio, num_layers, num_heads)
+        scores = getattr(self._totals, kind) if ranked_by is None else ranked_by
+        return select_heads(scores, budgets.num_layers, budgets.num_heads)
+
+    def _kept_rows(self, rows: Tensor, queries: Tensor, length: int, selected: HeadSelection) -> Kept | None:
+        if not selected.heads:
+            return None
+        chosen = torch.cat([rows[layer, list(heads)] for layer, heads in sorted(selected.heads.items())])
+        return keep_rows(chosen, queries, length, self.setting.signal_form)
+
+    # --- in a step ---------------------------------------------------------------------------------------------------
+
+    @property
+    def keeps_signals(self) -> bool:
+        return self._distils or super().keeps_signals
+
+    def begin_steps(self, taken: Sequence[Mapping[str, float]]) -> None:
+        if self.options.attention_share is not None:
+            known = [weights[ATTENTION_DISTILLATION] for weights in taken if ATTENTION_DISTILLATION in weights]
+            self._weight = known[-1] if known else 0.0
+
+    def weights(self, kind: Kind) -> dict[str, float]:
+        attention = {ATTENTION_DISTILLATION: self._weight} if kind == "replay" and self._distils else {}
+        return super().weights(kind) | attention
+
+    def batch_signals(self, samples: Sequence[ReplaySample], padded_length: int, pin: bool) -> dict[str, Tensor]:
+        return joined(samples, padded_length, logits=self.options.logit_weight > 0, rows=self._distils, pin=pin)
+
+    def watch(self, step: StepView) -> AttentionTap | None:
+        self._targets = {}
+        if not step.samples or not self._distils:
+            return None
+        with step.timed():
+            self._targets = targets = teacher_of(step).rows()
+
+        def diverge(layer: int, rows: Tensor) -> Tensor:
+            return row_divergence(rows, targets[layer].probabilities, self._semantics.student_epsilon)
+
+        requests = {layer: target.request for layer, target in targets.items()}
+        self._tap = AttentionTap(requests, timed=step.timed, reduce=diverge)
+        return self._tap
+
+    def terms(self, step: StepView, logits: Tensor) -> dict[str, Tensor]:
+        terms = super().terms(step, logits)
+        if step.samples and self._distils:
+            with step.timed():
+                weights = self._semantics.row_weights(self._targets, len(step.samples), step.step_rows)
+                assert self._tap is not None
+                terms[ATTENTION_DISTILLATION] = attention_distillation(self._tap.rows, weights)
+        return terms
+
+    # --- a share in place of a weight --------------------------------------------------------------------------------
+
+    @property
+    def finds_weights(self) -> bool:
+        return self.options.attention_share is not None
+
+    def measured_weights(self) -> dict[str, float]:
+        return self.weights("replay") | ({ATTENTION_DISTILLATION: 1.0} if self.finds_weights else {})
+
+    def measured(self, norms: Mapping[str, float]) -> Mapping[str, float]:
+        share = self.options.attention_share
+        if share is None:
+            return norms
+        self._weight = weight_of_share(share, norms, ATTENTION_DISTILLATION, self._weight)
+        return {**norms, ATTENTION_DISTILLATION: norms[ATTENTION_DISTILLATION] * self._weight}

@@ -1,0 +1,91 @@
+"""Several methods as one: what adds up, what is kept apart, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from seekr_tune.config.section import Section
+from seekr_tune.errors import ConfigError
+from seekr_tune.method.combined import Combined
+from seekr_tune.method.protocol import Method, MethodState, Setting, StepView, Update
+
+
+class Pull(Method):
+    """Has a term in replay steps, a penalty, and a state of all three kinds."""
+
+    def __init__(self, term: str, factor: float) -> None:
+        super().__init__(Section(), cast(Setting, None))
+        self.term, self.factor = term, factor
+        self.known = MethodState()
+
+    def weights(self, kind: str) -> dict[str, float]:
+        return {"cross_entropy": self.factor, self.term: 2.0} if kind == "replay" else {}
+
+    def terms(self, step: StepView, logits: Tensor) -> dict[str, Tensor]:
+        return {self.term: logits.sum()}
+
+    def penalties(self, weights: Any) -> dict[str, tuple[Tensor, float]]:
+        return {f"{self.term} of weights": (weights["w"].sum(), self.factor)}
+
+    def state(self) -> MethodState:
+        return MethodState({"old": {"w": torch.ones(2)}}, {"total": torch.zeros(1)}, {"seen": self.term})
+
+    def restore(self, state: MethodState) -> None:
+        self.known = state
+
+
+class Turn(Method):
+    """Changes gradients."""
+
+    def before_update(self, update: Update) -> None:
+        update.gradients["w"].neg_()
+
+
+class Keep(Method):
+    """Keeps signals beside samples."""
+
+    @property
+    def keeps_signals(self) -> bool:
+        return True
+
+
+def made(cls: type[Method]) -> Method:
+    return cls(Section(), cast(Setting, None))
+
+
+def test_terms_and_penalties_add_up_and_factors_of_cross_entropy_are_multiplied() -> None:
+    both = Combined({"a": Pull("near", 0.5), "b": Pull("far", 0.25)})
+    assert both.weights("replay") == {"cross_entropy": 0.125, "near": 2.0, "far": 2.0}
+    assert both.weights("new") == {"cross_entropy": 1.0}
+    assert set(both.terms(cast(StepView, None), torch.ones(2))) == {"near", "far"}
+    found = both.penalties({"w": torch.ones(3)})
+    assert {name: (float(value), factor) for name, (value, factor) in found.items()} == {
+        "near of weights": (3.0, 0.5),
+        "far of weights": (3.0, 0.25),
+    }
+
+
+def test_each_method_gets_its_own_state_back() -> None:
+    one, other = Pull("near", 0.5), Pull("far", 0.25)
+    state = Combined({"a": one, "a2": other}).state()
+    assert set(state.weights) == {"a/old", "a2/old"} and set(state.tensors) == {"a/total", "a2/total"}
+    again = Combined({"a": Pull("near", 0.5), "a2": other})
+    again.restore(state)
+    assert other.known.facts == {"seen": "far"}
+    assert set(other.known.weights) == {"old"} and set(other.known.tensors) == {"total"}
+
+
+@pytest.mark.parametrize(("cls", "what"), [(Turn, "changes gradients"), (Keep, "keeps signals beside samples")])
+def test_two_methods_that_want_the_same_for_themselves_are_refused(cls: type[Method], what: str) -> None:
+    Combined({"a": made(cls), "b": made(Method)})
+    with pytest.raises(ConfigError, match=rf"method.name: a and b cannot work together: each {what}; drop one"):
+        Combined({"a": made(cls), "b": made(cls)})
+
+
+def test_two_terms_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two of the methods have a loss term named 'near'"):
+        Combined({"a": Pull("near", 1.0), "b": Pull("near", 1.0)}).weights("replay")
