@@ -20,7 +20,7 @@ OLDEST := .venv-oldest
 NEWEST := .venv-newest
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHMARKS := whole_stream evaluation replay_memory growth study_growth data_parallel trainer_start study_overhead shared_stage pruning report
+BENCHMARKS := whole_stream evaluation replay_memory growth study_growth large_study data_parallel trainer_start study_overhead shared_stage pruning report
 NOT_OF_LOCK := --ignore=tests/test_supply_chain.py
 # The last part of a path, and the same without its suffix; to make's own functions blanks in it would part words.
 blank := $() $()
@@ -155,7 +155,7 @@ lock: $(READY)  ## ask pip for the hashes of requirements.lock again, and for th
 	@$(BIN)/python scripts/lock_hashes.py
 	@$(BIN)/python scripts/lock_hashes.py --oldest
 
-bench: $(READY)  ## run every benchmark (some 23 minutes on two cores), and write what they found into docs/benchmarks.md
+bench: $(READY)  ## run every benchmark (more than half an hour on two cores), and write what they found into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.quick --full
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit; done
 	@$(BIN)/python -m benchmarks.page

@@ -27,7 +27,7 @@ from seekr_tune.analysis.record import TrialRecord, score_cells, write_record
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment
 from seekr_tune.study.directory.layout import result_path
-from seekr_tune.study.life.drive import LedgerWriter
+from seekr_tune.study.life.ledger_writer import LedgerWriter
 from seekr_tune.study.life.quota import enforce_quota
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest

@@ -31,6 +31,7 @@ _MAX_DIGITS = 300
 """Longest whole number that any float can still be compared with."""
 _PIECE = 1 << 23
 _ALIKE = bytes.maketrans(b"{}", b"[]")
+_AS_NUMBERS = bytes.maketrans(b"123456789E", b"000000000e")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -131,7 +132,7 @@ def parse_json(text: str | bytes, *, finite: bool = True, pairs: Pairs | None = 
         raise DocumentError(f"nests deeper than {MAX_DEPTH} levels", "write it anew, flatter")
     try:
         if pairs is None:
-            return (_FINITE if finite else _ANY).decode(text)
+            return (_FINITE if finite and not _is_modest(text) else _ANY).decode(text)
         return json.JSONDecoder(object_pairs_hook=pairs, **(_NUMBERS if finite else {})).decode(text)
     except DocumentError:
         raise
@@ -159,8 +160,20 @@ def _is_deep(text: str) -> bool:
     outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
     brackets = outside.encode("utf-8", "replace").translate(_ALIKE, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
+        if b"[]" not in brackets:
+            break
         brackets = brackets.replace(b"[]", b"")  # the innermost level
     return b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH
+
+
+def _is_modest(text: str) -> bool:
+    """Whether no number can be beyond any float, so nobody has to look at each: fewer than 200 digits in a row, and two
+    in an exponent."""
+    seen = text.encode("utf-8", "replace").translate(_AS_NUMBERS, b"+-.")
+    if any(sign in seen for sign in (b"0" * 200, b"NaN", b"Infinity")):
+        return False
+    *before, _ = seen.split(b"e000")
+    return not any(part.rstrip(b"0")[-1:] in b":,[ \t\r\n" for part in before)  # in a checksum it stands for nothing
 
 
 def _float(text: str) -> float:

@@ -11,15 +11,16 @@ replaced atomically and carries the schema version.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from seekr_tune.analysis.column_file import table_of
 from seekr_tune.analysis.columns import columns_of
 from seekr_tune.analysis.earlier import with_columns, with_counts_and_shares, with_replayed_samples
 from seekr_tune.analysis.flat import Kind, Scalar, flat_config, kind_of, known_kinds
@@ -50,6 +51,9 @@ _VERSION_KEY = b"seekr_tune.schema_version"
 _REBUILT = "`{}` writes the ledger again from the records of the trials"
 _KIND_TYPES: dict[Kind, pa.DataType] = {"number": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
 
+_ROWS_AT_ONCE = 100_000
+"""About as many rows are in memory at a time, and in a group of the file: a reader of one run skips the others."""
+
 _TRIAL = {"trial": pa.string()}
 _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
     "trials": {
@@ -75,37 +79,47 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
 """`params` and `config` are JSON."""
 
 
+class Rows(Protocol):
+    """Rows of runs by their key: a mapping, or what reads them when it is asked."""
+
+    def get(self, trial: str, default: Any, /) -> Any:
+        """Those of one run, a sequence of rows or a table."""
+
+
 def write_ledger(
     directory: Path,
     records: Sequence[TrialRecord],
-    steps: Mapping[str, Sequence[StepRow]],
+    steps: Rows,
+    heads: Rows | None = None,
     split: ScoredSplit | None = None,
 ) -> None:
     """Write `ledger/<table>.parquet` for every table, replacing each file atomically.
 
+    Heads and steps are taken run by run, in the order of the records, and are not held.
+
     Args:
         directory: the study's (or run's) directory.
         records: one record a run, bounds included.
-        steps: steps by the run's key; a run that is absent has none.
+        steps: steps by the run's key, as rows or as columns; a run that is absent has none.
+        heads: the same of its heads; None: what the records hold.
         split: split of the scores in `trials`; None takes `eval` if it was scored, else `test`, trial by trial.
     """
-    tables: dict[TableName, pa.Table] = {
-        "trials": trials_table(records, split),
-        "scores": _long_table("scores", ((record.trial, record.scores) for record in records)),
-        "prospects": _long_table("prospects", ((record.trial, record.prospects) for record in records)),
-        "heads": _long_table("heads", ((record.trial, record.heads) for record in records)),
-        "replay": _long_table("replay", ((record.trial, record.replay) for record in records)),
-        "timing": _long_table("timing", ((record.trial, record.timing) for record in records)),
-        "steps": _long_table("steps", ((record.trial, steps.get(record.trial, ())) for record in records)),
+    _write_table(directory, "trials", [trials_table(records, split)])
+    tables: dict[TableName, Rows] = {
+        "scores": {record.trial: record.scores for record in records},
+        "prospects": {record.trial: record.prospects for record in records},
+        "replay": {record.trial: record.replay for record in records},
+        "timing": {record.trial: record.timing for record in records},
+        "heads": {record.trial: record.heads for record in records} if heads is None else heads,
+        "steps": steps,
     }
-    for name, table in tables.items():
-        _write_table(directory, name, table)
+    for name, rows in tables.items():
+        _write_table(directory, name, (_of_run(name, record.trial, rows.get(record.trial, ())) for record in records))
 
 
 def write_erased_table(directory: Path, rows: Sequence[ErasedRow]) -> None:
     """Write `ledger/erased.parquet`."""
-    table = pa.Table.from_pylist([row.model_dump() for row in rows], schema=_versioned(_COLUMNS["erased"]))
-    _write_table(directory, "erased", table)
+    _write_table(directory, "erased", [table_of(rows, _COLUMNS["erased"])])
 
 
 def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = None) -> pa.Table:
@@ -115,6 +129,22 @@ def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = Non
     for row, flat in zip(rows, flats, strict=True):
         row.update({CONFIG_PREFIX + path: value for path, value in flat.items()})
     return pa.Table.from_pylist(rows, schema=_versioned({**_COLUMNS["trials"], **_config_columns(flats)}))
+
+
+def runs_in(directory: Path, name: TableName) -> Generator[tuple[str, pa.Table]]:
+    """The rows of each run that has some in a table, in its order; of that table, a part is in memory at a time."""
+    with opened(table_path(directory, name)) as content:
+        key, parts = "", list[pa.RecordBatch]()
+        for batch in pq.ParquetFile(content, page_checksum_verification=True).iter_batches():
+            runs, start = pc.run_end_encode(batch.column("trial")), 0
+            for trial, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+                if parts and trial != key:
+                    yield key, pa.Table.from_batches(parts)
+                    parts.clear()
+                parts.append(batch.slice(start, end - start))
+                key, start = trial, end
+        if parts:
+            yield key, pa.Table.from_batches(parts)
 
 
 def read_table(directory: Path, name: TableName, trials: Collection[str] | None = None) -> pa.Table:
@@ -134,8 +164,8 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
     path = table_path(directory, name)
     try:
         with opened(path) as content:
-            file = pq.ParquetFile(content)
-            table = file.read() if trials is None else _rows_of(file, trials)
+            wanted = None if trials is None else pc.field("trial").isin(pa.array(sorted(trials), pa.string()))
+            table = pq.read_table(content, filters=wanted)
     except NoDocument:
         raise StudyError(f"{path}: no such table; {_why_there_is_none(directory)}") from None
     except DocumentError as error:
@@ -208,15 +238,22 @@ def table_path(directory: Path, name: TableName) -> Path:
     return directory / "ledger" / f"{name}.parquet"
 
 
-def _write_table(directory: Path, name: TableName, table: pa.Table) -> None:
-    with replacing(table_path(directory, name)) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def _rows_of(file: pq.ParquetFile, trials: Collection[str]) -> pa.Table:
-    wanted = pa.array(sorted(trials), pa.string())
-    kept = (batch.filter(pc.is_in(batch.column("trial"), wanted)) for batch in file.iter_batches())
-    return pa.Table.from_batches(kept, file.schema_arrow)
+def _write_table(directory: Path, name: TableName, parts: Iterable[pa.Table]) -> None:
+    """Write the parts of a table one after the other; small ones are put together."""
+    parts = iter(parts)
+    first = next(parts, _versioned(_COLUMNS[name]).empty_table())
+    schema, waiting, num_rows = _versioned({field.name: field.type for field in first.schema}), [first], first.num_rows
+    with (
+        replacing(table_path(directory, name)) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for part in parts:
+            if num_rows >= _ROWS_AT_ONCE:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting, num_rows = [], 0
+            waiting.append(part)
+            num_rows += part.num_rows
+        writer.write_table(pa.concat_tables(waiting))
 
 
 def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]:
@@ -238,14 +275,11 @@ def _config_columns(flats: Sequence[Mapping[str, Scalar]]) -> dict[str, pa.DataT
     return {CONFIG_PREFIX + path: _KIND_TYPES[kind_of(path)] for path in (*known_kinds(), *others)}
 
 
-def _long_table(name: TableName, rows_by_trial: Iterable[tuple[str, Sequence[Any]]]) -> pa.Table:
-    columns = _COLUMNS[name]
-    values: dict[str, list[Any]] = {column: [] for column in columns}
-    for trial, rows in rows_by_trial:
-        for row in rows:
-            for column, cells in values.items():
-                cells.append(trial if column == "trial" else getattr(row, column))
-    return pa.table(values, schema=_versioned(columns))
+def _of_run(name: TableName, trial: str, rows: Sequence[Any] | pa.Table) -> pa.Table:
+    """What one run has in a table."""
+    columns = {column: kind for column, kind in _COLUMNS[name].items() if column not in _TRIAL}
+    own = rows if isinstance(rows, pa.Table) else table_of(rows, columns)
+    return own.select(list(columns)).add_column(0, "trial", pa.repeat(trial, own.num_rows))
 
 
 def _versioned(columns: Mapping[str, pa.DataType]) -> pa.Schema:

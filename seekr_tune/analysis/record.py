@@ -1,7 +1,8 @@
 """The result of one run, as typed rows: what a trial writes and the analysis reads.
 
-A trial rewrites its `result.json` (one `TrialRecord`) and its `steps.jsonl` after every finished task. Both are
-replaced as a whole, so a reader sees the old file or the new one, never half of one.
+A trial rewrites its `result.json` (one `TrialRecord`), the heads beside it (`result.heads.parquet`) and its
+`steps.jsonl` after every finished task. Each is replaced as a whole, so a reader sees the old file or the new one,
+never half of one. Heads and steps are many: whoever needs them reads them, of one run at a time.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, ValidationError, model_validator
 
+from seekr_tune.analysis.column_file import read_columns, table_of, write_columns
+from seekr_tune.analysis.columns import columns_of
 from seekr_tune.analysis.seal import sealed, sealed_line, unsealed, unsealed_line
 from seekr_tune.config import Section
 from seekr_tune.documents import MAX_GROWN_BYTES, parse_json
@@ -247,7 +251,7 @@ class ErasedRow(Row):
 
 
 class TrialRecord(Row):
-    """Everything that one run tells the analysis, except its steps."""
+    """Everything that one run tells the analysis, except its heads and its steps."""
 
     schema_version: int = SCHEMA_VERSION
     """Version of this layout."""
@@ -280,7 +284,10 @@ class TrialRecord(Row):
     prospects: tuple[ProspectRow, ...] = ()
     """What data and model allow of each task and split; empty where an earlier version ran it."""
     heads: tuple[HeadRow, ...] = ()
-    """Head importance after each task; empty for methods that select no heads."""
+    """Head importance after each task, in the process that learns, and in files of version 0.2.0; elsewhere empty, and
+    `read_heads` has them."""
+    heads_sha256: str | None = None
+    """Of the file of its heads; null for methods that select none."""
     replay: tuple[ReplayRow, ...] = ()
     """Cost of replay, one row a finished task."""
     timing: tuple[TimingRow, ...] = ()
@@ -320,8 +327,13 @@ class TrialRecord(Row):
         return self.model_dump_json()
 
     @classmethod
-    def from_json(cls, text: str | bytes, origin: str = "result") -> TrialRecord:
-        """Read what `to_json` or `write_record` wrote; `origin` names the text in errors.
+    def from_json(cls, text: str | bytes, origin: str = "result", *, heads: bool = True) -> TrialRecord:
+        """Read what `to_json` or `write_record` wrote.
+
+        Args:
+            text: what was written.
+            origin: names it in errors.
+            heads: with the heads that stand in it.
 
         Raises:
             StudyError: not a record, not as it was written, or one of another schema version.
@@ -335,7 +347,9 @@ class TrialRecord(Row):
                     f"{origin}: has schema version {version}, but this package reads {readable_versions()}; "
                     "use the package version that wrote it, or run the trial again"
                 )
-            return cls.model_validate(values).model_copy(update={"schema_version": SCHEMA_VERSION})
+            left_out = set() if heads else {"heads"}
+            known = {name: value for name, value in values.items() if name not in left_out}
+            return cls.model_validate(known | {"schema_version": SCHEMA_VERSION})
         except ValidationError as error:
             raise StudyError(f"{origin}: {_one_line(error)}; restore the file or run the trial again") from None
         except DocumentError as error:
@@ -427,18 +441,57 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def write_record(path: Path, record: TrialRecord) -> None:
-    """Replace `path` by the record as JSON with its checksum, atomically."""
+def write_record(path: Path, record: TrialRecord) -> TrialRecord:
+    """Replace `path` by the record as JSON with its checksum, atomically; heads that it has go into their file first.
+
+    Heads of a record that was read stay as they lie there.
+
+    Returns:
+        The record as `read_record` reads it.
+    """
+    if record.heads:
+        digest = write_columns(heads_path(path), table_of(record.heads, columns_of(HeadRow)))
+        record = record.model_copy(update={"heads": (), "heads_sha256": digest})
     write_atomically(path, sealed(record.to_json().encode()))
+    return record
 
 
-def read_record(path: Path) -> TrialRecord:
+def read_record(path: Path, *, heads: bool = True) -> TrialRecord:
     """The record that a trial wrote.
+
+    Args:
+        path: of the record.
+        heads: with those that version 0.2.0 wrote into it: they are more than all the rest.
 
     Raises:
         StudyError: the file is missing, damaged, or of another schema version.
     """
-    return TrialRecord.from_json(read_bytes(path), str(path))
+    return TrialRecord.from_json(read_bytes(path), str(path), heads=heads)
+
+
+def heads_path(path: Path) -> Path:
+    """Where the heads of the record at `path` are."""
+    return path.with_suffix(".heads.parquet")
+
+
+def read_heads(path: Path) -> pa.Table:
+    """The heads of the record at `path`, with the fields of `HeadRow` as columns.
+
+    The record vouches for its heads, and is written after them: of a run that has not ended well they may be newer than
+    it says, and are left out until it is written.
+
+    Raises:
+        StudyError: the record or its heads are missing or damaged.
+    """
+    record, columns = read_record(path), columns_of(HeadRow)
+    if record.heads or record.heads_sha256 is None:
+        return table_of(record.heads, columns)
+    try:
+        return read_columns(heads_path(path), record.heads_sha256, columns)
+    except StudyError:
+        if record.status in ("finished", "pruned"):
+            raise
+        return table_of((), columns)
 
 
 def write_steps(path: Path, steps: Sequence[StepRow]) -> None:

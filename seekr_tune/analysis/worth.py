@@ -9,8 +9,9 @@ the mean of the errors. What an earlier version ran has no errors, and is unknow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -42,6 +43,16 @@ class RunTasks:
     limits: tuple[int, int]
     cells: Sequence[ScoreCell]
     prospects: Sequence[ProspectRow]
+
+    @cached_property
+    def scores(self) -> Mapping[tuple[str, int], ScoreCell]:
+        """The cells of its split, by the task that was scored and the place of the one that was learned last."""
+        return {(cell.evaluated, cell.trained_index): cell for cell in self.cells if cell.split == self.split}
+
+    @cached_property
+    def expected(self) -> Mapping[str, ProspectRow]:
+        """What its split allows, by task."""
+        return {row.task: row for row in self.prospects if row.split == self.split}
 
 
 @dataclass(frozen=True)
@@ -174,7 +185,7 @@ def _worth(task: str, runs: Sequence[RunTasks]) -> TaskWorth:
     having = [run for run in runs if task in run.tasks]
     rows = [row for run in having for row in run.prospects if row.task == task and row.split in ("train", run.split)]
     scored = [row for row in rows if row.split != "train"]
-    initial = [cell.score for run in having for cell in _cells(run, task) if cell.trained_index == -1]
+    initial = [run.scores[task, -1].score for run in having if (task, -1) in run.scores]
     return TaskWorth(
         task=task,
         split=next((run.split for run in having if run.split), None),
@@ -194,31 +205,20 @@ def _worth(task: str, runs: Sequence[RunTasks]) -> TaskWorth:
 
 def _measured(task: str, runs: Sequence[RunTasks], is_joint: bool) -> Measured | None:
     scores: list[float] = []
-    margins: list[tuple[float, float, int]] = []
+    margins: list[tuple[float, float, int]] = []  # above the floor, its error, and of how many samples
     for run in runs:
         index = len(run.tasks) - 1 if is_joint else run.tasks.index(task)
-        for cell in _cells(run, task):
-            if cell.trained_index == index:
-                scores.append(cell.score)
-                margins += _margin(run, cell)
+        cell, row = run.scores.get((task, index)), run.expected.get(task)
+        if cell is not None:
+            scores.append(cell.score)
+            if row is not None and row.floor is not None and cell.margin_error is not None:
+                margins.append((cell.score - row.floor, cell.margin_error, row.rows))
     if not scores:
         return None
     if not margins:
         return Measured(fmean(scores))
     margin, error, samples = (fmean(column) for column in zip(*margins, strict=True))
     return Measured(fmean(scores), *interval(margin, error, int(samples)))
-
-
-def _margin(run: RunTasks, cell: ScoreCell) -> Iterator[tuple[float, float, int]]:
-    """Score above the floor, its error, and how many samples there are; nothing where one is not known."""
-    for row in run.prospects:
-        if (row.task, row.split) == (cell.evaluated, cell.split):
-            if row.floor is not None and cell.margin_error is not None:
-                yield cell.score - row.floor, cell.margin_error, row.rows
-
-
-def _cells(run: RunTasks, task: str) -> Iterator[ScoreCell]:
-    return (cell for cell in run.cells if cell.evaluated == task and cell.split == run.split)
 
 
 def _longest_answer(rows: Sequence[ProspectRow]) -> int:

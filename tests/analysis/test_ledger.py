@@ -12,7 +12,7 @@ from synthetic import NAN, TASKS, RecordFactory
 
 from seekr_tune.analysis import ledger
 from seekr_tune.analysis.flat import flat_value, known_kinds
-from seekr_tune.analysis.ledger import read_table, read_trials, table_path, trials_table, write_ledger
+from seekr_tune.analysis.ledger import read_table, read_trials, runs_in, table_path, trials_table, write_ledger
 from seekr_tune.errors import StudyError
 
 NAMES: tuple[ledger.TableName, ...] = ("trials", "scores", "heads", "replay", "timing", "steps")
@@ -141,6 +141,22 @@ def test_the_long_tables_hold_every_row(make_record: RecordFactory, tmp_path: Pa
     logged = [{"trial": trial, **row.model_dump(mode="json")} for trial in steps for row in steps[trial]]
     assert [row | {"other_terms": dict(row["other_terms"])} for row in rows["steps"]] == logged
     assert any(row["other_terms"] for row in logged)
+
+
+def test_large_tables_are_written_and_handed_out_run_by_run(
+    make_record: RecordFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [make_record(key, heads=make_record.heads() if key != "b" else ()) for key in "abcd"]
+    write_ledger(tmp_path, records, {})
+    at_once = read_table(tmp_path, "heads")
+    monkeypatch.setattr(ledger, "_ROWS_AT_ONCE", 20)  # the heads of a run are 12
+    write_ledger(tmp_path, records, {})
+    assert pq.read_metadata(table_path(tmp_path, "heads")).num_row_groups == 2
+    assert read_table(tmp_path, "heads") == at_once
+    found = {key: rows.to_pylist() for key, rows in runs_in(tmp_path, "heads")}
+    assert found == {key: read_table(tmp_path, "heads", [key]).to_pylist() for key in "acd"}
+    write_ledger(tmp_path, records, {}, dict(runs_in(tmp_path, "heads")))
+    assert read_table(tmp_path, "heads") == at_once, "columns are taken as they are"
 
 
 def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: RecordFactory, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from seekr_tune.analysis.record import (
     StepRow,
     TrialRecord,
     initial_scores,
+    read_heads,
     read_record,
     read_steps,
     score_cells,
@@ -31,8 +32,10 @@ def test_a_record_survives_json_unchanged(make_record: RecordFactory, tmp_path: 
     params = {"method.replay_percent": 0.1, "method.selection": "random", "method.query_budget": None}
     record = make_record(heads=make_record.heads(), params=params, error="one line", optuna_number=7)
     assert TrialRecord.from_json(record.to_json()) == record
-    write_record(tmp_path / "trials" / "0000" / "result.json", record)
-    assert read_record(tmp_path / "trials" / "0000" / "result.json") == record
+    path = tmp_path / "trials" / "0000" / "result.json"
+    written = write_record(path, record)
+    assert read_record(path) == written == record.model_copy(update={"heads": (), "heads_sha256": written.heads_sha256})
+    assert read_heads(path).to_pylist() == [row.model_dump() for row in record.heads]
 
 
 def test_scores_keep_every_bit(make_record: RecordFactory) -> None:

@@ -103,7 +103,7 @@ def finished_files(directory: Path) -> dict[Path, str]:
             finished = TrialRecord.from_json(path.read_bytes()).status == "finished"
         except StudyError:
             continue
-        files = (path, path.with_name("steps.jsonl"), path.with_name("config.yaml"))
+        files = (path, *(path.with_name(name) for name in ("result.heads.parquet", "steps.jsonl", "config.yaml")))
         found.update({file: _digest(file) for file in files if finished and file.is_file()})
     return found
 

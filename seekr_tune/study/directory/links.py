@@ -17,7 +17,7 @@ from seekr_tune.files import odd_kind, refusal_of
 
 _OURS = re.compile(
     r"(experiment|space|config)\.yaml|storage\.json|erased\.json|erasing\.json|table\.(csv|json|md)"
-    r"|result(\.damaged-\d+|\.json)|log\.jsonl|steps(\.partial)?\.jsonl"
+    r"|result(\.damaged-\d+|\.json|\.heads\.parquet)|log\.jsonl|steps(\.partial)?\.jsonl"
     r"|study|trials|final(-\d+)?|ledger|report|rejected|checkpoints|events|ray"
     r"|\.lock|\.stop|\.extending(\..*)?|\..*\.partial"
 )

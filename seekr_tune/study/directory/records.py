@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from seekr_tune.access import access_told, listed
-from seekr_tune.analysis.record import TrialRecord, read_record
+from seekr_tune.analysis.record import TrialRecord, read_record, write_record
 from seekr_tune.errors import StudyError
 from seekr_tune.study.directory.layout import trials_path
 
@@ -32,7 +33,7 @@ def read_all_records(directory: Path) -> tuple[list[TrialRecord], dict[str, str]
 
 
 def record_at(path: Path) -> TrialRecord:
-    """A record, which must be of the run in whose directory it lies: its key leads to other files.
+    """A record, which must be of the run in whose directory it lies: its key leads to other files. Without its heads.
 
     Raises:
         StudyError: it is not, or it is damaged.
@@ -43,6 +44,15 @@ def record_at(path: Path) -> TrialRecord:
     if record.trial != path.parent.name:
         raise StudyError(f"{path}: is the record of {record.trial!r}; put back that of {path.parent.name}")
     return record
+
+
+def change_record(path: Path, **changes: Any) -> TrialRecord:
+    """Write the record at `path` again with some fields changed; its heads stay.
+
+    Raises:
+        StudyError: it is missing or damaged.
+    """
+    return write_record(path, read_record(path).model_copy(update=changes))
 
 
 def _results(directory: Path) -> list[Path]:
@@ -56,4 +66,4 @@ def _results(directory: Path) -> list[Path]:
 def _record_as_of(path: Path, stamp: tuple[int, ...]) -> TrialRecord:
     """The record that a file held when it had this stamp: a study looks at all of its records after each task, and
     few of them have changed."""
-    return read_record(path)
+    return read_record(path, heads=False)

@@ -19,7 +19,7 @@ from rich.console import Console
 from seekr_tune.analysis.configurations import mean, nothing_learned_by
 from seekr_tune.analysis.final import FinalTable, final_rows, final_warnings
 from seekr_tune.analysis.final_tables import final_csv, final_json, final_markdown
-from seekr_tune.analysis.record import TrialRecord, write_record
+from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import load_experiment
@@ -36,7 +36,7 @@ from seekr_tune.study.directory.layout import (
 from seekr_tune.study.directory.lock import StudyLock, require_study
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.openings import Finalist, Opening, openings, protocol_line, write_openings
-from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.directory.records import change_record, read_records
 from seekr_tune.study.directory.unchanged import change_lines, require_unchanged
 from seekr_tune.study.final.choice import candidates, choose, decides, rule_text
 from seekr_tune.study.life.drive import drive, room_in_ray
@@ -118,8 +118,7 @@ class FinalQueue:
         for request in final_requests(self.config, self.opening):
             record = self.record(request.key)
             if record is not None and record.status == "failed":  # it may have been no fault of the run
-                record = record.model_copy(update={"status": "running", "error": None})
-                write_record(result_path(self.directory, request.key), record)
+                record = change_record(result_path(self.directory, request.key), status="running", error=None)
             if record is None or record.status != "finished":
                 self._waiting.append(request)
 

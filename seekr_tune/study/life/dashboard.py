@@ -75,8 +75,9 @@ def study_figures(directory: Path) -> dict[str, go.Figure]:
         scores = scores_of(record, split)
         matrix = matrix_figure(scores.scores, scores.order, scores.initial)
         found["score-matrix"] = _titled(matrix, f"Scores of {best} on {split}, in percent")
-    if record is not None and record.heads:
-        maps = head_maps(read_table(directory, "heads", [best]), best)
+    heads = read_table(directory, "heads", [best])
+    if heads.num_rows:
+        maps = head_maps(heads, best)
         for name, values in (("importance", maps.importance), ("selected", maps.selected)):
             found[f"heads-{name}"] = _titled(head_map_figure(values, maps.tasks, name), f"Heads of {best}: {name}")
     return found

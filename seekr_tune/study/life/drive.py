@@ -7,10 +7,8 @@ disk, a second Ctrl-C: whatever ends a launch, the ledger is written and the que
 from __future__ import annotations
 
 import logging
-import math
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,20 +16,19 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from seekr_tune.analysis.ledger import write_erased_table, write_ledger
-from seekr_tune.analysis.record import StepRow, TrialRecord, read_steps
+from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import imports
 from seekr_tune.errors import Stopped, StudyError
 from seekr_tune.remains import remove_remains
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import refusing_disk_faults
-from seekr_tune.study.directory.erased import read_erased
 from seekr_tune.study.directory.layout import cache_folders, cache_path, stop_path, trial_path
 from seekr_tune.study.directory.links import leads_elsewhere, require_no_links_below
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.directory.log import LAUNCH_FAILED, LAUNCH_STARTED
 from seekr_tune.study.directory.records import read_all_records
+from seekr_tune.study.life.ledger_writer import LedgerWriter
 from seekr_tune.study.life.quota import enforce_quota
 from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
 from seekr_tune.study.runs.console import ProgressConsole
@@ -168,57 +165,6 @@ def room_in_ray(config: Config) -> Iterator[int]:
     """A Ray session in which at least one run fits; how many."""
     with ray_session():
         yield trials_at_once(config.training)
-
-
-class LedgerWriter:
-    """Writes a ledger from runs' directories; steps of finished runs are read once.
-
-    A damaged file of one run costs that run's rows only, and is warned of once.
-
-    Args:
-        directory: holds `trials/`.
-        ledger_directory: gets `ledger/`.
-    """
-
-    def __init__(self, directory: Path, ledger_directory: Path) -> None:
-        self._directory, self._ledger_directory = directory, ledger_directory
-        self._steps: dict[str, tuple[StepRow, ...]] = {}
-        self._warned: set[str] = set()
-        self._ended, self._took = -math.inf, 0.0
-
-    def write_when_due(self) -> None:
-        """Write, unless that would take more than a tenth of the time: a ledger of many runs takes long."""
-        if time.monotonic() - self._ended >= 9 * self._took:
-            self.write()
-
-    def write(self) -> None:
-        """Replace the tables by what the runs' directories hold now."""
-        started = time.monotonic()
-        records, damaged = read_all_records(self._directory)
-        for message in damaged.values():
-            self._warn(message)
-        for record in records:
-            path = trial_path(self._directory, record.trial) / "steps.jsonl"
-            if record.trial not in self._steps and path.is_file():
-                try:
-                    self._steps[record.trial] = read_steps(path)
-                except StudyError as error:
-                    self._warn(str(error))
-        write_ledger(self._ledger_directory, records, self._steps)
-        if erased := read_erased(self._ledger_directory):
-            write_erased_table(self._ledger_directory, erased)
-        self._steps = {
-            record.trial: self._steps[record.trial]
-            for record in records
-            if record.status == "finished" and record.trial in self._steps
-        }
-        self._ended = time.monotonic()
-        self._took = self._ended - started
-
-    def _warn(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            _logger.warning("not in the ledger: %s", message)
 
 
 def _cache_of(directory: Path, config: Config) -> Path | None:

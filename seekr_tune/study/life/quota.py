@@ -15,16 +15,17 @@ cache may be of other studies, too, and do not count.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from seekr_tune.access import walked
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
-from seekr_tune.errors import AccessError, StudyError
+from seekr_tune.errors import StudyError
 from seekr_tune.sequence.checkpoint import Position
 from seekr_tune.study.directory.layout import trial_path
 from seekr_tune.study.directory.links import leads_elsewhere
@@ -81,9 +82,7 @@ class DiskUsage:
 
 def disk_usage(directory: Path) -> DiskUsage:
     """What a study takes; what vanishes meanwhile does not count."""
-    folders = directory.glob("**/trials/*/checkpoints")
-    checkpoints = sum(_bytes_in(path) for path in folders if not leads_elsewhere(path, directory))
-    return DiskUsage(checkpoints, _bytes_in(directory) - checkpoints, _may_look_into_all(directory))
+    return _usage(directory, ())
 
 
 def removal_plan(entries: Sequence[Entry], quota_bytes: float) -> list[Entry]:
@@ -207,19 +206,27 @@ def _remove(path: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _may_look_into_all(directory: Path) -> bool:
-    try:
-        return all(True for _ in walked(directory))
-    except AccessError:
-        return False
-
-
 def _bytes_in(directory: Path) -> int:
     """Sizes of all files below; those that vanish meanwhile count nothing."""
-    total = 0
-    for path in directory.rglob("*"):
-        try:
-            total += path.lstat().st_size if not path.is_dir() else 0
-        except FileNotFoundError:
-            continue
-    return total
+    return disk_usage(directory).total
+
+
+def _usage(folder: str | Path, names: tuple[str, ...]) -> DiskUsage:
+    """What lies below a folder; `names` lead to it from where the sum began. Links are not followed."""
+    size, below = 0, []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(_usage(entry.path, (*names[-2:], entry.name)))
+                else:
+                    with suppress(FileNotFoundError):
+                        size += entry.stat(follow_symlinks=False).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return DiskUsage(0, 0)
+    except PermissionError:
+        return DiskUsage(0, 0, is_known=False)
+    is_known = all(found.is_known for found in below)
+    checkpoints, rest = sum(found.checkpoints for found in below), size + sum(found.rest for found in below)
+    is_of_run = len(names) == 3 and (names[0], names[2]) == ("trials", "checkpoints")
+    return DiskUsage(checkpoints + rest, 0, is_known) if is_of_run else DiskUsage(checkpoints, rest, is_known)

@@ -27,7 +27,7 @@ from seekr_tune.study.runs.request import TrialRequest
 
 _FILES = ("result.json", "steps.jsonl")
 _MANIFEST = "manifest.json"
-_RESULTS = ("status", "scores", "prospects", "heads", "replay", "tasks_done", "num_layers", "num_heads", "code_version")
+_RESULTS = ("status", "scores", "prospects", "replay", "tasks_done", "num_layers", "num_heads", "code_version")
 """What a run that need not be made has of the one that was."""
 _logger = logging.getLogger(__name__)
 

@@ -18,7 +18,14 @@ from typing import Any
 
 from rich.console import Console
 
-from seekr_tune.analysis.record import TrialRecord, read_record, score_matrix, tuning_split, write_record
+from seekr_tune.analysis.record import (
+    TrialRecord,
+    heads_path,
+    read_record,
+    score_matrix,
+    tuning_split,
+    write_record,
+)
 from seekr_tune.analysis.worth_lines import data_warnings
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
@@ -49,6 +56,8 @@ from seekr_tune.study.runs.single import run_experiment
 _logger = logging.getLogger(__name__)
 _ACCEPTED = "accepted"
 """File in the working directory of an update that has passed the gate and is being published."""
+_RECORD = ("result.heads.parquet", "result.json")
+"""The record is the last file that is moved: it vouches for the others."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ def extend_run(
         )
         dropped = _forgetting(extended)
         if max_forgetting is not None and max(dropped.values()) > max_forgetting:
-            write_record(rejected_path(directory, task), extended)
+            _reject(working, rejected_path(directory, task))
             _remove(working)
             return Extension(extended, dropped, accepted=False)
         write_atomically(working / _ACCEPTED, b"")
@@ -225,6 +234,15 @@ def _remove(working: Path) -> None:
     shutil.rmtree(working)
 
 
+def _reject(working: Path, place: Path) -> None:
+    """Keep the record of an update, with its heads."""
+    place.parent.mkdir(exist_ok=True)
+    result = working / "result.json"
+    for source, target in ((heads_path(result), heads_path(place)), (result, place)):
+        if source.exists():
+            os.replace(source, target)
+
+
 def _publish(working: Path, directory: Path) -> TrialRecord:
     """Move the update into the run, its record last; what an interrupted call has moved is not there any more."""
     for path in sorted((working / "checkpoints").glob("task-*")):
@@ -237,7 +255,7 @@ def _publish(working: Path, directory: Path) -> TrialRecord:
     for folder in ("events", "ledger"):
         for path in sorted((working / folder).glob("*")):
             os.replace(path, directory / folder / path.name)
-    for name in (str(provenance_path(Path())), "steps.jsonl", "log.jsonl", "config.yaml", "result.json"):
+    for name in (str(provenance_path(Path())), "steps.jsonl", "log.jsonl", "config.yaml", *_RECORD):
         if (working / name).exists():
             (directory / name).parent.mkdir(exist_ok=True)
             os.replace(working / name, directory / name)

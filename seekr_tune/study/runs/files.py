@@ -107,7 +107,7 @@ class TrialFiles:
         if record.status != "finished":
             write_record(self._path, record)
 
-    def end(self, record: TrialRecord) -> None:
+    def end(self, record: TrialRecord) -> TrialRecord:
         """Nothing changes any more once a record says that the run is finished or pruned; one that was stopped goes on.
 
         So the curves, the log and the steps in progress are closed before it is written.
@@ -119,7 +119,7 @@ class TrialFiles:
             self._board = None
             self._close_steps()
             self._log.close()
-        write_record(self._path, record)
+        return write_record(self._path, record)
 
     def take_over(self, record: TrialRecord, steps: Sequence[StepRow]) -> None:
         """The files of a run whose results another one has found.

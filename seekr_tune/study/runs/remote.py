@@ -112,9 +112,10 @@ class SentFiles(TrialFiles):
         super().finish_task(record, steps)
         self._results.push()
 
-    def end(self, record: TrialRecord) -> None:
-        super().end(record)
+    def end(self, record: TrialRecord) -> TrialRecord:
+        written = super().end(record)
         self._results.push()
+        return written
 
 
 class StopAtStore:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from seekr_tune.analysis.ledger import write_ledger
-from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
+from seekr_tune.analysis.record import TrialRecord, read_heads, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import fingerprint, with_values
@@ -93,7 +93,8 @@ def run_experiment(
             return record
         steps = read_steps(directory / "steps.jsonl")
         progress.run_finished(record)
-    write_ledger(directory, [record], {record.trial: steps})
+    heads = read_heads(directory / "result.json")
+    write_ledger(directory, [record], {record.trial: steps}, {record.trial: heads})
     return record
 
 

@@ -4,7 +4,7 @@
         <key>/                              the place of one run
             owner  checkpoints/             see `seekr_tune.sequence.remote`
             stop                            while the run shall stop
-            config.yaml  result.json  log.jsonl  steps.jsonl  steps.partial.jsonl  events/
+            config.yaml  result.json  result.heads.parquet  log.jsonl  steps.jsonl  steps.partial.jsonl  events/
             ray/                            Ray's own files; disposable
 
 The run's directory, which only the driver sees, follows the place while the workers train.
@@ -39,7 +39,7 @@ PARTIAL = "steps.partial.jsonl"
 """The one result that also goes away."""
 LOG = "log.jsonl"
 """Here it has lines of its own, too: those of the workers are added to them."""
-RESULTS = ("config.yaml", LOG, PARTIAL, "steps.jsonl")
+RESULTS = ("config.yaml", LOG, PARTIAL, "result.heads.parquet", "steps.jsonl")
 EVENTS = "events"
 RECORD = "result.json"
 """Copied last, for it vouches for the others."""

@@ -114,8 +114,7 @@ def run_trial(
         if bound is not None and record.status == "finished" and workers.rank == 0:
             keep_bound(bound, record, files.steps())
         events.run_ended(record, run.stopped)
-        if workers.rank == 0:
-            files.end(record)
+        record = files.end(record) if workers.rank == 0 else record.model_copy(update={"heads": ()})
         if on_task and record.status == "finished":
             on_task(record)
         return record

@@ -35,7 +35,6 @@ def prefix(record: TrialRecord, tasks_done: int) -> TrialRecord:
             "scores": tuple(
                 cell for cell in record.scores if cell.trained_index < tasks_done and cell.evaluated_index < tasks_done
             ),
-            "heads": tuple(row for row in record.heads if row.task_index < tasks_done),
             "replay": tuple(row for row in record.replay if row.task_index < tasks_done),
             "timing": tuple(row for row in record.timing if row.task_index < tasks_done),
             "wall_seconds": record.wall_seconds * share,

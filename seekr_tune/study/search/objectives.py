@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
 
 from seekr_tune.analysis.measures import Measures, measure
 from seekr_tune.analysis.record import TrialRecord
@@ -29,18 +28,22 @@ def require_objectives(objectives: Iterable[str]) -> None:
 
 def objective_value(record: TrialRecord, name: str) -> float | None:
     """One objective of a run; None if its scores do not give it, or if it is not finite."""
-    columns = {**asdict(measure(record)), "wall_seconds": record.wall_seconds}
-    value: float | None = columns[name]
-    return None if value is None or not math.isfinite(value) else float(value)
+    return _value(record, measure(record), name)
 
 
 def objective_values(record: TrialRecord, objectives: dict[str, Direction]) -> list[float] | None:
     """All objectives of a finished run in the order of the config; None if it failed or one has no value."""
     if record.status != "finished":
         return None
-    values = [objective_value(record, name) for name in objectives]
+    measures = measure(record)
+    values = [_value(record, measures, name) for name in objectives]
     known = [value for value in values if value is not None]
     return known if len(known) == len(values) else None
+
+
+def _value(record: TrialRecord, measures: Measures, name: str) -> float | None:
+    value: float | None = record.wall_seconds if name == "wall_seconds" else getattr(measures, name)
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def as_gains(values: Iterable[float], directions: Iterable[Direction]) -> tuple[float, ...]:

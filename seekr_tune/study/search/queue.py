@@ -17,13 +17,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from seekr_tune.analysis.record import TrialRecord, write_record
+from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment, with_values
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import bound_key, experiment_path, result_path, run_key, trial_key, trial_path
 from seekr_tune.study.directory.provenance import read_provenance
+from seekr_tune.study.directory.records import change_record
 from seekr_tune.study.directory.unchanged import accepted_changes
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.fidelity import at_position
@@ -245,8 +246,7 @@ class TrialQueue:
                 request = TrialRequest(key, "bound", values, None, configuration, number, setting)
                 record = self.record(key)
                 if record is not None and record.status == "failed":  # no search depends on it: it may be tried again
-                    record = record.model_copy(update={"status": "running", "error": None})
-                    write_record(result_path(self.directory, key), record)
+                    record = change_record(result_path(self.directory, key), status="running", error=None)
                 if record is None or record.status != "finished":
                     self._bounds.append(request)
 
@@ -291,5 +291,4 @@ def revive(directory: Path, key: str) -> None:
     if last.status not in ("pruned", "finished") or (last.status == "finished" and len(records) == count):
         raise StudyError(f"{directory}: {key} is {last.status}; only a trial that was stopped can be revived")
     status = "running" if last.status == "pruned" else last.status
-    revived = last.model_copy(update={"status": status, "revived": True})
-    write_record(result_path(directory, last.trial), revived)
+    change_record(result_path(directory, last.trial), status=status, revived=True)

@@ -11,7 +11,8 @@ from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.layout import trial_path
-from seekr_tune.study.life.drive import LedgerWriter, drive
+from seekr_tune.study.life.drive import drive
+from seekr_tune.study.life.ledger_writer import LedgerWriter
 from seekr_tune.study.life.quota import disk_usage
 from seekr_tune.study.search.space import Space
 from tests.study.searching import drain, open_queue

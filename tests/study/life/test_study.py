@@ -15,7 +15,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.study.directory.layout import driver_path, experiment_path, space_path
-from seekr_tune.study.life.drive import LedgerWriter
+from seekr_tune.study.life.ledger_writer import LedgerWriter
 from seekr_tune.study.life.study import resume_study, revive_trial, start_study, study_status
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.queue import TrialQueue, open_study
@@ -107,7 +107,7 @@ def test_a_full_disk_ends_a_launch_in_one_line(study: Path, monkeypatch: pytest.
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("seekr_tune.study.life.drive.write_ledger", full)
+    monkeypatch.setattr("seekr_tune.study.life.ledger_writer.write_ledger", full)
     with pytest.raises(StudyError, match=f"{study}: no space left on its disk; make room, then go on with"):
         resume_study(study)
     monkeypatch.undo()

@@ -21,7 +21,7 @@ from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[3]
 PARTS_OF_A_RUN = {
-    *("config.yaml", "result.json", "steps.jsonl", "steps.partial.jsonl", "log.jsonl"),
+    *("config.yaml", "result.json", "result.heads.parquet", "steps.jsonl", "steps.partial.jsonl", "log.jsonl"),
     *(".lock", "checkpoints", "events"),
 }
 

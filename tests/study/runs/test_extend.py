@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from seekr_tune.analysis.ledger import read_table
-from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix
+from seekr_tune.analysis.record import TrialRecord, read_heads, read_record, read_steps, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, DataError, StudyError
 from seekr_tune.experiment import parse_config, with_values
@@ -53,7 +53,7 @@ def assert_is_the_longer_run(directory: Path, record: TrialRecord, longer: Path)
     expected = read_record(longer / "result.json")
     assert record == read_record(directory / "result.json")
     assert (record.status, record.tasks, record.tasks_done) == ("finished", TASKS, 3)
-    assert record.heads == expected.heads
+    assert read_heads(directory / "result.json") == read_heads(longer / "result.json")
     assert record.replay == expected.replay
     ours, theirs = (score_matrix(each, "eval") for each in (record, expected))
     np.testing.assert_array_equal(ours[-1], theirs[-1])
@@ -84,9 +84,10 @@ def test_the_gate_keeps_the_old_model_and_the_record_of_the_new_one(finished: Pa
     update = extend_run(finished, "paren", max_forgetting=-101.0)  # no update improves every task by that much
     assert not update.accepted
     after = fingerprints(finished)
-    assert after.pop("rejected/paren.json")
+    assert after.pop("rejected/paren.json") and after.pop("rejected/paren.heads.parquet")
     assert after == before
     assert read_record(finished / "rejected" / "paren.json") == update.record
+    assert {*read_heads(finished / "rejected" / "paren.json")["task"].to_pylist()} == {*TASKS}
 
 
 def stop_at(task_index: int, step: int) -> Callable[..., Any]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from seekr_tune.analysis.record import TrialRecord, write_record
+from seekr_tune.analysis import record as record_module
+from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import with_values
-from seekr_tune.study.runs import files as files_module
+from seekr_tune.files import write_atomically
 from seekr_tune.study.runs.files import TrialFiles
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import run_trial
@@ -58,12 +59,12 @@ def test_nothing_changes_once_the_record_says_that_the_run_has_ended(
     when_it_ended: list[dict[str, str]] = []
     directory = tmp_path / "run"
 
-    def written(path: Path, record: TrialRecord) -> None:
-        if record.status in ("finished", "pruned") and path.parent == directory:
+    def written(path: Path, content: bytes) -> None:
+        if path == directory / "result.json" and TrialRecord.from_json(content).status in ("finished", "pruned"):
             when_it_ended.append(contents(directory))
-        write_record(path, record)
+        write_atomically(path, content)
 
-    monkeypatch.setattr(files_module, "write_record", written)
+    monkeypatch.setattr(record_module, "write_atomically", written)
     run(with_values(config, {"stream.limits.train": 16}), directory)
     assert len(when_it_ended) == 1 and "log.jsonl" in when_it_ended[0]
     assert contents(directory) == when_it_ended[0]

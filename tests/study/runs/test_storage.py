@@ -18,7 +18,7 @@ import seekr_tune.study.runs.storage as storage_module
 import seekr_tune.study.runs.trial as trial_module
 import seekr_tune.training.session as session_module
 import seekr_tune.training.trainer as trainer_module
-from seekr_tune.analysis.record import TrialRecord, read_record
+from seekr_tune.analysis.record import TrialRecord, read_heads, read_record
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import with_values
@@ -91,6 +91,7 @@ def weights(directory: Path, tasks_done: int = 3) -> dict[str, torch.Tensor]:
 
 def assert_same_run(one: Path, other: Path, tasks: int = 3) -> None:
     assert learned(read_record(one / "result.json")) == learned(read_record(other / "result.json"))
+    assert read_heads(one / "result.json") == read_heads(other / "result.json")
     assert steps_without_time(one) == steps_without_time(other)
     ours, expected = weights(one, tasks), weights(other, tasks)
     assert ours.keys() == expected.keys() and all(torch.equal(ours[name], expected[name]) for name in expected)

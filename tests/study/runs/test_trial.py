@@ -17,8 +17,8 @@ from filelock import FileLock
 
 import seekr_tune.study.runs.files
 import seekr_tune.study.runs.trial as trial_module
-from seekr_tune.analysis.ledger import read_trials
-from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix, write_record
+from seekr_tune.analysis.ledger import read_table, read_trials
+from seekr_tune.analysis.record import TrialRecord, read_heads, read_record, read_steps, score_matrix, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
@@ -67,7 +67,9 @@ def test_a_run_leaves_its_settings_results_steps_and_curves(config: Config, tmp_
     assert read_record(directory / "result.json") == record
     assert (record.role, record.status, record.tasks_done) == ("run", "finished", 3)
     assert record.wall_seconds > 0 and record.num_heads and record.num_layers
-    assert len(record.heads) == 3 * record.num_layers * record.num_heads
+    heads = read_heads(directory / "result.json")
+    assert heads.num_rows == 3 * record.num_layers * record.num_heads
+    assert read_table(directory, "heads").drop_columns("trial") == heads
     assert [row.stored_samples for row in record.replay] == [2, 2, 2]
     assert score_matrix(record, "eval").shape == (3, 3)
     assert {row.task_index for row in read_steps(directory / "steps.jsonl")} == {0, 1, 2}
@@ -136,7 +138,7 @@ def test_a_fault_is_recorded_with_its_traceback_and_the_run_can_be_tried_again(
 def test_joint_training_is_one_stage(config: Config, tmp_path: Path) -> None:
     record = run_experiment(with_values(config, {"method.name": "joint"}), tmp_path / "run")
     assert (record.status, record.tasks_done) == ("finished", 3)
-    assert not record.heads
+    assert record.heads_sha256 is None
 
 
 def test_a_plain_run_does_not_import_ray(config: Config, tmp_path: Path) -> None:
