@@ -18,7 +18,7 @@ from seekr_tune.analysis.configurations import TrialRow, add_gains, is_point
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.ledger import read_trials
 from seekr_tune.analysis.ranking import Ranking, rank
-from seekr_tune.analysis.tables import void_lines
+from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.uncertainty import Difference, paired_difference, study_differences, values_by_setting
 from seekr_tune.analysis.worth import study_worths
 from seekr_tune.analysis.worth_lines import warnings

@@ -7,8 +7,11 @@ training. Numbers that need cells which were not evaluated are null, and so is a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from seekr_tune.analysis.table import COUNT, Column
+from seekr_tune.config.meaning import setting_text
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import StudyError
 
@@ -463,18 +466,61 @@ METRICS: dict[str, Metric] = {
 """By column; `hypervolume` and `samples_to_target` are of a whole study."""
 
 
-HEADINGS: dict[str, str] = {
-    "#": "rank",
-    "n": "replicates",
-    "samples": "distinct_replayed_samples",
-    "shown": "replay_presentations",
-    "op/sample": "op_per_replayed_sample",
-    "gain": "normalised_gain",
-    "P": "pareto",
-    "best": "p_best",
-    "sec": "wall_seconds",
+HEADINGS = {
+    "rank": "#",
+    "replicates": "n",
+    "op": "OP",
+    "op_floor": "floor",
+    "op_ceiling": "ceiling",
+    "op_seqft": "seqft",
+    "op_joint": "joint",
+    "bwt": "BWT",
+    "fwt": "FWT",
+    "p_best": "best",
+    "distinct_replayed_samples": "samples",
+    "stored_samples": "stored",
+    "replay_presentations": "shown",
+    "replay_tokens": "tokens",
+    "memory_bytes": "bytes",
+    "normalised_gain": "gain",
+    "gain_per_replayed_sample": "gain/sample",
+    "op_per_replayed_sample": "OP/sample",
+    "op_per_presentation": "OP/showing",
+    "op_per_replayed_token": "OP/token",
+    "op_per_replayed_byte": "OP/byte",
+    "pareto": "front",
+    "wall_seconds": "sec",
+    "shared_seconds": "sec spared",
+    "tokens_per_second": "tokens/s",
+    "peak_memory_bytes": "peak bytes",
+    "flops_utilisation": "FLOPs used",
 }
-"""Short headings of the terminal's table, by which a column may be asked for."""
+"""What stands above a column in all tables for people, where it is not its name."""
+
+_ASKED_FOR = {"P": "pareto", **{heading: name for name, heading in HEADINGS.items()}}
+"""By heading: the column that it stands above. `P` is the one of marks in the terminal's ranking."""
+
+_FORMS = {"%": ".2f", "points": ".2f", "probability": ".2f", "share of the gap": "z.2f", "share": ".3f", "s": ".1f"}
+"""How a number is rounded, by its unit; quotients have four digits, and what else there is are counts."""
+
+
+def column(name: str, group: str = "") -> Column:
+    """A column of the ranking as all tables for people show it; of a field of the experiment, too."""
+    if name.startswith("config."):
+        return setting_column(name.removeprefix("config."), name, group)
+    metric = METRICS[name]
+    form = _FORMS.get(metric.unit, ".4g" if " per " in metric.unit else COUNT)
+    if (metric.unit, metric.better) == ("points", "higher"):  # a change: its sign says which way
+        form = f"+z{form}"
+    is_text = metric.unit == "-" and metric.better is None
+    heading = HEADINGS.get(name, name.replace("_", " "))
+    return Column(name, heading, form, is_text, metric.formula, group, folds=False)
+
+
+def setting_column(path: str, name: str | None = None, group: str = "setting") -> Column:
+    """The column of a setting, headed by the end of its path; empty where a row has none."""
+    heading = path.rpartition(".")[2].replace("_", " ")
+    return Column(name or path, heading, partial(setting_text, path), False, f"searched setting {path}", group)
 
 
 def more_is_better(column: str) -> bool:
@@ -483,12 +529,12 @@ def more_is_better(column: str) -> bool:
 
 
 def explain(name: str) -> Metric:
-    """The entry of a column, of a heading of the terminal's table, or of a number of a study.
+    """The entry of a column, of a heading of a table, or of a number of a study.
 
     Raises:
         StudyError: there is none.
     """
-    name = HEADINGS.get(name, name)
+    name = _ASKED_FOR.get(name, name)
     if name in METRICS:
         return METRICS[name]
     if name.startswith("config."):

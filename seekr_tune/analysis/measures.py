@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seekr_tune.analysis.glossary import METRICS
 from seekr_tune.analysis.record import (
     ReplayRow,
     ScoredSplit,
@@ -27,13 +26,10 @@ from seekr_tune.stream.metrics import (
     overall_performance,
 )
 
-FORMULAS = {name: metric.formula for name, metric in METRICS.items()}
-"""What each number is, by its column; shown beside the numbers."""
-
 
 @dataclass(frozen=True)
 class Measures:
-    """The numbers of one trial on one split; `FORMULAS` says what each one is."""
+    """The numbers of one trial on one split; `glossary.METRICS` says what each one is."""
 
     split: ScoredSplit | None
     op: float | None

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from seekr_tune.analysis.configurations import mean, standard_error
-from seekr_tune.analysis.final import Estimate
 from seekr_tune.analysis.record import Role, ScoredSplit, Scores, TrialRecord, initial_scores, score_matrix
+from seekr_tune.analysis.table import Estimate
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
 

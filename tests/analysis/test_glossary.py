@@ -11,7 +11,7 @@ from synthetic import RecordFactory
 from seekr_tune.analysis.glossary import METRICS, explain, more_is_better
 from seekr_tune.analysis.ledger import trials_table
 from seekr_tune.analysis.ranking import StudyMeasures, rank
-from seekr_tune.analysis.tables import terminal_table
+from seekr_tune.analysis.ranking_tables import printed_ranking, terminal_ranking
 from seekr_tune.errors import StudyError
 
 
@@ -61,9 +61,7 @@ def test_a_heading_of_the_table_may_be_asked_for(make_record: RecordFactory) -> 
     records = [
         make_record(f"trial-000{replicate}", configuration="trial-0000", replicate=replicate) for replicate in (0, 1)
     ]
-    table = terminal_table(rank(trials_table(records)))
-    for column in table.columns:
-        heading = str(column.header).replace("\n", "")
-        if heading not in ("trial", "status"):
-            assert explain(heading) in METRICS.values()
+    ranking = rank(trials_table(records))
+    for column in (*terminal_ranking(ranking).columns, *printed_ranking(ranking, "x", "eval").columns):
+        assert explain(str(column.heading)) in METRICS.values()
     assert explain("gain") is METRICS["normalised_gain"]

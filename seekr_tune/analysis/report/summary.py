@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from seekr_tune.analysis.configurations import TrialRow, is_point
 from seekr_tune.analysis.ranking import Ranking
-from seekr_tune.analysis.report.figures.settings import searched_paths
+from seekr_tune.analysis.ranking_tables import searched_paths, void_lines
 from seekr_tune.analysis.report.texts import (
     PER_CENT,
     count,
@@ -19,7 +19,6 @@ from seekr_tune.analysis.report.texts import (
     share,
     short_path,
 )
-from seekr_tune.analysis.tables import void_lines
 from seekr_tune.analysis.uncertainty import WITH_INTERVAL
 from seekr_tune.config import Config
 from seekr_tune.documents import parse_json

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from seekr_tune.config.meaning import number_text
+from seekr_tune.config.meaning import setting_text
 
 PER_CENT = "\N{NO-BREAK SPACE}%"
 NOTHING = "–"
@@ -65,15 +64,8 @@ def plural(value: int, one: str, many: str | None = None) -> str:
     return f"{value:,} {one if value == 1 else many or one + 's'}"
 
 
-def setting(path: str, value: Any) -> str:
-    """A value of a field of the config."""
-    if isinstance(value, float):
-        return number_text(path, value, ".4g")
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def settings(params: Mapping[str, Any]) -> str:
     """Searched settings on one line, but for the method."""
     return ", ".join(
-        f"{short_path(path)} {setting(path, value)}" for path, value in params.items() if path != "method.name"
+        f"{short_path(path)} {setting_text(path, value)}" for path, value in params.items() if path != "method.name"
     )

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seekr_tune.analysis import ranking_tables
 from seekr_tune.analysis.ledger import read_table, read_trials
-from seekr_tune.analysis.paper_tables import PaperTable
 from seekr_tune.analysis.ranking import DEFAULT_COLUMN, rank
+from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, task_rows
-from seekr_tune.analysis.study_tables import matrix_table, ranking_table, task_table
-from seekr_tune.analysis.tables import void_lines
+from seekr_tune.analysis.study_tables import matrix_table, task_table
+from seekr_tune.analysis.table import Table
 from seekr_tune.analysis.worth import study_worths
 from seekr_tune.analysis.worth_lines import warnings
 from seekr_tune.documents import parse_json
@@ -23,7 +24,7 @@ from seekr_tune.study.directory.layout import experiment_path, is_study
 from seekr_tune.study.final.reported import reported
 
 
-def printed_ranking(directory: Path, split: ScoredSplit, by: str | None = None) -> PaperTable:
+def printed_ranking(directory: Path, split: ScoredSplit, by: str | None = None) -> Table:
     """All ranked configurations.
 
     Args:
@@ -39,10 +40,10 @@ def printed_ranking(directory: Path, split: ScoredSplit, by: str | None = None) 
     if split not in trials.column("split").to_pylist():
         raise _not_scored(directory, split)
     ranking = rank(trials, by or DEFAULT_COLUMN)
-    return _warned(ranking_table(ranking, _name(directory), split), place, void_lines(ranking))
+    return _warned(ranking_tables.printed_ranking(ranking, _name(directory), split), place, void_lines(ranking))
 
 
-def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> list[PaperTable]:
+def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> list[Table]:
     """Score matrices: one for each configuration and each order of the tasks.
 
     Args:
@@ -61,7 +62,7 @@ def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequen
     return [_warned(matrix_table(matrix, _name(directory), split), place) for matrix in matrices]
 
 
-def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> PaperTable:
+def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> Table:
     """Scores after the last task: bounds, and the configurations that the study's rule takes.
 
     Args:
@@ -85,7 +86,7 @@ def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[
     return _warned(table, _place(directory, split))
 
 
-def _warned(table: PaperTable, place: Path, above: Sequence[str] = ()) -> PaperTable:
+def _warned(table: Table, place: Path, above: Sequence[str] = ()) -> Table:
     """The table with what is wrong with its tasks among its notes."""
     wrong = (*above, *warnings(study_worths(place)))
     return replace(table, notes=(*(f"WARNING: {line}" for line in wrong), *table.notes))

@@ -192,7 +192,7 @@ def test_the_card_says_what_the_model_scores_and_where_it_is_from(study: Path, t
     assert f"| last | {last['star']:.2f} | {last['last']:.2f} |" in card
     for told in (
         *("run: `trial-0001` of `study` (best in tuning); checkpoint `task-0002`", "tuned on eval; test sealed"),
-        *("| `method.replay_percent` | 20.0 (chosen by the search) |", "seed 0, memory draw 0", "one of 2 runs"),
+        *("| method.replay\\_percent | 20.0 | chosen by the search |", "seed 0, memory draw 0", "one of 2 runs"),
         *("order of the tasks: star, last", f"torch {torch.__version__}", "chose its settings by scores on `eval`"),
     ):
         assert told in card
