@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from seekr_tune.analysis.measures import Measures, quotient
-from seekr_tune.analysis.sampled import LEVEL, interval
+from seekr_tune.analysis.sampled import LEVEL, Sampled, interval
 from seekr_tune.config import ReplicatesConfig
 from seekr_tune.documents import parse_json
 from seekr_tune.stream.metrics import normalised_gain
@@ -28,11 +28,10 @@ BY_CHANCE = 0.05
 
 _AVERAGED = (
     "tasks_done",
-    *(name for name in Measures.__dataclass_fields__ if name != "split"),
+    *(name for name in Measures.model_fields if name != "split"),
     "wall_seconds",
     "shared_seconds",
-    *("op_floor", "op_ceiling", "op_sample_error", "op_margin_error", "scored_samples", "tasks_learned"),
-    *("prompts_cut", "answers_cut", "unknown_tokens"),
+    *Sampled.model_fields,
     *GAINS,
 )
 """Scores and costs; what else is a number names something, or is shared by all replicates."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,8 +49,8 @@ _VERSION_KEY = b"seekr_tune.schema_version"
 _REBUILT = "`{}` writes the ledger again from the records of the trials"
 _KIND_TYPES: dict[Kind, pa.DataType] = {"number": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
 
-_TRIAL = {"trial": pa.string()}
-_COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
+_TRIAL = columns_of(TrialRecord, {"trial"})
+COLUMNS: dict[TableName, dict[str, pa.Field]] = {
     "trials": {
         **columns_of(TrialRecord, {"trial", "role", "configuration", "replicate", "status", "method", "semantics"}),
         **columns_of(TrialRecord, {"tasks", "tasks_done"}),
@@ -61,8 +60,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         **columns_of(TimingRow, {"shared_seconds"}),
         **columns_of(TrialRecord, {"error", "optuna_number", "ray_trial_id", "num_layers", "num_heads"}),
         **columns_of(TrialRecord, {"code_version", "accepted_changes"}),
-        "params": pa.string(),
-        "config": pa.string(),
+        **{name: pa.field(name, pa.string()) for name in ("params", "config")},
     },
     "scores": _TRIAL | columns_of(ScoreCell),
     "prospects": _TRIAL | columns_of(ProspectRow),
@@ -104,7 +102,7 @@ def write_ledger(
 
 def write_erased_table(directory: Path, rows: Sequence[ErasedRow]) -> None:
     """Write `ledger/erased.parquet`."""
-    table = pa.Table.from_pylist([row.model_dump() for row in rows], schema=_versioned(_COLUMNS["erased"]))
+    table = pa.Table.from_pylist([row.model_dump() for row in rows], schema=_versioned(COLUMNS["erased"]))
     _write_table(directory, "erased", table)
 
 
@@ -114,7 +112,7 @@ def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = Non
     flats = [flat_config(record.config) for record in records]
     for row, flat in zip(rows, flats, strict=True):
         row.update({CONFIG_PREFIX + path: value for path, value in flat.items()})
-    return pa.Table.from_pylist(rows, schema=_versioned({**_COLUMNS["trials"], **_config_columns(flats)}))
+    return pa.Table.from_pylist(rows, schema=_versioned({**COLUMNS["trials"], **_config_columns(flats)}))
 
 
 def read_table(directory: Path, name: TableName, trials: Collection[str] | None = None) -> pa.Table:
@@ -152,7 +150,7 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
             f"{path}: has schema version {version}, but this package reads {readable_versions()}; "
             "use the package version that wrote it, or resume the study to write its ledger again"
         )
-    table = with_columns(table, _COLUMNS[name])
+    table = with_columns(table, COLUMNS[name])
     if name == "trials":
         _require_json(path, table)
     if version != str(SCHEMA_VERSION) and name == "trials":
@@ -199,7 +197,7 @@ def read_trials(directory: Path) -> pa.Table:
 def read_prospects(directory: Path) -> pa.Table:
     """What data and model allow of each run's tasks; empty in an earlier version's ledger. Raises as `read_table`."""
     if table_path(directory, "trials").is_file() and not table_path(directory, "prospects").exists():
-        return pa.Table.from_pylist([], schema=_versioned(_COLUMNS["prospects"]))
+        return pa.Table.from_pylist([], schema=_versioned(COLUMNS["prospects"]))
     return read_table(directory, "prospects")
 
 
@@ -220,11 +218,11 @@ def _rows_of(file: pq.ParquetFile, trials: Collection[str]) -> pa.Table:
 
 
 def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]:
-    own = record.model_dump(include=set(_COLUMNS["trials"]) - {"tasks", "params", "config"})
+    own = record.model_dump(include=set(COLUMNS["trials"]) - {"tasks", "params", "config"})
     return {
         **own,
-        **asdict(measures := measure(record, split)),
-        **asdict(sampled(record, measures.split)),
+        **(measures := measure(record, split)).model_dump(),
+        **sampled(record, measures.split).model_dump(),
         "shared_seconds": sum(row.shared_seconds for row in record.timing),
         "tasks": list(record.tasks),
         "params": json.dumps(record.params),
@@ -232,14 +230,15 @@ def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]
     }
 
 
-def _config_columns(flats: Sequence[Mapping[str, Scalar]]) -> dict[str, pa.DataType]:
+def _config_columns(flats: Sequence[Mapping[str, Scalar]]) -> dict[str, pa.Field]:
     """Every field of the schema, then what some trial has besides (a task's metric, a resource of a worker)."""
     others = sorted({path for flat in flats for path, value in flat.items() if value is not None} - {*known_kinds()})
-    return {CONFIG_PREFIX + path: _KIND_TYPES[kind_of(path)] for path in (*known_kinds(), *others)}
+    named = {CONFIG_PREFIX + path: _KIND_TYPES[kind_of(path)] for path in (*known_kinds(), *others)}
+    return {name: pa.field(name, kind) for name, kind in named.items()}
 
 
 def _long_table(name: TableName, rows_by_trial: Iterable[tuple[str, Sequence[Any]]]) -> pa.Table:
-    columns = _COLUMNS[name]
+    columns = COLUMNS[name]
     values: dict[str, list[Any]] = {column: [] for column in columns}
     for trial, rows in rows_by_trial:
         for row in rows:
@@ -248,5 +247,5 @@ def _long_table(name: TableName, rows_by_trial: Iterable[tuple[str, Sequence[Any
     return pa.table(values, schema=_versioned(columns))
 
 
-def _versioned(columns: Mapping[str, pa.DataType]) -> pa.Schema:
-    return pa.schema(list(columns.items()), metadata={_VERSION_KEY: str(SCHEMA_VERSION)})
+def _versioned(columns: Mapping[str, pa.Field]) -> pa.Schema:
+    return pa.schema(list(columns.values()), metadata={_VERSION_KEY: str(SCHEMA_VERSION)})

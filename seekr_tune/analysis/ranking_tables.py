@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.analysis.front import StudyMeasures
 from seekr_tune.analysis.glossary import METRICS, column, setting_column
-from seekr_tune.analysis.ranking import Ranking, StudyMeasures
+from seekr_tune.analysis.ranking import Ranking
 from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.table import COUNT, Column, Estimate, Table, rounded
 from seekr_tune.documents import parse_json

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
 
 from seekr_tune.analysis.measures import Measures, measure
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Direction
 
-OBJECTIVES = (*(name for name in Measures.__dataclass_fields__ if name != "split"), "wall_seconds")
+OBJECTIVES = (*(name for name in Measures.model_fields if name != "split"), "wall_seconds")
 """Columns that a study can optimise."""
 
 
 def objective_value(record: TrialRecord, name: str) -> float | None:
     """One objective of a run; None if its scores do not give it, or if it is not finite."""
-    columns = {**asdict(measure(record)), "wall_seconds": record.wall_seconds}
+    columns = {**measure(record).model_dump(), "wall_seconds": record.wall_seconds}
     value: float | None = columns[name]
     return None if value is None or not math.isfinite(value) else float(value)
 
