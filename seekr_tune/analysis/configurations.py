@@ -123,6 +123,11 @@ def is_point(row: TrialRow) -> bool:
     return row["status"] == "finished" and row["op"] is not None
 
 
+def configuration_key(row: TrialRow) -> str:
+    """Key of the configuration that a row is a run of; its own where it stands alone."""
+    return str(row["configuration"] or row["trial"])
+
+
 def by_configuration(rows: Iterable[TrialRow]) -> list[TrialRow]:
     """One row for each configuration, trial or bound, in the order in which they first appear.
 
@@ -137,7 +142,7 @@ def grouped(rows: Iterable[TrialRow]) -> dict[tuple[str, str], list[TrialRow]]:
     """The runs of each configuration by replicate, under its role and key, in the order of `by_configuration`."""
     groups: dict[tuple[str, str], list[TrialRow]] = {}
     for row in rows:
-        groups.setdefault((row["role"], row["configuration"] or row["trial"]), []).append(row)
+        groups.setdefault((row["role"], configuration_key(row)), []).append(row)
     return {key: sorted(group, key=lambda row: int(row["replicate"])) for key, group in groups.items()}
 
 
@@ -163,7 +168,7 @@ def _merged(runs: Sequence[TrialRow]) -> TrialRow:
     return {
         **first,
         **{column: mean([row[column] for row in counted]) for column in _AVERAGED},
-        "trial": first["configuration"] or first["trial"],
+        "trial": configuration_key(first),
         "status": _status(runs),
         "error": next((row["error"] for row in runs if row["error"] is not None), None),
         "why_no_gain": next((row["why_no_gain"] for row in counted if row.get("why_no_gain") is not None), None),

@@ -14,6 +14,7 @@ from typing import Any
 from seekr_tune.analysis.configurations import (
     TrialRow,
     add_gains,
+    configuration_key,
     mean,
     missing_gap,
     nothing_learned,
@@ -92,9 +93,9 @@ def final_rows(
     add_gains(runs)
     groups: dict[str, list[TrialRow]] = {}
     for run in runs:
-        groups.setdefault(run["configuration"] or run["trial"], []).append(run)
+        groups.setdefault(configuration_key(run), []).append(run)
     bounds = sorted(key for key, group in groups.items() if group[0]["role"] == "bound")
-    params = {record.configuration or record.trial: record.params for record in records}
+    params = {record.configuration_key: record.params for record in records}
     return tuple(_row(key, groups[key], params[key], tuned.get(key)) for key in (*bounds, *chosen) if key in groups)
 
 

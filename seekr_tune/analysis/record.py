@@ -308,6 +308,11 @@ class TrialRecord(Row):
     code_version: str
     """Version of this package that ran the trial. One study should have one."""
 
+    @property
+    def configuration_key(self) -> str:
+        """Key of the configuration that it is a run of; its own where it stands alone."""
+        return self.configuration or self.trial
+
     @model_validator(mode="after")
     def _indices_name_tasks(self) -> Self:
         count = len(self.tasks)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from seekr_tune.analysis.configurations import mean, standard_error
+from seekr_tune.analysis.configurations import configuration_key, mean, standard_error
 from seekr_tune.analysis.record import Role, ScoredSplit, Scores, TrialRecord, initial_scores, score_matrix
 from seekr_tune.analysis.table import Estimate
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
@@ -112,9 +112,8 @@ def run_scores(trials: pa.Table, scores: pa.Table, split: ScoredSplit) -> tuple[
 
 def scores_of(record: TrialRecord, split: ScoredSplit) -> RunScores:
     """The scores of one run, from its record."""
-    key = record.configuration or record.trial
     matrix, initial = score_matrix(record, split), initial_scores(record, split)
-    return RunScores(key, record.role, record.method, record.tasks, matrix, initial)
+    return RunScores(record.configuration_key, record.role, record.method, record.tasks, matrix, initial)
 
 
 def matrix_tables(runs: Iterable[RunScores], configuration: str) -> tuple[MatrixTable, ...]:
@@ -153,8 +152,7 @@ def _run(row: dict[str, Any], cells: Iterable[dict[str, Any]]) -> RunScores:
     matrix = np.full((len(order) + 1, len(order)), np.nan)  # the last row, which index -1 means, is before any training
     for cell in cells:
         matrix[cell["trained_index"], cell["evaluated_index"]] = cell["score"]
-    configuration = row["configuration"] or row["trial"]
-    return RunScores(configuration, row["role"], row["method"], order, matrix[:-1], matrix[-1])
+    return RunScores(configuration_key(row), row["role"], row["method"], order, matrix[:-1], matrix[-1])
 
 
 def _matrix_rows(runs: Sequence[RunScores]) -> Iterable[MatrixRow]:

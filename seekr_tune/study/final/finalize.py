@@ -277,7 +277,7 @@ def _tuned(directory: Path, config: Config, opening: Opening) -> Mapping[str, fl
     bounds: dict[str, list[float | None]] = {}
     for record in read_records(directory):
         if record.role == "bound":
-            bounds.setdefault(record.configuration or record.trial, []).append(objective_value(record, by))
+            bounds.setdefault(record.configuration_key, []).append(objective_value(record, by))
     return {
         **{key: mean(values) for key, values in bounds.items()},
         **{one.configuration: one.tuned.get(by) for one in opening.configurations},

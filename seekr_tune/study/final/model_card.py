@@ -126,7 +126,7 @@ def _scores(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
         yield "It was not scored."
         yield ""
         return
-    (matrix,) = matrix_tables([scores_of(source.record, split)], source.record.configuration or source.record.trial)
+    (matrix,) = matrix_tables([scores_of(source.record, split)], source.record.configuration_key)
     yield as_markdown([matrix_table(matrix, source.study, split)])
     metrics = ", ".join(
         f"{escape_markdown(task)}: {escape_markdown(source.config.stream.metric_of(task))}" for task in matrix.order
