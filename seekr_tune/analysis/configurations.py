@@ -13,6 +13,7 @@ from typing import Any
 
 from seekr_tune.analysis.measures import Measures, quotient
 from seekr_tune.analysis.sampled import LEVEL, Sampled, interval
+from seekr_tune.analysis.table import Estimate
 from seekr_tune.config import ReplicatesConfig
 from seekr_tune.documents import parse_json
 from seekr_tune.stream.metrics import normalised_gain
@@ -160,6 +161,11 @@ def standard_error(values: Sequence[float | None]) -> float | None:
     if len(known) < 2 or len(known) < len(values):
         return None
     return stdev(known) / math.sqrt(len(known))
+
+
+def estimate(values: Sequence[float | None]) -> Estimate:
+    """Mean and standard error; null where one of the values is missing."""
+    return Estimate(mean(values), standard_error(values))
 
 
 def _merged(runs: Sequence[TrialRow]) -> TrialRow:

@@ -15,10 +15,9 @@ from seekr_tune.analysis.configurations import (
     TrialRow,
     add_gains,
     configuration_key,
-    mean,
+    estimate,
     missing_gap,
     nothing_learned,
-    standard_error,
 )
 from seekr_tune.analysis.glossary import column
 from seekr_tune.analysis.ledger import trials_table
@@ -166,6 +165,6 @@ def _row(key: str, runs: Sequence[TrialRow], params: Mapping[str, Any], tuned: f
         params=params,
         n=len(finished),
         failed=sum(run["status"] == "failed" for run in runs),
-        estimates={column: Estimate(mean(own), standard_error(own)) for column, own in values.items()},
+        estimates={column: estimate(own) for column, own in values.items()},
         tuned=tuned,
     )

@@ -6,7 +6,7 @@ replaced as a whole, so a reader sees the old file or the new one, never half of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -367,20 +367,30 @@ class _Versioned(Section):
 
 def score_matrix(record: TrialRecord, split: ScoredSplit) -> Scores:
     """Scores in percent, `[T, T]`: row = after training that task, column = evaluated task, nan = not evaluated."""
-    matrix = np.full((len(record.tasks), len(record.tasks)), np.nan)
-    for cell in record.scores:
-        if cell.split == split and cell.trained_index >= 0:
-            matrix[cell.trained_index, cell.evaluated_index] = cell.score
-    return matrix
+    return _arrays(record, split)[0]
 
 
 def initial_scores(record: TrialRecord, split: ScoredSplit) -> Scores:
     """Scores before any training in percent, `[T]`; nan = not evaluated."""
-    initial = np.full(len(record.tasks), np.nan)
-    for cell in record.scores:
-        if cell.split == split and cell.trained_index == -1:
-            initial[cell.evaluated_index] = cell.score
-    return initial
+    return _arrays(record, split)[1]
+
+
+def score_arrays(cells: Iterable[tuple[int, int, float]], num_tasks: int) -> tuple[Scores, Scores]:
+    """Score matrix, `[T, T]`, and scores before any training, `[T]`, in percent; nan = not evaluated.
+
+    Args:
+        cells: index of the task learned last (-1: none), index of the evaluated one, score.
+        num_tasks: T.
+    """
+    arrays = np.full((num_tasks + 1, num_tasks), np.nan)  # the last row, which index -1 means, is before any training
+    for trained, evaluated, score in cells:
+        arrays[trained, evaluated] = score
+    return arrays[:-1], arrays[-1]
+
+
+def _arrays(record: TrialRecord, split: ScoredSplit) -> tuple[Scores, Scores]:
+    cells = [(cell.trained_index, cell.evaluated_index, cell.score) for cell in record.scores if cell.split == split]
+    return score_arrays(cells, len(record.tasks))
 
 
 def tuning_split(record: TrialRecord) -> ScoredSplit | None:

@@ -272,6 +272,14 @@ def test_nobody_writes_csv_around_its_function() -> None:
             assert name == "shown.py" or not (imported or called), f"{name}: use shown.csv_text"
 
 
+def test_nobody_makes_a_table_around_its_module() -> None:
+    for name, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                made = {f"{node.module}.{one.name}" for one in node.names} & {"rich.table", "rich.table.Table", "rich.box"}
+                assert name == "analysis/table.py" or not made, f"{name}:{node.lineno}: use analysis.table"
+
+
 COMMAND_WITH_A_HOLE = re.compile(r"(seekr-tune |tensorboard -|make [a-z-]+ [A-Z]+=)[^`\n]*\0")
 
 

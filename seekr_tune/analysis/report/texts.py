@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from seekr_tune.analysis.table import NOTHING
 from seekr_tune.config.meaning import setting_text
 
 PER_CENT = "\N{NO-BREAK SPACE}%"
-NOTHING = "–"
-"""Stands where there is no value."""
-
-
-def number(value: float | None, form: str = ".4~") -> str:
-    """A number by a format; `~` at its end drops zeros behind the point. `NOTHING` for no value."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    if form.endswith("~"):
-        return f"{value:{form[:-1]}g}"
-    return f"{value:{form}}"
 
 
 def count(value: float | None) -> str:
@@ -44,11 +33,6 @@ def short_path(path: str) -> str:
     if path == "method.name":
         return "method"
     return path.rsplit(".", 1)[-1].replace("distinct_replayed_samples", "samples")
-
-
-def interval(low: float | None, high: float | None, form: str) -> str:
-    """Both ends, or `NOTHING`."""
-    return NOTHING if low is None or high is None else f"{low:{form}} to {high:{form}}"
 
 
 def duration(seconds: float) -> str:

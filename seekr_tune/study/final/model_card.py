@@ -10,10 +10,11 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from seekr_tune.analysis.configurations import estimate
 from seekr_tune.analysis.glossary import METRICS, column
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import ScoredSplit, TrialRecord, tuning_split
-from seekr_tune.analysis.score_tables import estimate, matrix_tables, scores_of
+from seekr_tune.analysis.score_tables import matrix_tables, scores_of
 from seekr_tune.analysis.study_tables import matrix_table
 from seekr_tune.analysis.table import Column, Table, as_markdown, escape_markdown, markdown_code
 from seekr_tune.analysis.worth import TaskWorth, runs_of_records, task_worths
