@@ -31,6 +31,8 @@ quoted = '$(subst ','\'',$(1))'
 SETS = $(foreach assignment,$(SET),--set $(call quoted,$(assignment)))
 TOTAL = $(if $(TRIALS),--trials $(call quoted,$(TRIALS)))
 STUDY = $(call quoted,$(OUT))
+# Of `make run`: where OUT is not given, a directory that is no study's, which the command names by itself.
+RUN_OUT = $(if $(filter file,$(origin OUT)),,--out $(STUDY))
 STUDIES = $(if $(DIRS),$(foreach directory,$(DIRS),$(call quoted,$(directory))),$(STUDY))
 
 .PHONY: help setup sweep resume rank status tensorboard compare dashboard export run test test-slow test-cluster test-browser test-all test-long test-versions test-oldest test-newest test-faults soak fuzz test-golden lint base-model docs models sbom lock bench bench-quick clean
@@ -78,8 +80,8 @@ dashboard: $(READY)  ## show the study in OUT in optuna-dashboard on port 8080
 export: $(READY)  ## write the best model of the study in OUT to TO
 	@$(BIN)/seekr-tune export $(STUDY) --best --to $(call quoted,$(TO))
 
-run: $(READY)  ## learn the stream of EXPERIMENT once, with the settings in its file
-	@$(BIN)/seekr-tune run $(call quoted,$(EXPERIMENT)) $(SETS)
+run: $(READY)  ## learn the stream of EXPERIMENT once, with the settings in its file (OUT=directory)
+	@$(BIN)/seekr-tune run $(call quoted,$(EXPERIMENT)) $(SETS) $(RUN_OUT)
 
 test: $(READY)  ## every test but the slow ones, those that kill nodes and those that need a browser; two at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster and not browser" $(PYTEST_ARGS)

@@ -13,6 +13,19 @@ from pathlib import Path
 from seekr_tune.errors import AccessError
 
 
+def dangling(path: Path | str) -> str | None:
+    """That a path is, or leads through, a link to something that is not there, in words; None where it does not."""
+    for place in (Path(path), *Path(path).parents):
+        if os.path.islink(place) and not os.path.exists(place):
+            which = "is a link" if place == Path(path) else f"lies behind {place}, a link"
+            return f"{which} to {os.readlink(place)}, which is not there"
+    return None
+
+
+MEND_LINK = "mend the link, or put what it meant in its place"
+"""What to do about what `dangling` says."""
+
+
 @contextmanager
 def access_told(place: Path) -> Iterator[None]:
     """Turn a refusal of the system inside of the block into one line.

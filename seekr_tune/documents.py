@@ -18,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from seekr_tune.access import access_error
+from seekr_tune.access import MEND_LINK, access_error, dangling
 from seekr_tune.errors import DocumentError, NoDocument
 
 MAX_BYTES = 100_000_000
@@ -209,6 +209,9 @@ def _told(path: Path | str) -> Iterator[None]:
     except DocumentError:
         raise
     except FileNotFoundError:
+        broken = dangling(path)
+        if broken is not None:
+            raise NoDocument(broken, MEND_LINK, path=path) from None
         raise NoDocument("no such file", "check the path", path=path) from None
     except PermissionError as error:
         raise access_error(Path(path), error) from None

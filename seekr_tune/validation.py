@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seekr_tune.config import Config, Split
-from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.units import bytes_text
@@ -20,6 +19,7 @@ if TYPE_CHECKING:  # commands that only read results need no torch
     from seekr_tune.sequence.footprint import Footprint, ModelSize, SampleSize
     from seekr_tune.stream.prospect import Constants, Prospect
     from seekr_tune.stream.task import TaskStream
+    from seekr_tune.study.search.space import Space
 
 _TO_BE_GIVEN = "{0} is still to be given: --set {0}={1}"
 
@@ -49,7 +49,10 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
     Raises:
         UserError: the first thing that `run` or `sweep` would refuse.
     """
-    findings = [Finding("schema", f"{experiment}: every field is known and in range"), _space(config, experiment)]
+    space = _space_of(config, experiment)
+    findings = [Finding("schema", f"{experiment}: every field is known and in range"), _space(config, space)]
+    from seekr_tune.study.search.proposals import require_proposals
+
     with _naming(experiment):
         stream = _load_stream(config)
         constants = _constants(config, stream)
@@ -57,6 +60,8 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
         findings += _protocol(config, stream is not None)
         model = _read_model(config)
         findings += _model(config, stream, model, constants)
+        if space is not None and stream is not None and model is not None:
+            require_proposals(config, space)
         findings += _storage(config)
         return (*findings, *_memory(config, stream, model))
 
@@ -78,35 +83,39 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
     """
     from seekr_tune.analysis.worth_lines import data_warnings
     from seekr_tune.sequence.fit import check_parts, prospects_of
-    from seekr_tune.sequence.model import check_fit, read_model_config
+    from seekr_tune.sequence.model import check_fit, num_positions, read_model_config
+    from seekr_tune.stream.ceiling import lost_line
     from seekr_tune.stream.scripts import unread_script
     from seekr_tune.stream.sources import load_stream
     from seekr_tune.study.runs.outcome import prospect_rows
+    from seekr_tune.study.search.objectives import require_objectives
+    from seekr_tune.study.search.proposals import require_proposals
     from seekr_tune.study.search.protocol import require_protocol
-    from seekr_tune.study.search.space import space_of
 
     wanted = ["stream.root=DATA"] * _root_missing(config) + ["model.path=MODEL"] * _path_missing(config)
     if wanted:
         names = " and ".join(text.partition("=")[0] for text in wanted)
         raise ConfigError(f"{experiment}: {names} still to be given; add --set {' '.join(wanted)}")
-    if search:
-        space_of(config, experiment)
     with _naming(experiment):
-        _require_objectives(config)
-        if search:
+        require_objectives(config.study.objectives)
+    space = _require_search(config, experiment) if search else None
+    with _naming(experiment):
+        if space is not None:
             require_protocol(config)
         stream = load_stream(config, ("train", *config.evaluation.splits))
         model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
         assert model is not None
         check_fit(config, model)
         check_parts(config, model, stream)
+        if space is not None:
+            require_proposals(config, space)
         prospects = prospects_of(config, model, stream)
         _require_storage(config)
-    ceilings = [found.ceiling for found in prospects if found.ceiling is not None]
+    lost = lost_line(found.ceiling for found in prospects if found.ceiling is not None)
+    rows = prospect_rows(config.stream.tasks, prospects)
     notes = (
-        *filter(None, map(unread_script, stream)),
-        *(str(found) for found in ceilings if found.lost is not None),
-        *data_warnings(prospect_rows(config.stream.tasks, prospects), _limits(config)),
+        *filter(None, (*map(unread_script, stream), lost)),
+        *data_warnings(rows, _limits(config), num_positions(model)),
     )
     paths = {
         "stream.root": config.stream.root,
@@ -126,12 +135,19 @@ def _naming(experiment: Path) -> Iterator[None]:
         raise type(error)(f"{experiment}: {error}") from None
 
 
-def _require_objectives(config: Config) -> None:
-    from seekr_tune.study.search.objectives import OBJECTIVES
+def _require_search(config: Config, experiment: Path) -> Space:
+    """What a study refuses of its settings and its search space alone; nothing else is read."""
+    from seekr_tune.study.search.judge import require_comparable
+    from seekr_tune.study.search.protocol import require_settings
+    from seekr_tune.study.search.samplers import require_sampler
+    from seekr_tune.study.search.space import space_of
 
-    for name in config.study.objectives:
-        if name not in OBJECTIVES:
-            raise ConfigError(f"study.objectives: there is no column {name!r}; {hint(name, OBJECTIVES)}")
+    space = space_of(config, experiment)
+    with _naming(experiment):
+        require_settings(config)
+        require_comparable(config)
+        require_sampler(config.study, space)
+    return space
 
 
 def _require_storage(config: Config) -> None:
@@ -147,14 +163,17 @@ def _storage(config: Config) -> Iterator[Finding]:
         yield Finding("storage", f"{config.training.storage_path}: can be written and read from this machine")
 
 
-def _space(config: Config, experiment: Path) -> Finding:
-    from seekr_tune.study.search.space import space_of
+def _space_of(config: Config, experiment: Path) -> Space | None:
+    from seekr_tune.study.search.objectives import require_objectives
 
     with _naming(experiment):
-        _require_objectives(config)
-    if config.study.space is None:
+        require_objectives(config.study.objectives)
+    return None if config.study.space is None else _require_search(config, experiment)
+
+
+def _space(config: Config, space: Space | None) -> Finding:
+    if space is None:
         return Finding("space", "study.space is null: this experiment can be run, but not swept")
-    space = space_of(config, experiment)
     limits = f"; keeps {', '.join(map(str, space.constraints))}" if space.constraints else ""
     return Finding("space", f"{config.study.space}: searches {', '.join(space.dimensions)}{limits}")
 
@@ -279,25 +298,27 @@ def _prospects(config: Config, found: Sequence[Prospect], positions: int | None)
     """Task by task what data and model allow, and what lengths would."""
     from seekr_tune.analysis.worth import worths_of
     from seekr_tune.analysis.worth_lines import outlook, warnings
+    from seekr_tune.stream.ceiling import lost_line
     from seekr_tune.study.runs.outcome import prospect_rows
 
-    for one in found:
-        if one.ceiling is not None:
-            yield Finding("ceiling", str(one.ceiling), checked=one.ceiling.lost is None)
+    lost = lost_line(one.ceiling for one in found if one.ceiling is not None)
+    if lost is not None:
+        yield Finding("ceiling", lost, checked=False)
     worths = worths_of(prospect_rows(config.stream.tasks, found), _limits(config))
-    warned = list(warnings(worths))
     for worth in worths:
-        yield Finding("lengths", outlook(worth), checked=not any(line.startswith(f"{worth.task}: ") for line in warned))
+        yield Finding("lengths", outlook(worth), checked=not list(warnings([worth])))
     prompts, answers = _needed(found, 0.0)
     fewer_prompts, fewer_answers = _needed(found, _FEW)
-    room = "" if positions is None else f" (the model has {positions} positions for both)"
+    too_few = positions is not None and prompts + answers > positions
+    room = "" if positions is None else f" (the model has {'only ' * too_few}{positions} positions for both)"
     limits = " and ".join(map(str, _limits(config)))
     yield Finding(
         "lengths",
         f"recipe.max_prompt_tokens={prompts} and recipe.max_answer_tokens={answers} cut nothing, {fewer_prompts} and "
         f"{fewer_answers} at most {100 * _FEW:g} % of each task{room}; now they are {limits}",
+        checked=not too_few,
     )
-    for line in warned:
+    for line in warnings(worths, positions):
         yield Finding("lengths", f"WARNING: {line}", checked=False)
 
 

@@ -100,3 +100,46 @@ def test_the_constraints_of_a_space_are_told() -> None:
     path = EXPERIMENTS / "methods.yaml"
     (space,) = [finding for finding in validate(load_experiment(path), path) if finding.subject == "space"]
     assert space.text.endswith("; keeps heads >= layers")
+
+
+RANGES = "method.replay_percent: {type: float, low: 1, high: 5}\n"
+
+
+@pytest.mark.parametrize(
+    ("assignments", "space", "message"),
+    [
+        (["study.sampler=grid"], RANGES, "method.replay_percent has infinitely many values; give it a step"),
+        (["study.sampler=cmaes", "study.objectives={op: maximize, bwt: maximize}"], RANGES, "several objectives"),
+        (["study.sampler=grid"], "method.head_budget: {type: int, low: 1, high: 3}\n", "the grid has 3 points"),
+        (["study.sampler_options={n_startup: 3}"], RANGES, "did you mean 'n_startup_trials'?"),
+        (["study.sampler_options={n_ei_candidates: 0}"], RANGES, "tpe refuses"),
+        (["study.objectives={accuracy: maximize}"], RANGES, "study.objectives: there is no column 'accuracy'"),
+        (["study.pruning.rule=median", "evaluation.matrix=diagonal_and_last"], RANGES, "study.pruning compares scores"),
+        (["evaluation.splits=[test]"], RANGES, "evaluation.splits lists test"),
+        (["study.replicates.orders=[[star]]"], RANGES, "study.replicates.orders: [star] is no order of the tasks"),
+        ([], "constraints: [heads > 100]\n" + RANGES, "keeps the constraints heads > 100"),
+        (
+            [],
+            "constraints: [heads > 100]\nmethod.replay_percent: {type: float, low: 1, high: 5, published: 2}\n",
+            "the published settings cannot be tried: breaks the constraint heads > 100",
+        ),
+    ],
+)
+def test_what_sweep_refuses_of_settings_and_space_validate_refuses_with_the_same_line(
+    tmp_path: Path, assignments: list[str], space: str, message: str
+) -> None:
+    (tmp_path / "space.yaml").write_text(space)
+    path = tmp_path / "mine.yaml"
+    path.write_text((EXPERIMENTS / "demo.yaml").read_text().replace("../search_spaces/seekr.yaml", "space.yaml"))
+    config, said = load_experiment(path, assignments), []
+    for ask in (lambda: validate(config, path), lambda: require_ready(config, path, search=True)):
+        with pytest.raises(ConfigError) as refused:
+            ask()
+        said.append(str(refused.value))
+    assert message in said[0] and said[0] == said[1] and "\n" not in said[0]
+
+
+def test_settings_of_a_study_are_checked_without_the_data(tmp_path: Path) -> None:
+    path = EXPERIMENTS / "trace.yaml"
+    with pytest.raises(ConfigError, match="evaluation.splits lists test"):
+        validate(load_experiment(path, ["evaluation.splits=[test]"]), path)

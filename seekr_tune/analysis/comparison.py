@@ -52,7 +52,7 @@ class Side:
 
     @property
     def best(self) -> TrialRow | None:
-        """The configuration of rank 1; None where none is finished."""
+        """The configuration of rank 1; None where none is finished, or no task was learned."""
         return next((row for row in self.ranking.rows if row["rank"] == 1), None)
 
     def bound(self, method: str) -> float | None:
@@ -102,7 +102,9 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def read_side(name: str, directory: Path, experiment: Path, space: Path | None, by: str) -> Side:
+def read_side(
+    name: str, directory: Path, experiment: Path, space: Path | None, by: str, changes: Sequence[str] = ()
+) -> Side:
     """What is compared of a study or a run.
 
     Args:
@@ -111,6 +113,7 @@ def read_side(name: str, directory: Path, experiment: Path, space: Path | None, 
         experiment: its resolved experiment.
         space: its search space; None for a single run.
         by: column that ranks.
+        changes: of its data and model, as they were accepted: one line each.
 
     Raises:
         StudyError: there is no ledger, or `by` is not a number of a run.
@@ -122,7 +125,7 @@ def read_side(name: str, directory: Path, experiment: Path, space: Path | None, 
     if runs and by not in runs[0]:
         raise StudyError(f"{by} is a number of several runs, so runs cannot be compared by it; give op, for example")
     searched = {} if space is None else dict(leaves_of(read_yaml_mapping(space), "space"))
-    wrong = (*void_lines(ranking), *warnings(study_worths(directory)))
+    wrong = (*changes, *void_lines(ranking), *warnings(study_worths(directory)))
     return Side(name, directory, {**flatten(load_experiment(experiment)), **searched}, tuple(runs), ranking, wrong)
 
 
@@ -161,7 +164,7 @@ def incomparable(one: Side, other: Side) -> list[str]:
 def _notes(sides: Sequence[Side]) -> Iterator[str]:
     for side in sides:
         yield from (f"WARNING: {side.name}: {line}" for line in side.warnings)
-        if side.best is None:
+        if side.best is None and side.ranking.void is None:
             yield f"{side.name} has no finished configuration yet"
     versions = {side.name: sorted({run["code_version"] for run in side.runs}) for side in sides}
     if len({tuple(own) for own in versions.values()}) > 1:

@@ -12,7 +12,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from seekr_tune.analysis.measures import Measures, quotient
-from seekr_tune.analysis.sampled import LEVEL, Sampled, interval
+from seekr_tune.analysis.record import TrialRecord, tuning_split
+from seekr_tune.analysis.sampled import LEVEL, Sampled, interval, sampled
 from seekr_tune.analysis.table import Estimate
 from seekr_tune.config import ReplicatesConfig
 from seekr_tune.documents import parse_json
@@ -68,6 +69,25 @@ def nothing_learned(rows: Sequence[TrialRow]) -> str | None:
         f"no task was learned: just after learning, {learned} of {tasks} scores are above the best constant answer "
         f"beyond their {_LEVEL} interval"
     )
+
+
+def nothing_learned_by(records: Iterable[TrialRecord]) -> str | None:
+    """`nothing_learned` of runs by their records."""
+    return nothing_learned(
+        [
+            {"tasks": record.tasks, "tasks_learned": sampled(record, tuning_split(record)).tasks_learned}
+            for record in records
+        ]
+    )
+
+
+def void_line(void: str) -> str:
+    """What is said of a study in place of its results.
+
+    Args:
+        void: what `nothing_learned` returned.
+    """
+    return f"{void[0].upper()}{void[1:]}; no number here is a result: there is no best one, no front, no gain."
 
 
 def missing_gap(rows: Sequence[TrialRow]) -> str | None:

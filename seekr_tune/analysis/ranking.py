@@ -50,10 +50,10 @@ class Ranking:
 
     Attributes:
         by: column that ordered them.
-        rows: finished configurations with `rank` 1, 2, ..., then the others without rank.
+        rows: finished configurations with `rank` 1, 2, ..., then the others without rank; none has one in a void study.
         bounds: the references, by method and key.
         no_gap: why there are no gains, no knee and no hypervolume: no replay and joint training are not told apart.
-        void: why there is no front either: no task was learned.
+        void: why there is no rank and no front either: no task was learned.
     """
 
     by: str
@@ -68,7 +68,7 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) 
 
     Finished ones without a value come after those with one. Ties go to the higher OP, then to the smaller key.
     Those that are running, pruned (one of their replicates was, or they got no further ones) or failed come last and
-    get no rank.
+    get no rank. Where no task was learned, nobody gets one: none is better than another.
 
     Args:
         trials: the `trials` table.
@@ -88,7 +88,7 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) 
     every, groups = by_configuration(runs), list(grouped(runs).values())
     add_intervals(every, groups)
     for row in every:
-        compares = is_point(row) and row["op_seqft"] is not None
+        compares = is_point(row) and row["op_seqft"] is not None and void is None
         row["beats_seqft"] = row["op"] > row["op_seqft"] if compares else None
         row.update(dict.fromkeys(AMONG_OTHERS))
     conditions = parse_conditions(where, every)
@@ -100,10 +100,11 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) 
     ]
     rows = [row for row, _ in compared]
     _mark_front(rows, no_gap or void, void)
-    add_p_best(rows, [group for _, group in compared], by, more_is_better(by))
+    if void is None:
+        add_p_best(rows, [group for _, group in compared], by, more_is_better(by))
     rows.sort(key=lambda row: _order(row, by))
     for place, row in enumerate(rows, start=1):
-        row["rank"] = place if row["status"] == "finished" else None
+        row["rank"] = place if row["status"] == "finished" and void is None else None
     shown = tuple(row for row in rows if all(condition.holds(row) for condition in conditions))
     bounds = sorted((row for row in every if row["role"] == "bound"), key=lambda row: (row["method"], row["trial"]))
     return Ranking(by, shown, tuple(bounds), no_gap, void)

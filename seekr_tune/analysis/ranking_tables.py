@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.analysis.configurations import TrialRow, void_line
 from seekr_tune.analysis.front import StudyMeasures
 from seekr_tune.analysis.glossary import METRICS, column, setting_column
 from seekr_tune.analysis.ranking import Ranking
@@ -57,7 +57,7 @@ def terminal_ranking(ranking: Ranking) -> Table:
     if any(row["status"] != "finished" for row in every):  # else the settings need the room
         columns.append(column("status"))
     return Table(
-        caption=f"Ranked by {ranking.by}",
+        caption=f"{'Ranked' if ranking.void is None else 'No ranks; ordered'} by {ranking.by}",
         columns=tuple(columns),
         rows=tuple(map(with_settings, every)),
         notes=tuple(_legend(ranking)),
@@ -67,14 +67,14 @@ def terminal_ranking(ranking: Ranking) -> Table:
 
 
 def printed_ranking(ranking: Ranking, name: str, split: ScoredSplit) -> Table:
-    """The bounds, then the ranked configurations with what the search chose; those without a rank are left out.
+    """The bounds, then the finished configurations with what the search chose.
 
     Args:
         ranking: of a study or a single run.
         name: of the study.
         split: which scores were ranked.
     """
-    rows = [row for row in ranking.rows if row["rank"] is not None]
+    rows = [row for row in ranking.rows if row["status"] == "finished"]
     references = [row for row in ranking.bounds if row["status"] == "finished"]
     columns = [*map(column, _PRINTED), *(setting_column(one) for one in searched_paths(rows) if one != "method.name")]
     if ranking.by not in _PRINTED:
@@ -126,10 +126,10 @@ def study_lines(study: StudyMeasures, is_declared: bool) -> list[str]:
 
 
 def void_lines(ranking: Ranking) -> list[str]:
-    """Why there are no gains, or why no number says anything; first of all that is said of a study."""
-    void, no_gap = ranking.void, ranking.no_gap
-    lines = [] if void is None else [f"{void[0].upper()}{void[1:]}; no number of this study is a result."]
-    return lines + ([] if no_gap is None else [f"No gain, no knee, no hypervolume: {no_gap}."])
+    """Why no number says anything, or else why there are no gains; first of all that is said of a study."""
+    if ranking.void is not None:
+        return [void_line(ranking.void)]
+    return [] if ranking.no_gap is None else [f"No gain, no knee, no hypervolume: {ranking.no_gap}."]
 
 
 def searched_paths(rows: Iterable[TrialRow]) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def task_table(rows: Sequence[TaskRow], by: str) -> Table:
     hidden = ("status", "replicates")
     named = [Column(name) if name in hidden else column(name) for name in _NAMES]
     return Table(
-        caption=f"Ranked by {by}",
+        caption=f"{'Ranked' if any(one.row['rank'] for one in rows) else 'No ranks; ordered'} by {by}",
         columns=(*named, *(Column(task, task, ".2f") for task in tasks)),
         rows=tuple({**one.row, **{task: one.scores.get(task, nothing) for task in tasks}} for one in rows),
         notes=("score in percent after the last task, and its change since the task was learned (below 0: forgotten)",),

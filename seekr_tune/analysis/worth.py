@@ -157,11 +157,6 @@ def task_worths(runs: Sequence[RunTasks]) -> tuple[TaskWorth, ...]:
     return tuple(_worth(task, runs) for task in dict.fromkeys(task for run in runs for task in run.tasks))
 
 
-def is_void(worths: Sequence[TaskWorth]) -> bool:
-    """Whether it is known of every task that it was not learned."""
-    return bool(worths) and all(worth.is_learned is False for worth in worths)
-
-
 def study_worths(directory: Path) -> tuple[TaskWorth, ...]:
     """What each task of a study or of a single run is worth, from its ledger; raises as `runs_of_ledger` does."""
     return task_worths(runs_of_ledger(directory))

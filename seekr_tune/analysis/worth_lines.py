@@ -1,12 +1,15 @@
-"""What the scores of each task are worth, in words: a line of numbers for each, and one of warning where need be."""
+"""What the scores of each task are worth, in words: a line of numbers for each, and one of warning for each fault."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from seekr_tune.analysis.configurations import nothing_learned, void_line
+from seekr_tune.analysis.ledger import read_trials
 from seekr_tune.analysis.record import ProspectRow
 from seekr_tune.analysis.table import NOTHING, Column, Table, rounded
-from seekr_tune.analysis.worth import SLIGHT, TaskWorth, worths_of
+from seekr_tune.analysis.worth import SLIGHT, TaskWorth, study_worths, worths_of
 
 _MEANING = (
     "floor: the best constant answer; ceiling: a perfect model; learned, joint: score just after learning and of joint "
@@ -50,59 +53,137 @@ def outlook(worth: TaskWorth) -> str:
     )
 
 
-def warnings(worths: Sequence[TaskWorth]) -> Iterator[str]:
-    """One line for each task that was not learned, or of which much is lost: what, and how to mend it."""
-    for worth in worths:
-        parts = [*_unlearned(worth), *_lost(worth)]
-        if parts:
-            yield f"{worth.task}: {'; '.join(parts)}"
+def warnings(worths: Sequence[TaskWorth], positions: int | None = None) -> Iterator[str]:
+    """What is wrong with tasks, and how to mend it: a line for each fault, which names the tasks that have it.
+
+    Args:
+        worths: of the tasks.
+        positions: of the model, for prompt and answer together; None where they are not known.
+    """
+    hopeless = [worth for worth in worths if _is_hopeless(worth)]
+    yield from _hopeless(hopeless)
+    yield from _unlearned([worth for worth in worths if worth not in hopeless])
+    yield from _cut(worths, positions)
+    unknown = [worth for worth in worths if (worth.unknown_tokens or 0) > SLIGHT]
+    if unknown:
+        yield (
+            f"tokens are unknown to the model: {_shares(unknown, 'unknown_tokens')}; choose another model, or clean "
+            "the texts"
+        )
 
 
-def data_warnings(prospects: Sequence[ProspectRow], limits: tuple[int, int]) -> Iterator[str]:
+def study_warnings(directory: Path) -> tuple[str, ...]:
+    """What is wrong with a study or a single run, by its ledger: with all of it first, then with its tasks.
+
+    Raises:
+        StudyError: there is no ledger, or it is damaged.
+    """
+    void = nothing_learned(read_trials(directory).select(["tasks", "tasks_learned"]).to_pylist())
+    return (*([] if void is None else [void_line(void)]), *warnings(study_worths(directory)))
+
+
+def data_warnings(
+    prospects: Sequence[ProspectRow], limits: tuple[int, int], positions: int | None = None
+) -> Iterator[str]:
     """The same of data and model alone, before anything is trained."""
-    yield from warnings(worths_of(prospects, limits))
+    yield from warnings(worths_of(prospects, limits), positions)
 
 
-def _unlearned(worth: TaskWorth) -> Iterator[str]:
-    shown = worth.own or worth.joint
-    if worth.floor is None or shown is None:
-        return
-    if shown.is_above is False:
-        when = "just after learning" if worth.own else "after joint training"
-        mend = "" if (worth.prompts_cut or 0) > SLIGHT or (worth.answers_cut or 0) > SLIGHT else f" ({_MEND})"
+def _is_hopeless(worth: TaskWorth) -> bool:
+    return worth.ceiling is not None and worth.floor is not None and worth.ceiling <= worth.floor
+
+
+def _hopeless(worths: Sequence[TaskWorth]) -> Iterator[str]:
+    """Tasks on which no model can be above one constant answer."""
+    constant = [worth for worth in worths if (worth.floor or 0) >= _ALL]
+    if constant:
         yield (
-            f"NOT LEARNED{mend}: {shown.score:.1f} % {when}, {worth.floor:.1f} % by one constant answer "
-            f"({shown.interval} points, 95 % interval)"
+            f"CANNOT BE LEARNED: one constant answer is right for every scored sample of {_named(constant)}, and no "
+            "model is better than that; give samples with different answers, or leave the task out"
         )
-    elif worth.joint is not None and worth.joint.is_above is False:
+    others = [f"{worth.task} ({rounded(worth.ceiling, '.1f')} %)" for worth in worths if worth not in constant]
+    if others:
         yield (
-            f"joint training did not learn it: {worth.joint.score:.1f} %, {worth.floor:.1f} % by one constant answer "
-            f"({worth.joint.interval} points, 95 % interval)"
+            f"CANNOT BE LEARNED: a perfect model scores no more than one constant answer: {_listed(others)}; change "
+            "the answers, recipe.max_answer_tokens or the model"
         )
+
+
+def _unlearned(worths: Sequence[TaskWorth]) -> Iterator[str]:
+    """Tasks whose score is not above the best constant answer; where texts are cut, that is to be mended first."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for worth in worths:
+        shown = worth.own or worth.joint
+        if worth.floor is None or shown is None:
+            continue
+        if shown.is_above is False:
+            when = "just after learning" if worth.own else "after joint training"
+            kind = (f"NOT LEARNED, in % {when}", "" if _is_cut(worth) else f"; {_MEND}")
+        elif worth.joint is not None and worth.joint.is_above is False:
+            shown, kind = worth.joint, ("joint training did not learn, in %", "")
+        else:
+            continue
+        found.setdefault(kind, []).append(f"{worth.task} ({shown.score:.1f}, one constant answer {worth.floor:.1f})")
+    yield from (f"{what}: {_listed(told)}{mend}" for (what, mend), told in found.items())
+
+
+def _is_cut(worth: TaskWorth) -> bool:
+    return (worth.prompts_cut or 0) > SLIGHT or (worth.answers_cut or 0) > SLIGHT
 
 
 _MEND = "raise recipe.epochs, change recipe.learning_rate, give more train rows or a larger model"
+_ALL = 100.0 - 1e-6
 
 
-def _lost(worth: TaskWorth) -> Iterator[str]:
-    if (worth.prompts_cut or 0) > SLIGHT:
-        yield (
-            f"{_share(worth.prompts_cut)} of its prompts are cut on the left: raise recipe.max_prompt_tokens from "
-            f"{worth.limits[0]} (to {worth.needed[0]} for all)"
-        )
-    if (worth.answers_cut or 0) > SLIGHT:
-        yield (
-            f"{_share(worth.answers_cut)} of its answers are cut: raise recipe.max_answer_tokens from "
-            f"{worth.limits[1]} (to {worth.needed[1]} for all)"
-        )
-    if (worth.unknown_tokens or 0) > SLIGHT:
-        unknown = _share(worth.unknown_tokens)
-        yield f"{unknown} of its tokens are unknown to the model: choose another model, or clean the texts"
-    if worth.ceiling is not None and worth.floor is not None and worth.ceiling <= worth.floor:
-        yield (
-            f"a perfect model scores {worth.ceiling:.1f} %, no more than one constant answer ({worth.floor:.1f} %): "
-            "nothing can be learned from these answers as they are"
-        )
+def _cut(worths: Sequence[TaskWorth], positions: int | None) -> Iterator[str]:
+    """Prompts and answers that the limits cut, and limits that cut less and that the model has room for."""
+    prompts = [worth for worth in worths if (worth.prompts_cut or 0) > SLIGHT]
+    answers = [worth for worth in worths if (worth.answers_cut or 0) > SLIGHT]
+    if not prompts and not answers:
+        return
+    now = (*prompts, *answers)[0].limits
+    needed = prompt, answer = (
+        max([now[0], *(worth.needed[0] for worth in prompts)]),
+        max([now[1], *(worth.needed[1] for worth in answers)]),
+    )
+    if positions is not None:  # the answers first: what they need, the prompts lose on the left
+        answer = min(answer, positions - now[0])
+        prompt = min(prompt, positions - answer)
+    if prompts:
+        mend = _limit_text("prompt", now[0], prompt, needed[0], positions)
+        yield f"prompts are cut on the left: {_shares(prompts, 'prompts_cut')}; {mend}"
+    if answers:
+        mend = _limit_text("answer", now[1], answer, needed[1], positions)
+        yield f"answers are cut: {_shares(answers, 'answers_cut')}; {mend}"
+
+
+def _limit_text(what: str, now: int, reached: int, needed: int, positions: int | None) -> str:
+    """How to mend a limit that cuts: what of `needed` tokens the model has room for is `reached`."""
+    field = f"recipe.max_{what}_tokens"
+    if positions is None:
+        return f"raise {field} from {now} (to {needed} for all, if the model has so many positions)"
+    if reached == needed:
+        return f"raise {field} from {now} (to {needed} for all)"
+    short = f"the longest has {needed} tokens, and the model {positions} positions for prompt and answer together"
+    raised = f"raise {field} from {now} to {reached}, and " if reached > now else ""
+    return f"{raised}shorten the {what}s, or take a model with more positions ({short})"
+
+
+def _shares(worths: Sequence[TaskWorth], which: str) -> str:
+    return _listed([f"{worth.task} ({_share(getattr(worth, which))})" for worth in worths])
+
+
+def _named(worths: Sequence[TaskWorth]) -> str:
+    return _listed([worth.task for worth in worths])
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """So many that a line stays one: a table beside it has them all."""
+    more = f" and {len(texts) - _MOST_NAMED} more" if len(texts) > _MOST_NAMED else ""
+    return ", ".join(texts[:_MOST_NAMED]) + more
+
+
+_MOST_NAMED = 6
 
 
 def _verdict(worth: TaskWorth) -> str:

@@ -38,13 +38,14 @@ def compare(
     from seekr_tune.analysis.comparison_tables import comparison_tables, comparison_values
     from seekr_tune.analysis.table import as_markdown, json_text
     from seekr_tune.study.directory.layout import experiment_path, is_study, space_path
+    from seekr_tune.study.directory.unchanged import change_lines
     from seekr_tune.study.life.board import named, tensorboard_command
 
     studies = named(directories)
     sides = [
-        read_side(name, path, experiment_path(path), space_path(path), by)
+        read_side(name, path, experiment_path(path), space_path(path), by, change_lines(path))
         if is_study(path)
-        else read_side(name, path, path / "config.yaml", None, by)
+        else read_side(name, path, path / "config.yaml", None, by, change_lines(path))
         for name, path in studies.items()
     ]
     found = compared(sides)

@@ -141,7 +141,6 @@ def print_ranking(
     from seekr_tune.analysis.ranking import rank as ranked
     from seekr_tune.analysis.ranking_tables import json_rows, study_lines, terminal_ranking, void_lines, whole_ranking
     from seekr_tune.study.directory.openings import protocol_line
-    from seekr_tune.study.directory.unchanged import change_lines
 
     trials = read_trials(directory)
     ranking = ranked(trials, by or DEFAULT_COLUMN, where)
@@ -160,8 +159,15 @@ def print_ranking(
     protocol = protocol_line(directory)
     if protocol is not None:
         say(protocol)
+    say_changes(directory)
+
+
+def say_changes(directory: Path) -> None:
+    """Which changes of data and model were accepted, beside the results that they touch."""
+    from seekr_tune.study.directory.unchanged import change_lines
+
     for line in change_lines(directory):
-        say(line)
+        say(f"WARNING: {line}")
 
 
 def print_worths(directory: Path, format: Format) -> None:
@@ -170,18 +176,23 @@ def print_worths(directory: Path, format: Format) -> None:
     from seekr_tune.analysis.worth import study_worths
     from seekr_tune.analysis.worth_lines import warnings, worth_table
 
-    worths = study_worths(directory)
     if format is Format.table:
+        worths = study_worths(directory)
         show("")
         for line in as_lines(worth_table(worths)):
             show(line)
-    for line in warnings(worths):
-        (show if format is Format.table else say)(f"WARNING: {line}")
+        for line in warnings(worths):
+            show(f"WARNING: {line}")
+    else:
+        say_warnings(directory)
 
 
 def say_warnings(directory: Path) -> None:
     """What is wrong with the tasks of a study or of a run, beside its results."""
-    print_worths(directory, Format.json)
+    from seekr_tune.analysis.worth_lines import study_warnings
+
+    for line in study_warnings(directory):
+        say(f"WARNING: {line}")
 
 
 def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence[str]) -> None:
@@ -189,13 +200,18 @@ def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence
     from seekr_tune.analysis.ledger import read_table, read_trials
     from seekr_tune.analysis.ranking import DEFAULT_COLUMN
     from seekr_tune.analysis.ranking import rank as ranked
+    from seekr_tune.analysis.ranking_tables import void_lines
     from seekr_tune.analysis.tasks import task_rows, task_table, task_values
 
     trials = read_trials(directory)
     ranking = ranked(trials, by or DEFAULT_COLUMN, where)
     rows = task_rows(ranking, trials, read_table(directory, "scores"))
     show_table(task_table(rows, ranking.by), format, task_values(rows))
+    if format is Format.table:
+        for line in void_lines(ranking):
+            show(f"WARNING: {line}")
     print_worths(directory, format)
+    say_changes(directory)
 
 
 def _sample_range(directory: Path) -> tuple[float, float] | None:
@@ -212,10 +228,12 @@ def finish_study(directory: Path) -> None:
     from seekr_tune.study.life.status import study_status
 
     print_ranking(directory)
-    for line in study_status(directory).twin_lines():
+    status = study_status(directory)
+    for line in status.twin_lines():
         say(line)
     _say_command("more trials:", f"{ours('resume', directory)} --trials N")
-    _say_command("on test:", ours("finalize", directory))
+    if status.best is not None:
+        _say_command("on test:", ours("finalize", directory))
     _say_command("curves:", command("tensorboard", "--logdir", directory))
 
 

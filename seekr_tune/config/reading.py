@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from seekr_tune.access import dangling
 from seekr_tune.config.numerals import PlainDumper, PlainLoader, UnclearValue
 from seekr_tune.documents import read_text
 from seekr_tune.errors import ConfigError, DocumentError, NoDocument
@@ -37,8 +38,9 @@ def read_yaml(path: Path, missing: str = "check the path") -> Any:
     """
     try:
         text = read_text(path, MAX_BYTES)
-    except NoDocument:
-        raise ConfigError(f"{path}: no such file; {missing}") from None
+    except NoDocument as error:
+        broken = dangling(path)
+        raise ConfigError(str(error) if broken else f"{path}: no such file; {missing}") from None
     except DocumentError as error:
         raise ConfigError(f"{path}: {error.reason}; give a YAML file of settings, in UTF-8") from None
     try:

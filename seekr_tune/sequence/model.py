@@ -12,6 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import GenerationConfig, PretrainedConfig
 
+from seekr_tune.access import MEND_LINK, dangling
 from seekr_tune.config import Config, LoraConfig, ModelConfig
 from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.method.attention import AttentionTap, all_heads_request
@@ -278,6 +279,9 @@ def model_location(config: ModelConfig) -> str:
         raise ModelError("model.path is not set; give a directory or hub name, such as --set model.path=models/mine")
     if config.path == "builtin":
         return str(builtin_model_directory())
+    broken = dangling(config.path)
+    if broken is not None:
+        raise ModelError(f"model.path={config.path}: {broken}; {MEND_LINK}")
     is_local = Path(config.path).is_absolute() or config.path.startswith(".") or config.path.count("/") != 1
     if is_local and not Path(config.path).is_dir():
         raise ModelError(f"model.path={config.path}: no such directory; give a model directory, a hub name or builtin")

@@ -6,7 +6,7 @@ an answer, capitals behind a lower-casing tokenizer) or what lies behind the lim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from seekr_tune.config import Split
@@ -16,6 +16,7 @@ from seekr_tune.stream.scoring import score
 from seekr_tune.stream.task import Example, Task
 
 _ROUNDING = 1e-6
+_MOST_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,20 @@ class Ceiling:
     perfect: float
     lost: Lost | None
 
-    def __str__(self) -> str:
-        found = f"{self.task}: a perfect model scores {self.score:.1f} on {self.split}"
-        if self.lost is None:
-            return found
-        answer, read = shown(self.lost.answer), shown(self.lost.read)
-        return (
-            f"{found}, not {self.perfect:.1f}: answer {answer} (row {self.lost.row}) comes out of the tokenizer as "
-            f"{read}; change the answers, recipe.max_answer_tokens or the model"
-        )
+
+def lost_line(ceilings: Iterable[Ceiling]) -> str | None:
+    """Which tasks have answers that no model can give, with the first of them; None where there are none."""
+    found = [(one, one.lost) for one in ceilings if one.lost is not None]
+    if not found:
+        return None
+    shares = [f"{one.task} ({one.score:.1f} on {one.split}, not {one.perfect:.1f})" for one, _ in found]
+    more = f" and {len(shares) - _MOST_NAMED} more" if len(shares) > _MOST_NAMED else ""
+    first, lost = found[0]
+    return (
+        f"scores of a perfect model: {', '.join(shares[:_MOST_NAMED])}{more}; in row {lost.row} of {first.task} "
+        f"{shown(lost.answer)} comes out of the tokenizer as {shown(lost.read)}; change the answers, "
+        "recipe.max_answer_tokens or the model"
+    )
 
 
 def ceiling(task: Task, split: Split, encoder: Encoder) -> Ceiling:

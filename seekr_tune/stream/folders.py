@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from seekr_tune.access import MEND_LINK, dangling
 from seekr_tune.config import Split, StreamConfig
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import DataError
@@ -24,6 +25,10 @@ DATASET_SPLITS: dict[Split, tuple[str, ...]] = {
 }
 """What the splits are called by data sets."""
 _SHARD = re.compile(r".*-(\d{5})-of-(\d{5})(-[0-9a-f]+)?")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", ".tgz", ".tar")
+_TABS = (".tsv", ".tab")
+_SOURCES = {".json": "trace_json", ".jsonl": "jsonl", ".parquet": "parquet", ".csv": "datasets"}
+"""By suffix, which `stream.source` reads it."""
 _SHOWN = 8  # names listed in a message
 
 
@@ -46,6 +51,7 @@ def check_root(stream: StreamConfig) -> None:
     """Refuse a stream without a root that is a directory (or a name on the hub)."""
     if stream.root is None:
         raise DataError(f"stream.root: not set; give the directory of the {stream.source} tasks")
+    _require_no_dangling(root_of(stream), "stream.root: ")
     if not os.path.isdir(root_of(stream)) and not is_hub_name(stream):
         raise DataError(f"stream.root: {stream.root!r} is not a directory; give the one that holds the task folders")
 
@@ -92,20 +98,52 @@ def require_split(stream: StreamConfig, task: str, split: Split) -> Place:
     if found is not None:
         return found
     directory = task_directory(stream, task)
+    _require_readable(stream, directory, split)
     there = ", ".join(sorted(os.listdir(directory))[:_SHOWN]) or "nothing"
     if stream.source == "datasets":
         names = " or ".join(DATASET_SPLITS[split])
         raise DataError(f"{directory}: no data set split named {names} (the folder holds: {there}); add it")
     path = directory / f"{split}{_SUFFIXES[stream.source]}"
+    _require_no_dangling(path)
     raise DataError(f"{path}: no such file (the task's folder holds: {there}); add it")
+
+
+def _require_readable(stream: StreamConfig, directory: Path, split: Split) -> None:
+    """Refuse a folder in which the split lies in a form that is not read; that it is missing would be wrong to say."""
+    names = DATASET_SPLITS[split] if stream.source == "datasets" else (split,)
+    found = [
+        path for folder in (directory, directory / "data") for name in names for path in folder.glob(f"{name}[-.]*")
+    ]
+    for path in sorted(filter(Path.is_file, found)):
+        stem, *suffixes = path.name.lower().split(".")
+        if not suffixes:
+            continue
+        suffix = f".{suffixes[-1]}"
+        if suffix in _COMPRESSED:
+            mend = f"is compressed, and only plain files are read; unpack it (to {path.name[: -len(suffix)]})"
+        elif suffix in _TABS:
+            also = "" if stream.source == "datasets" else ", and set stream.source to datasets"
+            mend = f"is separated by tabs; write it again with commas, as {stem}.csv{also}"
+        elif suffix in _SOURCES and stream.source != "datasets":
+            mend = f"is not read by stream.source {stream.source}; set stream.source to {_SOURCES[suffix]}"
+        else:
+            mend = f"is of no kind that is read; write it as one of {', '.join(_DATASET_SUFFIXES)}"
+        raise DataError(f"{path}: {mend}")
 
 
 def check_inside(path: Path, stream: StreamConfig) -> None:
     """Refuse a file that is not there, or is a link out of the root."""
+    _require_no_dangling(path)
     if not os.path.exists(path):
         raise DataError(f"{path}: no such file; add it")
     if not path.resolve().is_relative_to(root_of(stream).resolve()):
         raise DataError(f"{path}: a link out of stream.root; copy the file under {root_of(stream)}")
+
+
+def _require_no_dangling(path: Path, where: str = "") -> None:
+    broken = dangling(path)
+    if broken is not None:
+        raise DataError(f"{where}{path}: {broken}; {MEND_LINK}")
 
 
 def task_directory(stream: StreamConfig, task: str) -> Path:
@@ -116,6 +154,7 @@ def task_directory(stream: StreamConfig, task: str) -> Path:
     if str(name) != task:
         raise DataError(f"stream.tasks: write {task!r} as {str(name)!r}")
     directory = root / name
+    _require_no_dangling(directory, "stream.tasks: ")
     if not os.path.isdir(directory):
         raise DataError(f"stream.tasks: no folder {task!r} under {root}; {_hint(task, _task_names(root))}")
     if not directory.resolve().is_relative_to(root.resolve()):

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from seekr_tune.config import Config, Split, StreamConfig
-from seekr_tune.config.messages import nearest
+from seekr_tune.config.messages import hint, nearest
 from seekr_tune.errors import DataError, DocumentError
-from seekr_tune.stream.builtin import builtin_examples, check_builtin_names
+from seekr_tune.stream.builtin import QUESTIONS, builtin_examples, check_builtin_names
 from seekr_tune.stream.comma_separated import csv_rows
 from seekr_tune.stream.erased import without_erased
-from seekr_tune.stream.folders import Place, check_inside, check_root, find_split, is_hub_name, require_split
+from seekr_tune.stream.folders import Place, check_inside, check_root, find_split, is_hub_name, require_split, root_of
 from seekr_tune.stream.hub import hub_rows, hub_split
 from seekr_tune.stream.json_rows import any_rows, line_rows, list_rows
 from seekr_tune.stream.parquet import parquet_rows
@@ -54,7 +54,7 @@ def load_stream(config: Config, splits: Sequence[Split]) -> TaskStream:
         check_builtin_names(stream.tasks)
     else:
         check_root(stream)
-    _check_metric_names(stream)
+    _check_task_names(stream)
     tasks = []
     for name in stream.tasks:
         examples = {split: _read_split(config, name, split) for split in dict.fromkeys(splits)}
@@ -106,17 +106,28 @@ def _check_no_leak(task: str, examples: Mapping[Split, Sequence[Example]]) -> No
         seen.update(dict.fromkeys(keys, split))
 
 
-def _check_metric_names(stream: StreamConfig) -> None:
-    """Refuse a metric whose task is misspelt: the task that was meant would silently be scored by the default.
+def _check_task_names(stream: StreamConfig) -> None:
+    """Refuse metrics and erased rows of a task that is none: the one that was meant would silently go without.
 
-    Metrics of tasks that are not in this stream are welcome: an experiment may list them all, and a run take a few.
+    Those of tasks that are not in this stream but could be are welcome: an experiment may list them all, and a run take
+    a few. On the hub nobody can say what there is, so a name that is no task is refused there where it is like one.
     """
-    without_metric = [task for task in stream.tasks if task not in stream.metrics]
-    for name in stream.metrics:
-        meant = nearest(name, without_metric, 0.8)
-        exists = stream.root is not None and os.path.isdir(Path(stream.root) / name)
-        if name not in stream.tasks and meant and not exists:
-            raise DataError(f"stream.metrics: there is no task {name!r}; did you mean {meant!r}?")
+    for field, mapping in (("metrics", stream.metrics), ("erased", stream.erased)):
+        missing = [task for task in stream.tasks if task not in mapping]
+        for name in mapping:
+            if name in stream.tasks or _is_task(stream, name):
+                continue
+            near = nearest(name, missing, 0.8)
+            if near is not None or not is_hub_name(stream):
+                said = hint(name, missing or stream.tasks) if near is None else f"did you mean {near!r}?"
+                raise DataError(f"stream.{field}: there is no task {name!r}; {said}")
+
+
+def _is_task(stream: StreamConfig, name: str) -> bool:
+    """Whether a name that is not among the tasks is that of another one."""
+    if stream.source == "builtin":
+        return name in QUESTIONS
+    return not is_hub_name(stream) and bool(name) and os.path.isdir(root_of(stream) / name)
 
 
 def _read_split(config: Config, task: str, split: Split) -> tuple[Example, ...]:

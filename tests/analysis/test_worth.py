@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.sampled import interval
 from seekr_tune.analysis.table import as_lines
 from seekr_tune.analysis.worth import runs_of_records, study_worths, task_worths
-from seekr_tune.analysis.worth_lines import warnings, worth_table
+from seekr_tune.analysis.worth_lines import data_warnings, warnings, worth_table
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:
@@ -32,7 +33,10 @@ def test_a_task_is_learned_where_it_is_above_the_floor_beyond_its_interval(make_
     assert [one.is_learned for one in found] == [True, False, True]
     assert [one.floor for one in found] == [20.0] * 3 and found[0].zero_shot is None
     (line,) = warnings(found)
-    assert line.startswith("rivers: NOT LEARNED (raise recipe.epochs") and "29.0 % just after learning, 20.0 %" in line
+    assert line == (
+        "NOT LEARNED, in % just after learning: rivers (29.0, one constant answer 20.0); raise recipe.epochs, change "
+        "recipe.learning_rate, give more train rows or a larger model"
+    )
     assert found[1].own is not None and found[1].own.low == pytest.approx(9 - 5 * 2.0227, abs=1e-3)
 
 
@@ -62,19 +66,71 @@ def test_joint_training_is_judged_by_its_last_row_and_told_beside(make_record: R
     found = task_worths(runs_of_records(runs))
     assert [one.is_learned for one in found] == [True] * 3
     assert found[0].joint is not None and found[0].joint.score == 21.0
-    assert all("joint training did not learn it" in line for line in warnings(found))
+    (line,) = warnings(found)
+    assert line.startswith("joint training did not learn, in %: flags (21.0, one constant answer 20.0), rivers (21.0,")
     alone = task_worths(runs_of_records(runs[1:]))
-    assert alone[0].is_learned is False and "after joint training" in next(warnings(alone))
+    assert alone[0].is_learned is False and "NOT LEARNED, in % after joint training: flags (21.0," in next(
+        warnings(alone)
+    )
 
 
 def test_what_is_cut_is_told_with_the_field_that_mends_it(make_record: RecordFactory) -> None:
-    rows = prospects(prompts_cut=1.0, answers_cut=0.3, unknown_tokens=0.02)
-    (line, *_) = warnings(task_worths(runs_of_records([record(make_record, "a", [90.0] * 3, rows=rows)])))
-    assert "100 % of its prompts are cut on the left: raise recipe.max_prompt_tokens from 512 (to 48 for all)" in line
-    assert "30 % of its answers are cut: raise recipe.max_answer_tokens" in line
-    assert "2 % of its tokens are unknown" in line and "NOT LEARNED" not in line
+    rows = prospects(prompts_cut=1.0, answers_cut=0.3, unknown_tokens=0.02, longest_prompt=600, longest_answer=70)
+    lines = list(warnings(task_worths(runs_of_records([record(make_record, "a", [90.0] * 3, rows=rows)]))))
+    assert lines == [
+        "prompts are cut on the left: flags (100 %), rivers (100 %), birds (100 %); raise recipe.max_prompt_tokens "
+        "from 512 (to 600 for all, if the model has so many positions)",
+        "answers are cut: flags (30 %), rivers (30 %), birds (30 %); raise recipe.max_answer_tokens from 64 (to 70 for "
+        "all, if the model has so many positions)",
+        "tokens are unknown to the model: flags (2 %), rivers (2 %), birds (2 %); choose another model, or clean the "
+        "texts",
+    ]
     slight = prospects(prompts_cut=0.01, answers_cut=0.01, unknown_tokens=0.01)
     assert not list(warnings(task_worths(runs_of_records([record(make_record, "a", [90.0] * 3, rows=slight)]))))
+
+
+@pytest.mark.parametrize(
+    ("longest", "positions", "limits"),
+    [
+        ((600, 70), 2048, (600, 70)),
+        ((600, 70), 640, (570, 70)),
+        ((600, 3797), 640, (512, 128)),  # 3797 was told for a model of 512 positions
+        ((3797, 70), 640, (570, 70)),
+        ((3797, 3797), 576, (512, 64)),
+    ],
+)
+def test_the_limits_that_are_told_are_those_that_the_model_takes(
+    longest: tuple[int, int], positions: int, limits: tuple[int, int]
+) -> None:
+    """Beginning with 512 and 64; both limits together never exceed the positions, and none is lowered."""
+    rows = prospects(prompts_cut=1.0, answers_cut=1.0, longest_prompt=longest[0], longest_answer=longest[1])
+    lines = [line for line in data_warnings(rows, (512, 64), positions) if "are cut" in line]
+    fields, before = ("recipe.max_prompt_tokens", "recipe.max_answer_tokens"), (512, 64)
+    told = tuple(
+        int(found[1]) if (found := re.search(rf"raise {field} from \d+ \(?to (\d+)", line)) else now
+        for line, field, now in zip(lines, fields, before, strict=True)
+    )
+    assert told == limits and sum(told) <= positions
+    for line, reached, needed in zip(lines, limits, longest, strict=True):
+        assert ("take a model with more positions" in line) is (reached < needed)
+
+
+def test_one_answer_for_all_is_called_that(make_record: RecordFactory) -> None:
+    """More epochs do not help: there is nothing above 100."""
+    constant = prospects(floor=100.0)
+    (line,) = warnings(task_worths(runs_of_records([record(make_record, "a", [100.0] * 3, error=0.0, rows=constant)])))
+    assert line.startswith("CANNOT BE LEARNED: one constant answer is right for every scored sample of flags, rivers")
+    assert "epochs" not in line and line in list(data_warnings(constant, (512, 64)))
+    (line,) = data_warnings(prospects(floor=0.0, ceiling=0.0), (512, 64))
+    assert line.startswith("CANNOT BE LEARNED: a perfect model scores no more than one constant answer: flags (0.0 %)")
+
+
+def test_a_line_names_no_more_than_fit_in_it() -> None:
+    rows = tuple(
+        row.model_copy(update={"task": f"{row.task}{i}"}) for i in range(5) for row in prospects(prompts_cut=1.0)
+    )
+    (line,) = data_warnings(rows, (32, 64), 512)
+    assert line.count("(100 %)") == 6 and "and 9 more; raise recipe.max_prompt_tokens from 32 (to 48 for all)" in line
 
 
 def test_the_ledger_says_what_the_records_say(make_record: RecordFactory, tmp_path: Path) -> None:
@@ -118,7 +174,9 @@ def test_a_gap_between_two_models_that_learned_nothing_is_no_gap(make_record: Re
     assert ranking.void is not None and "0 of 15 scores are above the best constant answer" in ranking.void
     assert {row["normalised_gain"] for row in ranking.rows} == {None}
     assert {row["pareto"] for row in ranking.rows} == {None} == {row["knee"] for row in ranking.rows}
-    assert len(void_lines(ranking)) == 2
+    assert {row["rank"] for row in ranking.rows} == {None} == {row["beats_seqft"] for row in ranking.rows}
+    (line,) = void_lines(ranking)
+    assert line.startswith("No task was learned: ") and line.endswith("there is no best one, no front, no gain.")
 
 
 def test_gaps_of_an_earlier_version_stay_what_they_were(make_record: RecordFactory) -> None:

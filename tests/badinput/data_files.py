@@ -96,7 +96,9 @@ CASES: tuple[Case, ...] = (
         "{source: trace_json, root: data, tasks: [words], metrics: {wrods: sari}}",
         "'wrods'",
     ),
-    _setting("files of another source", "{source: jsonl, root: data, tasks: [words]}", "train.jsonl: no such file"),
+    _setting(
+        "files of another source", "{source: jsonl, root: data, tasks: [words]}", "set stream.source to trace_json"
+    ),
     replace(
         _setting("no root", "{source: trace_json, tasks: [words]}", "stream.root", "--set stream.root=DATA"),
         commands=(RUN,),
@@ -106,7 +108,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "a link out of the root", {"secret.json": json.dumps(EVAL), _EVAL: _link("../../secret.json")}, (_EVAL, "link")
     ),
-    Case("a link to nothing", {_EVAL: _link("nothing.json")}, (_EVAL, "no such file")),
+    Case("a link to nothing", {_EVAL: _link("nothing.json")}, (_EVAL, "is a link to nothing.json, which is not there")),
     # --- bytes ---
     _train("an empty file", b"", "is empty", "copy it again"),
     _train("blanks", b"  \n ", "nothing but blanks"),

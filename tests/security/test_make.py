@@ -32,7 +32,8 @@ def no_make_around(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tensorboard", ("OUT", "PORT"), [HOSTILE, "--port", HOSTILE]),
         ("dashboard", ("OUT",), [HOSTILE]),
         ("export", ("OUT", "TO"), [HOSTILE, "--best", "--to", HOSTILE]),
-        ("run", ("EXPERIMENT",), [HOSTILE]),
+        ("run", ("EXPERIMENT",), [HOSTILE]),  # the command names a directory by itself: that of OUT is a study's
+        ("run", ("EXPERIMENT", "OUT"), [HOSTILE, "--out", HOSTILE]),
         ("run", ("SET",), ["experiments/demo.yaml", *(w for part in HOSTILE.split() for w in ("--set", part))]),
         ("compare", ("DIRS",), HOSTILE.split()),
     ],

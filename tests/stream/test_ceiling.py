@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from seekr_tune.config import MetricName
 from seekr_tune.stream.builtin import builtin_model_directory
-from seekr_tune.stream.ceiling import Ceiling, Lost, ceiling
+from seekr_tune.stream.ceiling import Ceiling, Lost, ceiling, lost_line
 from seekr_tune.stream.collate import Encoder, Style
 from seekr_tune.stream.task import Example, Task
 
@@ -44,9 +44,12 @@ def test_the_built_in_answers_survive() -> None:
 def test_a_newline_that_the_vocabulary_lacks_is_told() -> None:
     found = of(["apple", "apple\nbell", "bell bird"], styles.llama3())
     assert found == Ceiling("names", "eval", pytest.approx(200 / 3), 100.0, Lost(2, "apple\nbell", "apple bell"))
-    assert str(found) == (
-        "names: a perfect model scores 66.7 on eval, not 100.0: answer 'apple\\nbell' (row 2) comes out of the "
-        "tokenizer as 'apple bell'; change the answers, recipe.max_answer_tokens or the model"
+    whole = of(["apple"], styles.llama3())
+    assert lost_line([whole]) is None
+    assert lost_line([whole, found, found]) == (
+        "scores of a perfect model: names (66.7 on eval, not 100.0), names (66.7 on eval, not 100.0); in row 2 of "
+        "names 'apple\\nbell' comes out of the tokenizer as 'apple bell'; change the answers, recipe.max_answer_tokens "
+        "or the model"
     )
 
 

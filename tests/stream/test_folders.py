@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.config import Config, Split
-from seekr_tune.errors import DataError
+from seekr_tune.config import Config, ModelConfig, Split
+from seekr_tune.config.reading import read_yaml
+from seekr_tune.errors import ConfigError, DataError, ModelError
+from seekr_tune.sequence.model import model_location
 from seekr_tune.stream.sources import has_split
 
 from .files import Content, read, refusal, table
@@ -102,6 +104,48 @@ def test_pieces_of_a_saved_data_set_that_are_no_files(tmp_path: Path) -> None:
     (tmp_path / "t/train/state.json").unlink()
     files = {"train/state.json": '{"_data_files": [{"filename": "a.arrow"}]}', "train/a.arrow": os.mkfifo}
     assert "a.arrow: is a pipe, not a file" in refusal(tmp_path, "datasets", files)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "told"),
+    [
+        ("datasets", "train.csv.gz", "is compressed, and only plain files are read; unpack it (to train.csv)"),
+        ("datasets", "data/train-00000-of-00001.jsonl.zst", "unpack it (to train-00000-of-00001.jsonl)"),
+        ("jsonl", "train.jsonl.gz", "is compressed"),
+        ("datasets", "train.tsv", "is separated by tabs; write it again with commas, as train.csv"),
+        ("trace_json", "train.tsv", "as train.csv, and set stream.source to datasets"),
+        ("trace_json", "train.jsonl", "is not read by stream.source trace_json; set stream.source to jsonl"),
+        ("parquet", "train.csv", "set stream.source to datasets"),
+        ("datasets", "train.xlsx", "is of no kind that is read; write it as one of .parquet, .jsonl, .json, .csv"),
+    ],
+)
+def test_a_split_in_a_form_that_is_not_read_is_not_called_missing(
+    tmp_path: Path, source: str, name: str, told: str
+) -> None:
+    line = refusal(tmp_path, source, {name: "x"})
+    assert f"t/{name}: " in line and told in line and "no data set split" not in line and "no such file" not in line
+
+
+def test_a_link_to_nothing_is_called_that(tmp_path: Path) -> None:
+    """The folder, the task and the file; and what lies behind such a link."""
+    gone = f"to {tmp_path / 'gone'}, which is not there; mend the link"
+    (tmp_path / "root" / "t").mkdir(parents=True)
+    for source, name in (("trace_json", "train.json"), ("datasets", "train.jsonl"), ("parquet", "train.parquet")):
+        link = tmp_path / "root" / "t" / name
+        link.symlink_to(tmp_path / "gone")
+        assert f"t/{name}: is a link {gone}" in refusal(tmp_path / "root", source, {})
+        link.unlink()
+    (tmp_path / "root" / "t").rmdir()
+    (tmp_path / "root" / "t").symlink_to(tmp_path / "gone")
+    assert f"stream.tasks: {tmp_path / 'root' / 't'}: is a link {gone}" in refusal(tmp_path / "root", "jsonl", {})
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    assert f"stream.root: {tmp_path / 'link'}: is a link {gone}" in refusal(tmp_path / "link", "jsonl", {})
+    behind = refusal(tmp_path / "link" / "a" / "b", "jsonl", {})
+    assert f"lies behind {tmp_path / 'link'}, a link {gone}" in behind
+    with pytest.raises(ModelError, match="is a link to .*gone, which is not there"):
+        model_location(ModelConfig(path=str(tmp_path / "link")))
+    with pytest.raises(ConfigError, match="is a link to .*gone, which is not there"):
+        read_yaml(tmp_path / "link")
 
 
 def test_a_file_in_the_place_of_a_saved_data_set(tmp_path: Path) -> None:

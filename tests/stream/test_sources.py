@@ -297,6 +297,17 @@ def test_a_metric_of_a_task_that_does_not_exist(root: Path) -> None:
     assert "stream.metrics" in _refusal(_config(None, ("star",), source="builtin", metrics={"stars": "rouge_l"}))
 
 
+@pytest.mark.parametrize("field", ["metrics", "erased"])
+def test_a_name_that_is_like_no_task_is_refused_too(root: Path, field: str) -> None:
+    """It is not near enough to guess, and no other task either."""
+    value = {"zzz": "rouge_l" if field == "metrics" else {"rows": [0], "size": 4}}
+    message = _refusal(_config(root, **{field: value}))
+    assert f"stream.{field}: there is no task 'zzz'; choose from " in message and "colours" in message
+    assert "there is no task 'zzz'" in _refusal(_config(None, ("star",), source="builtin", **{field: value}))
+    other = {"paren": value["zzz"]}  # a task of the built-in stream, though not of this one
+    load_stream(_config(None, ("star",), source="builtin", **{field: other}), ("train",))
+
+
 # --- real data ----------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from seekr_tune.analysis.final import final_table
 from seekr_tune.analysis.gradients import dominated
 from seekr_tune.analysis.ledger import read_table, read_trials
 from seekr_tune.analysis.ranking import rank
+from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.report import sections
 from seekr_tune.analysis.report.columns import GROUPS, SHOWN_GROUPS, ranking_table
 from seekr_tune.analysis.report.embed import asset, plotly_script, template_json
@@ -46,7 +47,7 @@ def report_page(source: Source) -> str:
         by=ranking.by,
         findings=findings(ranking, runs, source.config),
         caveats=caveats(ranking, source.protocol, dominated(runs, read_table(source.directory, "replay"))),
-        warnings=list(warnings(worths)),
+        warnings=[*source.changes, *void_lines(ranking), *warnings(worths)],
         worths=worth_table(worths),
         final_table=final_table,
         table=ranking_table(ranking),

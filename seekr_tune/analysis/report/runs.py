@@ -59,8 +59,8 @@ def shown_runs(ranking: Ranking, runs: Sequence[TrialRow]) -> tuple[ShownRun, ..
         runs: rows of the `trials` table.
     """
     groups = grouped(runs)
-    best = [row for row in ranking.rows if row["rank"] is not None]
-    chosen = [row for row in best if row["rank"] <= MOST_CONFIGURATIONS or row["knee"]]
+    finished = [row for row in ranking.rows if row["status"] == "finished"]
+    chosen = [row for place, row in enumerate(finished) if place < MOST_CONFIGURATIONS or row["knee"]]
     shown = (
         [_shown(run, row, len(own)) for run in own[:MOST_REPLICATES]]
         for row in (*chosen, *ranking.bounds)

@@ -138,7 +138,7 @@ def loss_panels(tables: RunTables, runs: Sequence[ShownRun]) -> tuple[Panel, ...
 
 def cost_plots(ranking: Ranking, runs: Sequence[TrialRow], timing: pa.Table) -> Iterator[Plot]:
     """Time and resources of the bounds and of the first configurations."""
-    ranked = [row for row in ranking.rows if row["rank"] is not None]
+    ranked = [row for row in ranking.rows if row["status"] == "finished"]
     rows = [*ranking.bounds, *ranked[:MOST_BARS]]
     seconds = _seconds(rows, runs, timing)
     if seconds:

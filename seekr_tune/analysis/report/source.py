@@ -33,6 +33,7 @@ class Source:
         experiment: the same as YAML.
         space: the search space as YAML.
         protocol: what was tuned on, and whether `test` was opened: in one line.
+        changes: of data and model, as they were accepted: one line each.
         openings: each opening of `test`, in one line.
         finals: their results.
         provenance: versions, machine and data as they were when the study began; None where nobody noted them.
@@ -44,6 +45,7 @@ class Source:
     experiment: str
     space: str
     protocol: str
+    changes: tuple[str, ...]
     openings: tuple[str, ...]
     finals: tuple[Final, ...]
     provenance: Mapping[str, Any] | None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from seekr_tune.analysis.configurations import TrialRow, is_point
 from seekr_tune.analysis.ranking import Ranking
-from seekr_tune.analysis.ranking_tables import searched_paths, void_lines
+from seekr_tune.analysis.ranking_tables import searched_paths
 from seekr_tune.analysis.report.texts import (
     PER_CENT,
     count,
@@ -36,7 +36,7 @@ def findings(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> tupl
         runs: rows of the `trials` table.
         config: the study's experiment.
     """
-    parts = (_worth, _searched, _ended, _best, _front)
+    parts = (_searched, _ended, _best, _front)
     return tuple(sentence for part in parts for sentence in part(ranking, runs, config))
 
 
@@ -46,14 +46,9 @@ def caveats(ranking: Ranking, protocol: str, found: Iterable[str] = ()) -> tuple
 
 
 def best_of(ranking: Ranking) -> TrialRow | None:
-    """The configuration of rank 1; None while none has a value."""
+    """The configuration of rank 1; None while none has a value, and where no task was learned."""
     first = next(iter(ranking.rows), None)
     return first if first is not None and first["rank"] == 1 and first[ranking.by] is not None else None
-
-
-def _worth(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterator[str]:
-    """What stands above all else: that there is nothing to be read from the numbers."""
-    yield from void_lines(ranking)
 
 
 def _searched(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterator[str]:
@@ -81,6 +76,8 @@ def _ended(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterat
 
 def _best(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterator[str]:
     best = best_of(ranking)
+    if ranking.void is not None:
+        return  # the warnings say why there is none
     if best is None:
         yield "No configuration has finished yet, so there is no best one."
         return
@@ -142,7 +139,7 @@ def _point(row: TrialRow) -> str:
 
 def _caveats(ranking: Ranking, protocol: str) -> Iterator[str]:
     yield f"{protocol[0].upper()}{protocol[1:]}. Scores are on the split that was tuned on, unless said otherwise."
-    ranked = [row for row in ranking.rows if row["rank"] is not None]
+    ranked = [row for row in ranking.rows if row["status"] == "finished"]
     fewest = min((row["replicates"] for row in ranked), default=0)
     if fewest == 1:
         yield "Some configurations have one run only: differences of a few points are within the spread over seeds."

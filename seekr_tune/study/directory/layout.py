@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-from seekr_tune.errors import StudyError
 
 
 def experiment_path(directory: Path) -> Path:
@@ -116,22 +113,6 @@ def cache_folders(cache: Path) -> list[Path]:
 def is_study(directory: Path) -> bool:
     """Whether a directory holds a study."""
     return experiment_path(directory).is_file()
-
-
-def require_study(directory: Path) -> None:
-    """Refuse a directory that holds no study, by what is wrong with it.
-
-    Raises:
-        StudyError: there is nothing to read.
-    """
-    if is_study(directory):
-        return
-    path = experiment_path(directory)
-    if os.path.lexists(path):
-        raise StudyError(f"{path}: is no file; restore it from a copy")
-    if any(trials_path(directory).glob("*")):
-        raise StudyError(f"{path}: is missing, but runs of a study are there; restore it from a copy")
-    raise StudyError(f"{directory}: holds no study; name the directory that `seekr-tune sweep` printed")
 
 
 def is_run(directory: Path) -> bool:

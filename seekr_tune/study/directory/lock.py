@@ -13,7 +13,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -30,7 +30,16 @@ from seekr_tune.remains import is_alive
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
 from seekr_tune.study.directory.erased import require_nothing_erasing
-from seekr_tune.study.directory.layout import driver_path, stop_path
+from seekr_tune.study.directory.footing import Footing
+from seekr_tune.study.directory.layout import (
+    driver_path,
+    experiment_path,
+    is_study,
+    log_path,
+    provenance_path,
+    stop_path,
+    trials_path,
+)
 from seekr_tune.study.directory.links import require_no_links
 
 BEAT_SECONDS = 5.0
@@ -96,6 +105,7 @@ class StudyLock:
     """Holds a study's directory for the time of the block.
 
     A stop file that an earlier driver left is removed at the beginning, and at the end one that this driver obeyed.
+    Where it ends in an error before a study was recorded, what was made for it is removed.
 
     Args:
         directory: of the study; made if need be.
@@ -126,6 +136,7 @@ class StudyLock:
 
     def _acquire(self) -> None:
         require_no_links(self._directory, everywhere=self._erasing)
+        self._made = [path for path in _made_by_a_start(self._directory) if not os.path.lexists(path)]
         self._directory.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
@@ -137,6 +148,7 @@ class StudyLock:
                 require_nothing_erasing(self._directory)
             stop_path(self._directory).unlink(missing_ok=True)
             self._write()
+            self._footing = Footing(self._directory, f"go on with `{ours('resume', self._directory)}`")
         except BaseException:
             self._lock.release()
             raise
@@ -150,7 +162,18 @@ class StudyLock:
             stop_path(self._directory).unlink(missing_ok=True)
         if self._is_ours():
             self._path.unlink(missing_ok=True)
+        if error is not None and self._footing.is_there() and not is_study(self._directory):
+            _unmake(self._made)  # while it is locked: whoever waits for it finds a lock that is gone
+        self._footing.close()
         self._lock.release()
+
+    def require_there(self) -> None:
+        """Ask whether the study is still where it was taken.
+
+        Raises:
+            StudyError: it was moved or deleted.
+        """
+        self._footing.require()
 
     @property
     def claim(self) -> Claim:
@@ -159,6 +182,7 @@ class StudyLock:
 
     def note_slots(self, slots: int) -> None:
         """Tell who asks for the status how many runs are done at the same time."""
+        self.require_there()
         self._holder = Holder(**{**asdict(self._holder), "slots": slots})
         self._write()
 
@@ -194,6 +218,46 @@ def living_driver(directory: Path) -> Holder | None:
     if holder is None or (holder.host == socket.gethostname() and not holder.is_alive_here):
         return None
     return holder if _is_fresh(path) else None
+
+
+def _made_by_a_start(directory: Path) -> list[Path]:
+    """What a start leaves until the experiment is recorded, each before that in which it lies."""
+    return [
+        *(directory / ".lock", log_path(directory), provenance_path(directory)),
+        *(driver_path(directory).parent, directory, *directory.parents),
+    ]
+
+
+def _unmake(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):  # a directory that holds something of others
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
+def require_study(directory: Path, mend: str = "name the directory that `seekr-tune sweep` printed") -> None:
+    """Refuse a directory that holds no study, by what is wrong with it.
+
+    Args:
+        directory: of the study.
+        mend: what to do where there is nothing at all.
+
+    Raises:
+        StudyError: there is nothing to read, or not yet.
+    """
+    if is_study(directory):
+        return
+    path = experiment_path(directory)
+    if os.path.lexists(path):
+        raise StudyError(f"{path}: is no file; restore it from a copy")
+    if any(trials_path(directory).glob("*")):
+        raise StudyError(f"{path}: is missing, but runs of a study are there; restore it from a copy")
+    driver = living_driver(directory)
+    if driver is not None:
+        raise StudyError(
+            f"{directory}: a study is being started there by {driver}; wait until it has begun, or end it with "
+            f"`{ours('stop', directory)}`"
+        )
+    raise StudyError(f"{directory}: holds no study; {mend}")
 
 
 def _read(path: Path) -> Holder | None:

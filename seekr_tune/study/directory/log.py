@@ -125,7 +125,7 @@ def last_failure(directory: Path) -> str | None:
     launches = [entry for entry in read_log(directory) if entry.message.startswith("launch ")] if path.is_file() else []
     if not launches or launches[-1].message not in (LAUNCH_STARTED, LAUNCH_FAILED):
         return None
-    return str(launches[-1].fields.get("error", "its process was killed"))
+    return str(launches[-1].fields.get("error", "its process was killed, or the directory was moved meanwhile"))
 
 
 def merge_log(path: Path, other: Path) -> None:

@@ -12,9 +12,11 @@ from seekr_tune.documents import read_json
 from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.files import read_bytes
-from seekr_tune.study.directory.layout import experiment_path, require_study, space_path
+from seekr_tune.study.directory.layout import experiment_path, space_path
+from seekr_tune.study.directory.lock import require_study
 from seekr_tune.study.directory.openings import Opening, openings, protocol_line
 from seekr_tune.study.directory.provenance import read_provenance
+from seekr_tune.study.directory.unchanged import change_lines
 
 
 def report_source(directory: Path) -> Source:
@@ -31,6 +33,7 @@ def report_source(directory: Path) -> Source:
         experiment=read_bytes(experiment_path(directory)).decode(),
         space=read_bytes(space_path(directory)).decode(),
         protocol=str(protocol_line(directory)),
+        changes=tuple(change_lines(directory)),
         openings=tuple(map(_line, every)),
         finals=tuple(_final(directory, opening) for opening in every),
         provenance=read_provenance(directory),

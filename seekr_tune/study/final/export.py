@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seekr_tune.access import listed
+from seekr_tune.analysis.configurations import nothing_learned_by
 from seekr_tune.analysis.record import TrialRecord, read_record
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
@@ -25,6 +26,7 @@ from seekr_tune.study.directory.layout import is_run, is_study, result_path, tri
 from seekr_tune.study.directory.openings import protocol_line
 from seekr_tune.study.directory.outside import require_outside
 from seekr_tune.study.directory.records import read_all_records
+from seekr_tune.study.directory.unchanged import change_lines
 from seekr_tune.study.final.model_card import CardSource, model_card
 from seekr_tune.study.final.reported import finished_opening, reported
 
@@ -95,6 +97,7 @@ def export_model(directory: Path | str, target: Path | str, *, trial: str | None
         run=chosen.key,
         why=chosen.why,
         protocol=protocol_line(directory),
+        changes=tuple(change_lines(directory)),
         checkpoint=finished.checkpoint,
         config=config,
         record=record,
@@ -117,8 +120,10 @@ def chosen_run(directory: Path, trial: str | None) -> ChosenRun:
         return ChosenRun(directory.name, "a single run", directory, ())
     if trial is None:
         found = reported(directory, "test" if finished_opening(directory) else "eval")
-        why = "best in tuning" if found.split == "eval" else "best in tuning; the run that test was opened for"
-        return _in(directory, found.directory, found.best, why)
+        is_void = nothing_learned_by(read_all_records(directory)[0]) is not None
+        why = "first in tuning, and no better than another: no task was learned" if is_void else "best in tuning"
+        opened = "" if found.split == "eval" else "; the run that test was opened for"
+        return _in(directory, found.directory, found.best, f"{why}{opened}")
     folder, _, key = trial.rpartition("/")
     if folder and not (directory / folder).is_relative_to(directory) or ".." in (*folder.split("/"), key):
         raise StudyError(f"trial {trial!r}: leads out of {directory}; name one of its runs, such as trial-0003")

@@ -8,7 +8,7 @@ Killed at any moment, the same call goes on with the same opening.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from seekr_tune.analysis.configurations import mean
+from seekr_tune.analysis.configurations import mean, nothing_learned_by
 from seekr_tune.analysis.final import FinalTable, final_rows, final_table, final_warnings
 from seekr_tune.analysis.record import TrialRecord, write_record
 from seekr_tune.analysis.table import as_csv, as_markdown, json_text
@@ -29,16 +29,15 @@ from seekr_tune.study.directory.layout import (
     bound_key,
     experiment_path,
     final_path,
-    require_study,
     result_path,
     run_key,
     space_path,
 )
-from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.directory.lock import StudyLock, require_study
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.openings import Finalist, Opening, openings, protocol_line, write_openings
 from seekr_tune.study.directory.records import read_records
-from seekr_tune.study.directory.unchanged import require_unchanged
+from seekr_tune.study.directory.unchanged import change_lines, require_unchanged
 from seekr_tune.study.final.choice import candidates, choose, decides, rule_text
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import study_status
@@ -255,7 +254,7 @@ def _ended(directory: Path, config: Config, opening: Opening) -> FinalTable:
         rows=final_rows(
             records, [one.configuration for one in opening.configurations], _tuned(directory, config, opening)
         ),
-        warnings=final_warnings(records),
+        warnings=(*change_lines(directory), *_of_tuning(directory), *final_warnings(records)),
     )
     whole = asdict(table)
     shown = [final_table(whole)]
@@ -269,6 +268,13 @@ def _ended(directory: Path, config: Config, opening: Opening) -> FinalTable:
         )
     _note(directory, opening.model_copy(update={"finished": True}))
     return table
+
+
+def _of_tuning(directory: Path) -> Iterator[str]:
+    """That nothing was chosen by merit."""
+    void = nothing_learned_by(read_records(directory))
+    if void is not None:
+        yield f"in tuning {void}, so what was chosen is no better than the rest"
 
 
 def _tuned(directory: Path, config: Config, opening: Opening) -> Mapping[str, float | None]:

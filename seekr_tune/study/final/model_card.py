@@ -10,7 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from seekr_tune.analysis.configurations import estimate
+from seekr_tune.analysis.configurations import estimate, nothing_learned_by, void_line
 from seekr_tune.analysis.glossary import METRICS, column
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import ScoredSplit, TrialRecord, tuning_split
@@ -39,6 +39,7 @@ class CardSource:
         run: key of the run.
         why: why this run.
         protocol: what was tuned on, and whether `test` was opened; None for a single run.
+        changes: of data and model, as they were accepted: one line each.
         checkpoint: name of the checkpoint of its weights.
         config: its experiment.
         record: its results.
@@ -49,6 +50,7 @@ class CardSource:
     run: str
     why: str
     protocol: str | None
+    changes: tuple[str, ...]
     checkpoint: str
     config: Config
     record: TrialRecord
@@ -81,7 +83,7 @@ def _metadata(source: CardSource, split: ScoredSplit | None) -> str:
         base_model=_hub_name(config),
         tags=["continual-learning", record.method],
         model_name=f"{source.study}/{source.run}",
-        eval_results=results or None,
+        eval_results=(results or None) if nothing_learned_by([record]) is None else None,
     )
     return str(data.to_yaml())
 
@@ -98,7 +100,8 @@ def _text(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
     yield "## Scores"
     yield ""
     worths = task_worths(runs_of_records([record], split))
-    wrong = list(warnings(worths))
+    void = nothing_learned_by([record])
+    wrong = [*source.changes, *([] if void is None else [void_line(void)]), *warnings(worths)]
     yield from (f"- **WARNING:** {escape_markdown(line)}" for line in wrong)
     yield from [""] * bool(wrong)
     yield from _scores(source, split)

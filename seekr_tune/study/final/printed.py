@@ -15,12 +15,12 @@ from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, task_rows
 from seekr_tune.analysis.study_tables import matrix_table, task_table
 from seekr_tune.analysis.table import Table
-from seekr_tune.analysis.worth import study_worths
-from seekr_tune.analysis.worth_lines import warnings
+from seekr_tune.analysis.worth_lines import study_warnings
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.study.directory.layout import experiment_path, is_study
+from seekr_tune.study.directory.unchanged import change_lines
 from seekr_tune.study.final.reported import reported
 
 
@@ -40,7 +40,8 @@ def printed_ranking(directory: Path, split: ScoredSplit, by: str | None = None) 
     if split not in trials.column("split").to_pylist():
         raise _not_scored(directory, split)
     ranking = rank(trials, by or DEFAULT_COLUMN)
-    return _warned(ranking_tables.printed_ranking(ranking, _name(directory), split), place, void_lines(ranking))
+    no_gap = void_lines(ranking) if ranking.void is None else []
+    return _warned(ranking_tables.printed_ranking(ranking, _name(directory), split), directory, split, no_gap)
 
 
 def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> list[Table]:
@@ -57,9 +58,8 @@ def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequen
     runs = _runs(directory, split)
     keys = [*configurations] or [_best(directory, split, runs)]
     _require_known(directory, split, keys, runs)
-    place = _place(directory, split)
     matrices = [matrix for key in keys for matrix in matrix_tables(runs, key)]
-    return [_warned(matrix_table(matrix, _name(directory), split), place) for matrix in matrices]
+    return [_warned(matrix_table(matrix, _name(directory), split), directory, split) for matrix in matrices]
 
 
 def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> Table:
@@ -83,12 +83,12 @@ def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[
     tasks = runs[0].order if not is_study(directory) else _columns(directory, runs)
     rows = task_rows(runs, [*bounds, *keys], tasks)
     table = task_table(rows, tasks, _name(directory), split, _told_apart(directory, split, keys))
-    return _warned(table, _place(directory, split))
+    return _warned(table, directory, split)
 
 
-def _warned(table: Table, place: Path, above: Sequence[str] = ()) -> Table:
-    """The table with what is wrong with its tasks among its notes."""
-    wrong = (*above, *warnings(study_worths(place)))
+def _warned(table: Table, directory: Path, split: ScoredSplit, above: Sequence[str] = ()) -> Table:
+    """The table with what is wrong with its data and its tasks among its notes."""
+    wrong = (*change_lines(directory), *above, *study_warnings(_place(directory, split)))
     return replace(table, notes=(*(f"WARNING: {line}" for line in wrong), *table.notes))
 
 

@@ -26,9 +26,9 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.noise import hear_libraries
 from seekr_tune.shown import ours
-from seekr_tune.study.directory.layout import experiment_path, journal_path, require_study
+from seekr_tune.study.directory.layout import experiment_path, journal_path
 from seekr_tune.study.directory.links import require_no_links
-from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.directory.lock import StudyLock, require_study
 from seekr_tune.study.runs.outcome import read_record_of
 
 if TYPE_CHECKING:

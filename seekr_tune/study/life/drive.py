@@ -84,6 +84,8 @@ def drive(
                     with ProgressConsole(console, total, ended) as progress, cluster_session(address):
                         _run_left(queue, directory, progress, ledger, lock, judge)
             finally:
+                if lock is not None:  # else whatever fails in a directory that was moved would be said instead
+                    lock.require_there()
                 ledger.write()
             _tidy_ended(queue)  # a run that an orphan of the launch before still held at first
         replacement = None if lock is None else lock.claim.replaced_by()
@@ -151,7 +153,11 @@ def _run_left(
             lock.note_slots(limit)
         launch = Launch(queue.config, queue.directory, stop, _cache_of(directory, queue.config), judge)
         progress.say(f"{queue.directory}: {queue.num_left} of {progress.total} runs to go, {limit} at a time")
-        run_queue(queue, launch, limit, progress, on_finished)
+        run_queue(queue, launch, limit, progress, on_finished, _nothing if lock is None else lock.require_there)
+
+
+def _nothing() -> None:
+    """Of a queue that nobody holds."""
 
 
 @contextmanager

@@ -153,15 +153,25 @@ class QueueSearcher(Searcher):
 
 
 class StopWhen(tune.Stopper):
-    """Ends the launch as soon as a run was refused, or what became of it could not be noted."""
+    """Ends the launch as soon as a run was refused, or what became of it could not be noted.
 
-    def __init__(self, searcher: QueueSearcher) -> None:
-        self._searcher = searcher
+    Args:
+        searcher: knows that.
+        require_there: raises where the study is not in its place any more; that ends Tune without another word of it,
+            which would make the directory again.
+    """
+
+    def __init__(self, searcher: QueueSearcher, require_there: Callable[[], None]) -> None:
+        self._searcher, self._require_there = searcher, require_there
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
-    def stop_all(self) -> bool:
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as that of the searcher
+
+    def stop_all(self) -> bool:  # asked after every event, and ten times a second without one
+        self._require_there()
         return self._searcher.error is not None
 
 

@@ -14,10 +14,10 @@ from seekr_tune.shown import command, in_one_line, ours
 from seekr_tune.study.directory.layout import (
     experiment_path,
     log_path,
-    require_study,
     trial_path,
     trials_path,
 )
+from seekr_tune.study.directory.lock import require_study
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.life.journal_view import ToldTrial, told_trials
 from seekr_tune.study.runs.console import TaskProgress

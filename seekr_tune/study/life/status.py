@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from seekr_tune.analysis.configurations import nothing_learned_by, void_line
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.table import as_lines
-from seekr_tune.analysis.worth import is_void, runs_of_records, task_worths
+from seekr_tune.analysis.worth import runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import warnings, worth_table
 from seekr_tune.config import Direction
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.shown import in_one_line, ours
 from seekr_tune.study.directory.erased import read_erased
-from seekr_tune.study.directory.layout import experiment_path, require_study, stop_path
-from seekr_tune.study.directory.lock import living_driver
+from seekr_tune.study.directory.layout import experiment_path, stop_path
+from seekr_tune.study.directory.lock import living_driver, require_study
 from seekr_tune.study.directory.log import last_failure
 from seekr_tune.study.directory.openings import protocol_line
 from seekr_tune.study.directory.records import read_all_records, read_records
@@ -78,9 +79,10 @@ class StudyStatus:
         trials: configurations by what the search was told of them: RUNNING, COMPLETE, PRUNED, FAIL.
         twins: by trial that needed no run, the earlier one that means the same, whose result it has.
         objectives: what is optimised, each with its direction.
-        best: the configuration that is best in the first objective, over all of its replicates; None before the first.
+        best: the configuration that is best in the first objective, over all of its replicates; None before the first,
+            and where no task was learned.
         best_value: its value.
-        front: by configuration that no other one beats in every objective, its values.
+        front: by configuration that no other one beats in every objective, its values; empty where there is no best.
         seconds_left: about how long the driver still needs; None without a driver, or before a run was finished.
         seconds_shared: time that runs were spared, because another run had done the same.
         disk_bytes: what the study's directory takes.
@@ -133,14 +135,13 @@ class StudyStatus:
                 yield f"  {run.trial}  {run.state}  {how_far}  {run.wall_seconds:.0f} s"
             elif run.state in ("failed", "damaged"):
                 yield f"  {run.trial}  {run.state}  {run.error}"
-        yield from (f"  WARNING: {line}" for line in self.warnings)
+        yield from (f"  WARNING: {line}" for line in (*self.changes, *self.warnings))
         yield from self._results()
         yield from (f"  {line}" for line in self.tasks)
         least = "" if self.is_disk_known else "at least "
         closed = "" if self.is_disk_known else " (this user may not look into all of it)"
         yield f"  disk used: {least}{bytes_text(self.disk_bytes)}{closed}"
         yield f"  {self.protocol}"
-        yield from (f"  {line}" for line in self.changes)
         if self.erased:
             yield f"  erased: {', '.join(f'{sample} ({day})' for sample, day in self.erased.items())}"
         if self.driver is not None:
@@ -187,7 +188,8 @@ def study_status(directory: Path | str) -> StudyStatus:
     told = {key for key, trial in trials.items() if trial.has_ended}
     waiting = max(0, num_waiting(records, config, told) - len(damaged))
     counts = Counter(run.state for run in runs)
-    values = configuration_values(records, config)
+    void = nothing_learned_by(records)
+    values = configuration_values(records, config) if void is None else {}
     directions = list(config.study.objectives.values())
     worths = task_worths(runs_of_records(records))
     best, usage = best_of(values, directions[0]), disk_usage(directory)
@@ -214,7 +216,7 @@ def study_status(directory: Path | str) -> StudyStatus:
         failure=None if driver else last_failure(directory),
         is_stopping=stop_path(directory).exists(),
         tasks=tuple(as_lines(worth_table(worths))),
-        warnings=(*(["no task was learned: no number below is a result"] * is_void(worths)), *warnings(worths)),
+        warnings=(*([] if void is None else [void_line(void)]), *warnings(worths)),
     )
 
 

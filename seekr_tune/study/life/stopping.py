@@ -18,9 +18,9 @@ from typing import Any
 
 from seekr_tune.errors import StudyError
 from seekr_tune.files import write_atomically
-from seekr_tune.study.directory.layout import require_study, stop_path
+from seekr_tune.study.directory.layout import stop_path
 from seekr_tune.study.directory.links import require_no_links
-from seekr_tune.study.directory.lock import Claim, living_driver
+from seekr_tune.study.directory.lock import Claim, living_driver, require_study
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_SECONDS = 0.2
@@ -110,11 +110,11 @@ def stop_study(directory: Path | str, timeout: float = 600.0, say: Callable[[str
             will stop at its next step).
     """
     directory = Path(directory).absolute()
-    require_study(directory)
-    require_no_links(directory)
     driver = living_driver(directory)
     if driver is None:
+        require_study(directory)
         return False
+    require_no_links(directory)
     stop = StopFile(stop_path(directory))
     stop.ask()
     say(f"asked {driver} to stop; waiting until its steps are finished and saved")

@@ -20,9 +20,8 @@ from seekr_tune.study.directory.layout import (
     is_study,
     journal_path,
     space_path,
-    trials_path,
 )
-from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.directory.lock import StudyLock, require_study
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
 from seekr_tune.study.directory.provenance import write_provenance
@@ -163,13 +162,7 @@ def revive_trial(directory: Path | str, key: str) -> None:
 
 def _study_at(directory: Path | str) -> Path:
     directory = Path(directory).absolute()
-    path = experiment_path(directory)
-    if not is_study(directory) and any(trials_path(directory).glob("*")):
-        raise StudyError(f"{path}: is missing, but runs of a study are there; restore it from a copy")
-    if not is_study(directory):
-        raise StudyError(
-            f"{directory}: holds no study; start one with `{ours('sweep', 'EXPERIMENT', '--out', directory)}`"
-        )
+    require_study(directory, f"start one with `{ours('sweep', 'EXPERIMENT', '--out', directory)}`")
     return directory
 
 

@@ -18,7 +18,7 @@ from ray import tune
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.documents import parse_json
-from seekr_tune.errors import SeekrTuneError
+from seekr_tune.errors import SeekrTuneError, StudyError
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
 from seekr_tune.study.directory.layout import ray_path, trial_path
@@ -51,7 +51,12 @@ class Launch:
 
 
 def run_queue(
-    queue: RunQueue, launch: Launch, limit: int, progress: ProgressConsole, on_finished: Callable[[], None]
+    queue: RunQueue,
+    launch: Launch,
+    limit: int,
+    progress: ProgressConsole,
+    on_finished: Callable[[], None],
+    require_there: Callable[[], None],
 ) -> None:
     """Run what is left in the queue, until it is done or somebody asks to stop. Needs a Ray session.
 
@@ -61,6 +66,7 @@ def run_queue(
         limit: runs at the same time.
         progress: where to show them.
         on_finished: called after each run that has ended.
+        require_there: raises a `StudyError` where the study was moved or deleted; asked all the time.
 
     Raises:
         UserError: the data, the model or a directory cannot be used; the rest can be run later.
@@ -84,7 +90,7 @@ def run_queue(
         run_config=tune.RunConfig(
             name=time.strftime("%Y%m%d-%H%M%S"),
             storage_path=str(storage),
-            stop=StopWhen(searcher),
+            stop=StopWhen(searcher, require_there),
             verbose=0,
         ),
     )
@@ -104,24 +110,25 @@ def run_on_tune(settings: dict[str, Any], launch: Launch) -> None:
         config = request.config(launch.experiment)
         if not has_ended(read_record_of(launch.directory, request.key)):  # Tune tries a failed run again
             _run(launch, config, directory, request)
-    except SeekrTuneError as error:
+    except Exception as error:
         if type(error).__name__ in REFUSALS:
             _refuse(error)
-        else:
-            run_failed(directory, config, request, error)
-    except TrainingFailedError as error:
-        run_failed(directory, config, request, error)
-    except Exception as error:
-        fault = disk_fault(error)
+            return
+        if not launch.stop.path.parent.is_dir():  # nowhere to write that it failed; the driver says it in full
+            _refuse(StudyError(f"{launch.directory}: was moved or deleted"))
+            return
+        is_told = isinstance(error, SeekrTuneError | TrainingFailedError)
+        fault = None if is_told else disk_fault(error)
         if fault is not None:  # not the run's, which might have nowhere to write that it failed
             _refuse(disk_refusal(directory, fault, f"go on with `{ours('resume', launch.directory)}`"))
             return
         run_failed(directory, config, request, error)
-        raise  # a fault of ours: this process may be unfit for another trial, so let Tune end it
+        if not is_told:
+            raise  # a fault of ours: this process may be unfit for another trial, so let Tune end it
     tune.report({"ended": True})  # Tune prints a line of its own for a trial that never reported
 
 
-def _refuse(error: SeekrTuneError) -> None:
+def _refuse(error: Exception) -> None:
     tune.report({"refusal": type(error).__name__, "message": str(error)})
 
 

@@ -27,7 +27,8 @@ from seekr_tune.files import write_atomically
 from seekr_tune.remains import remove_remains_of, unfinished
 from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.sequence.fit import prospects_of
-from seekr_tune.sequence.model import read_model_config
+from seekr_tune.sequence.model import num_positions, read_model_config
+from seekr_tune.stream.ceiling import lost_line
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.directory.erased import require_nothing_erasing
@@ -143,10 +144,9 @@ def _warn_of_answers(config: Config, new: TaskStream) -> None:
     assert model is not None
     limits = config.recipe.max_prompt_tokens, config.recipe.max_answer_tokens
     prospects = prospects_of(config, model, new)
-    for found in prospects:
-        if found.ceiling is not None and found.ceiling.lost is not None:
-            _logger.warning("%s", found.ceiling)
-    for line in data_warnings(prospect_rows([task.name for task in new], prospects), limits):
+    rows = prospect_rows([task.name for task in new], prospects)
+    lost = lost_line(found.ceiling for found in prospects if found.ceiling is not None)
+    for line in (*filter(None, [lost]), *data_warnings(rows, limits, num_positions(model))):
         _logger.warning("%s", line)
 
 

@@ -18,6 +18,7 @@ from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.writing import remove_rooms
 from seekr_tune.study.directory.erased import require_nothing_erasing
+from seekr_tune.study.directory.footing import Footing
 from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.log import attempts, logged_in
 from seekr_tune.study.runs.outcome import step_rows
@@ -44,6 +45,7 @@ class TrialFiles:
         self._lock = FileLock(directory / ".lock", timeout=LOCK_SECONDS)
         self._steps: StepLog | None = None
         self._board: TrialWriter | None = None
+        self._footing: Footing | None = None
         self._log = ExitStack()
 
     def open(self) -> TrialRecord | None:
@@ -62,6 +64,7 @@ class TrialFiles:
                 f"{self._directory}: another process has been running this trial for {self._lock.timeout:.0f} s; "
                 "wait for it, or end it"
             ) from None
+        self._footing = Footing(self._directory, "the same command goes on")
         require_nothing_erasing(self._directory)
         _require_same_settings(self._directory, self._config)
         self._log.enter_context(logged_in(self._directory, attempt=attempts(self._directory) + 1))
@@ -70,6 +73,15 @@ class TrialFiles:
         if record is not None and record.status in ("finished", "pruned"):
             _tidy(self._directory)
         return record
+
+    def require_there(self) -> None:
+        """Ask whether the directory is still where it was opened; nothing on a rank that has not opened it.
+
+        Raises:
+            StudyError: it was moved or deleted.
+        """
+        if self._footing is not None:
+            self._footing.require()
 
     def start(self, record: TrialRecord, unfinished: Sequence[StepRecord]) -> Callable[[StepRecord], None]:
         """Bring the files to where the checkpoints stand; returns what logs a step.
@@ -89,6 +101,7 @@ class TrialFiles:
     def finish_task(self, record: TrialRecord, steps: list[StepRow]) -> None:
         """Steps, curves, and last the record: it vouches for the others. That of the last task is left to `end`."""
         assert self._steps is not None and self._board is not None
+        self.require_there()  # what is replaced below would make it again
         self._steps.finish_task(steps)
         self._board.log_task(record)
         if record.status != "finished":
@@ -100,6 +113,7 @@ class TrialFiles:
         So the curves, the log and the steps in progress are closed before it is written.
         """
         assert self._steps is not None and self._board is not None
+        self.require_there()
         if record.status in ("finished", "pruned"):
             self._board.close(record)
             self._board = None
@@ -131,6 +145,9 @@ class TrialFiles:
         """Give the directory back, also where a full disk does not take the last curves."""
         with ExitStack() as ends:  # the last one first
             ends.callback(self._lock.release)
+            if self._footing is not None:
+                footing, self._footing = self._footing, None
+                ends.callback(footing.close)
             ends.callback(self._log.close)
             if self._board is not None:
                 ends.callback(self._board.close)
@@ -142,6 +159,7 @@ class TrialFiles:
             steps.close()
 
     def _log_step(self, step: StepRecord) -> None:
+        self.require_there()
         (row,) = step_rows([step])
         self._log_row(row)
 

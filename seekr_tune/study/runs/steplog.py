@@ -54,8 +54,9 @@ class StepLog:
     def close(self) -> None:
         """Close the partial file; one without steps is removed."""
         self._partial.close()
-        if self._partial_path.stat().st_size == 0:
-            self._partial_path.unlink()
+        with suppress(FileNotFoundError):  # the directory was moved, which what ends for it says
+            if self._partial_path.stat().st_size == 0:
+                self._partial_path.unlink()
 
     def _read(self, path: Path) -> list[StepRow]:
         """The steps of a file without its damaged lines; a run does not fail for want of a curve."""

@@ -210,6 +210,7 @@ def _opened_for_all(files: TrialFiles, workers: Workers) -> Iterator[TrialRecord
             yield earlier
         except Exception as error:
             events.attempt_failed(error)
+            files.require_there()  # else what failed for that would be said instead
             raise
     finally:
         files.close()

@@ -23,7 +23,7 @@ from seekr_tune.access import listed
 from seekr_tune.analysis.record import SCHEMA_VERSION, TrialRecord
 from seekr_tune.config import Config, StreamConfig
 from seekr_tune.documents import MAX_GROWN_BYTES, parse_json, read_bytes, read_json
-from seekr_tune.errors import AccessError, ConfigError, NoDocument, StudyError, UserError
+from seekr_tune.errors import AccessError, NoDocument, StudyError, UserError
 from seekr_tune.experiment import differing, flatten, load_experiment
 from seekr_tune.files import write_atomically
 from seekr_tune.noise import hear_libraries
@@ -33,7 +33,7 @@ from seekr_tune.study.runs.outcome import read_record_of
 from seekr_tune.study.search.dimensions import holds
 from seekr_tune.study.search.journal_file import CheckedJournalFile, is_entry
 from seekr_tune.study.search.judge import require_comparable
-from seekr_tune.study.search.objectives import OBJECTIVES, objective_values
+from seekr_tune.study.search.objectives import objective_values, require_objectives
 from seekr_tune.study.search.samplers import require_sampler
 from seekr_tune.study.search.space import Space
 
@@ -71,9 +71,7 @@ def open_study(directory: Path, config: Config, space: Space, *, recount: bool =
         StudyError: the experiment or the space is not the one that the journal was begun with.
     """
     space = space.within(config)
-    unknown = sorted(set(config.study.objectives) - set(OBJECTIVES))
-    if unknown:
-        raise ConfigError(f"study.objectives: {unknown[0]!r} is not one of {', '.join(OBJECTIVES)}")
+    require_objectives(config.study.objectives)
     require_comparable(config)
     require_sampler(config.study, space)
     path = journal_path(directory)

@@ -8,9 +8,22 @@ from collections.abc import Iterable
 from seekr_tune.analysis.measures import Measures, measure
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Direction
+from seekr_tune.config.messages import hint
+from seekr_tune.errors import ConfigError
 
 OBJECTIVES = (*(name for name in Measures.model_fields if name != "split"), "wall_seconds")
 """Columns that a study can optimise."""
+
+
+def require_objectives(objectives: Iterable[str]) -> None:
+    """Refuse what is no column that a study can optimise.
+
+    Raises:
+        ConfigError: naming it, and what it may have been meant to be.
+    """
+    for name in objectives:
+        if name not in OBJECTIVES:
+            raise ConfigError(f"study.objectives: there is no column {name!r}; {hint(name, OBJECTIVES)}")
 
 
 def objective_value(record: TrialRecord, name: str) -> float | None:

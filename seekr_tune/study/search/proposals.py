@@ -11,8 +11,10 @@ from optuna.trial import FrozenTrial
 
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
+from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.layout import trial_key
 from seekr_tune.study.search.journal import trial_number
+from seekr_tune.study.search.protocol import replicates
 from seekr_tune.study.search.resolution import Resolver, refusal
 from seekr_tune.study.search.samplers import DistinctSampler, make_sampler, own_seed_of
 from seekr_tune.study.search.space import Space
@@ -91,6 +93,28 @@ class Proposals:
             except ConfigError:
                 return f"trial {trial.number}"
         return self._resolved[trial.number]
+
+
+def require_proposals(config: Config, space: Space) -> None:
+    """Refuse published settings and constraints with which a study would not come far: its beginning, in memory.
+
+    Reads the train splits and the model's configuration.
+
+    Args:
+        config: the experiment.
+        space: what is searched.
+
+    Raises:
+        ConfigError: the published settings cannot be tried, or no configuration keeps the constraints.
+    """
+    first = with_values(config, replicates(config)[0], origin="study.replicates")
+    for bound in config.study.bounds:
+        with_values(first, {"method.name": bound}, origin="study.bounds")
+    study = optuna.create_study(directions=list(config.study.objectives.values()))
+    proposals = Proposals(study, space.within(first), config, Resolver(first))
+    proposals.enqueue_published()
+    for _ in range(min(2, config.study.trials)):
+        proposals.ask()
 
 
 def trials_of(study: optuna.Study) -> list[FrozenTrial]:

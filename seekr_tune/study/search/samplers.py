@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from seekr_tune.config import SamplerName, StudyConfig
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError
+from seekr_tune.noise import hear_libraries
 from seekr_tune.study.search.dimensions import Choices, member
 from seekr_tune.study.search.space import Space
 
@@ -101,8 +102,7 @@ def make_sampler(study: StudyConfig, seed: int, number: int, space: Space) -> Ba
     try:
         return kind(**options)
     except (ValueError, TypeError) as error:
-        line = " ".join(str(error).split())
-        raise ConfigError(f"study.sampler_options: {study.sampler} refuses {study.sampler_options}: {line}") from None
+        raise _refused(study, error) from None
 
 
 def own_seed_of(seed: int, number: int) -> int:
@@ -137,6 +137,32 @@ def require_sampler(study: StudyConfig, space: Space) -> None:
     if study.sampler == "cmaes":
         _require_numeric(study, space)
     make_sampler(study, 0, 0, space)
+    if study.sampler_options:
+        _rehearse(study, space)
+
+
+def _rehearse(study: StudyConfig, space: Space) -> None:
+    """Refuse options that Optuna looks at no sooner than when it has results: with made-up ones, in memory."""
+    searching = study
+    if "n_startup_trials" in inspect.signature(_CLASSES[study.sampler]).parameters:
+        searching = study.model_copy(update={"sampler_options": {**study.sampler_options, "n_startup_trials": 1}})
+    rehearsed = optuna.create_study(directions=list(study.objectives.values()))
+    hear_libraries()  # or Optuna prints its account of these trials
+    try:
+        for number, asked in enumerate((study, study, searching)):
+            rehearsed.sampler = make_sampler(asked, 0, number, space)
+            trial = rehearsed.ask()
+            space.suggest(trial)
+            rehearsed.tell(trial, [float(number)] * len(study.objectives))
+    except ConfigError:
+        raise
+    except Exception as error:  # of whatever kind Optuna, NumPy or PyTorch raise for a value that they cannot use
+        raise _refused(study, error) from None
+
+
+def _refused(study: StudyConfig, error: Exception) -> ConfigError:
+    line = " ".join(str(error).split())
+    return ConfigError(f"study.sampler_options: {study.sampler} refuses {study.sampler_options}: {line}")
 
 
 def num_points(space: Space) -> int:

@@ -16,9 +16,9 @@ import pytest
 from filelock import FileLock
 
 import seekr_tune.study.directory.lock as lock_module
-from seekr_tune.errors import StudyError
+from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.study.directory.layout import driver_path, stop_path
-from seekr_tune.study.directory.lock import STALE_SECONDS, StudyLock, living_driver
+from seekr_tune.study.directory.lock import STALE_SECONDS, StudyLock, living_driver, require_study
 from seekr_tune.study.life.stopping import StopFile
 from tests.waiting import wait_until
 
@@ -49,6 +49,41 @@ def test_the_holder_is_named_while_it_works_and_nothing_is_left_behind(tmp_path:
         assert noted is not None and noted.slots == 3 and noted.since == driver.since
     assert living_driver(tmp_path) is None
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {".lock"}
+
+
+def test_a_driver_whose_study_was_moved_writes_nothing_under_the_old_name(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    with StudyLock(study) as lock:
+        study.rename(tmp_path / "other")
+        for ask in (lock.require_there, lambda: lock.note_slots(2)):
+            with pytest.raises(
+                StudyError, match=f"{study}: was moved or deleted .*go on with `seekr-tune resume {study}`"
+            ):
+                ask()
+        with pytest.raises(StudyError, match="is being run by"), StudyLock(tmp_path / "other"):
+            pass  # which its driver still holds
+    assert not study.exists()
+    with StudyLock(tmp_path / "other"):
+        pass
+
+
+def test_a_start_that_is_refused_leaves_nothing_that_it_made(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    for name in ("runs/deep/study", "mine"):
+        with pytest.raises(ConfigError), StudyLock(tmp_path / name):
+            (tmp_path / name / "log.jsonl").touch()
+            raise ConfigError("no")
+    assert {path.name for path in tmp_path.rglob("*")} == {"mine", "notes.txt"}
+
+
+def test_a_study_that_is_being_started_is_called_that(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="holds no study; look elsewhere"):
+        require_study(tmp_path, "look elsewhere")
+    with StudyLock(tmp_path), pytest.raises(StudyError) as refused:
+        require_study(tmp_path)
+    told = f"{tmp_path}: a study is being started there by process {os.getpid()} on {socket.gethostname()}"
+    assert str(refused.value).startswith(told) and f"`seekr-tune stop {tmp_path}`" in str(refused.value)
 
 
 def test_a_second_writer_is_refused_by_process_host_and_time(tmp_path: Path) -> None:

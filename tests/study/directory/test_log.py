@@ -170,7 +170,7 @@ def test_lines_of_workers_are_added_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("events", "failure"),
     [
-        (["launch started"], "its process was killed"),
+        (["launch started"], "its process was killed, or the directory was moved meanwhile"),
         (["launch started", "launch failed"], "StudyError: full"),
         (["launch started", "launch failed", "launch started", "launch finished"], None),
         (["launch started", "launch stopped"], None),

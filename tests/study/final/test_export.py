@@ -34,11 +34,13 @@ from seekr_tune.study.directory.layout import experiment_path, trial_path
 from seekr_tune.study.directory.openings import Finalist, Opening, write_openings
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.final.export import Export, export_model
+from seekr_tune.study.final.model_card import CardSource, model_card
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import run_trial
 from tests.sequence.tiny import saved_model
 
 TASKS = ["star", "last"]
+FIRST = "first in tuning, and no better than another: no task was learned"
 
 
 def experiment(model: Path, **values: Any) -> Config:
@@ -146,7 +148,7 @@ def front_matter(path: Path) -> dict[str, Any]:
 
 def test_plain_transformers_loads_the_best_model_and_gives_its_logits_bit_for_bit(study: Path, tmp_path: Path) -> None:
     made = export_model(study, tmp_path / "out")
-    assert made == Export("trial-0001", "best in tuning", "task-0002", tmp_path / "out")
+    assert made == Export("trial-0001", FIRST, "task-0002", tmp_path / "out")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert torch.equal(logits(model), logits(restored(trial_path(study, "trial-0001"))))
     assert not torch.equal(logits(model), logits(restored(trial_path(study, "trial-0000"))))
@@ -185,25 +187,31 @@ def test_the_card_says_what_the_model_scores_and_where_it_is_from(study: Path, t
     record = read_record(trial_path(study, "trial-0001") / "result.json")
     last = {cell.evaluated: cell.score for cell in record.scores if cell.trained_index == 1}
     head = front_matter(tmp_path / "out")
-    results = head["model-index"][0]["results"]
+    assert "model-index" not in head  # nothing was learned here
+    config = load_experiment(tmp_path / "out" / "experiment.yaml")
+    unknown = record.model_copy(update={"prospects": ()})
+    parts = ("study", "trial-0001", "best in tuning", "tuned on eval; test sealed", (), "task-0002")
+    (tmp_path / "out" / "unknown").mkdir()
+    (tmp_path / "out" / "unknown" / "README.md").write_text(model_card(CardSource(*parts, config, unknown, ())))
+    results = front_matter(tmp_path / "out" / "unknown")["model-index"][0]["results"]
     assert {one["dataset"]["name"]: one["metrics"][0]["value"] for one in results} == last
     assert {one["dataset"]["split"] for one in results} == {"eval"} and "base_model" not in head
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"| last | {last['star']:.2f} | {last['last']:.2f} |" in card
     for told in (
-        *("run: `trial-0001` of `study` (best in tuning); checkpoint `task-0002`", "tuned on eval; test sealed"),
+        *(f"run: `trial-0001` of `study` ({FIRST}); checkpoint `task-0002`", "tuned on eval; test sealed"),
         *("| method.replay\\_percent | 20.0 | chosen by the search |", "seed 0, memory draw 0", "one of 2 runs"),
         *("order of the tasks: star, last", f"torch {torch.__version__}", "chose its settings by scores on `eval`"),
     ):
         assert told in card
     export_model(study, tmp_path / "bound", trial="bound-seqft")
     card = (tmp_path / "bound" / "README.md").read_text()
-    assert "`method.replay_percent`" not in card and "chose its settings" not in card
+    assert "method.replay\\_percent" not in card and "chose its settings" not in card
 
 
 def test_a_finalized_study_gives_the_final_run_of_what_was_best_in_tuning(finalized: Path, tmp_path: Path) -> None:
     made = export_model(finalized, tmp_path / "out")
-    assert (made.run, made.why) == ("final/trial-0001", "best in tuning; the run that test was opened for")
+    assert (made.run, made.why) == ("final/trial-0001", f"{FIRST}; the run that test was opened for")
     card = (tmp_path / "out" / "README.md").read_text()
     assert "scores on test in percent" in card and "test opened 2026-01-31 (1 time)" in card
     assert export_model(finalized, tmp_path / "named", trial="final/trial-0000").run == "final/trial-0000"
@@ -297,7 +305,7 @@ def test_the_command_writes_tables_and_models(
     assert "**study: configurations ranked by op, on eval**" in capsys.readouterr().out
     assert main(["export", str(finalized), "--best", "--to", str(tmp_path / "model")]) == 0
     said = capsys.readouterr()
-    assert said.out.strip() == str(tmp_path / "model") and "final/trial-0001 (best in tuning" in said.err
+    assert said.out.strip() == str(tmp_path / "model") and f"final/trial-0001 ({FIRST}" in said.err
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from seekr_tune.analysis.record import read_record, write_record
 from seekr_tune.config import Config
-from seekr_tune.errors import DataError
+from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.layout import result_path, stop_path
-from seekr_tune.study.life.searcher import QueueSearcher
+from seekr_tune.study.directory.lock import StudyLock
+from seekr_tune.study.life.searcher import QueueSearcher, StopWhen
 from seekr_tune.study.life.stopping import StopFile
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.outcome import new_record
@@ -186,6 +187,17 @@ def test_data_that_cannot_be_used_ends_the_study_and_fails_no_trial(bench: Bench
     assert bench.searcher.suggest("b") is None
     bench.searcher.on_trial_complete("a", {})
     assert bench.states() == ["RUNNING"]
+
+
+def test_a_study_that_was_moved_ends_tune_at_once(bench: Bench) -> None:
+    (bench.directory / "study").mkdir(exist_ok=True)
+    with StudyLock(bench.directory) as lock:
+        stop_when = StopWhen(bench.searcher, lock.require_there)
+        assert not stop_when.stop_all()
+        bench.directory.rename(bench.directory.with_name("other"))
+        with pytest.raises(StudyError, match="was moved or deleted while it was worked on"):
+            stop_when.stop_all()
+        assert isinstance(pickle.loads(pickle.dumps(stop_when)), StopWhen)
 
 
 def test_tune_may_pickle_the_searcher(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from filelock import FileLock
 from seekr_tune.analysis.record import TrialRecord, write_record
 from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.config import Config
+from seekr_tune.errors import StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.runs import files as files_module
 from seekr_tune.study.runs.files import TrialFiles
@@ -81,3 +82,26 @@ def test_a_directory_is_given_back_though_its_curves_cannot_be_closed(
         assert not (tmp_path / "steps.partial.jsonl").exists()
     monkeypatch.undo()
     assert TrialFiles(tmp_path, REQUEST.config(config))  # and can be taken again
+
+
+def test_a_run_that_is_moved_while_it_learns_ends_after_its_step_and_goes_on_when_it_is_put_back(
+    config: Config, tmp_path: Path
+) -> None:
+    directory, other = tmp_path / "run", tmp_path / "other"
+    whole = run_trial(config, tmp_path / "whole", REQUEST)
+    asked = 0
+
+    def take_away() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            directory.rename(other)
+        return False
+
+    with pytest.raises(StudyError) as refused:
+        run_trial(config, directory, REQUEST, stop_asked=take_away)
+    assert str(refused.value).startswith(f"{directory}: was moved or deleted while it was worked on, and nothing is")
+    assert asked == 4 and not directory.exists(), "nothing is made where it was"
+    other.rename(directory)
+    again = run_trial(config, directory, REQUEST)
+    assert again.scores == whole.scores and again.status == "finished"

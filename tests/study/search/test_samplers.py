@@ -98,6 +98,12 @@ def test_a_grid_is_every_point_once_in_a_drawn_order(config: Config, tmp_path: P
         ({"sampler_options": {"seed": 3}}, NUMBERS, "'seed' is set by the study itself"),
         ({"sampler": "nsgaii", "sampler_options": {"population_size": 1}}, NUMBERS, "nsgaii refuses"),
         ({"sampler": "grid", "sampler_options": {"seed": 3}}, NUMBERS, "grid has no options"),
+        # Optuna looks at these no sooner than when it has results to learn from.
+        ({"sampler_options": {"n_ei_candidates": 0}}, NUMBERS, "tpe refuses {'n_ei_candidates': 0}"),
+        ({"sampler_options": {"n_ei_candidates": 0, "n_startup_trials": 50}}, NUMBERS, "tpe refuses"),
+        ({"sampler_options": {"prior_weight": -1}}, NUMBERS, "tpe refuses {'prior_weight': -1}"),
+        ({"sampler_options": {"n_startup_trials": "x"}}, METHODS, "tpe refuses {'n_startup_trials': 'x'}"),
+        ({"sampler": "gp", "sampler_options": {"n_startup_trials": None}}, NUMBERS, "gp refuses"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(
