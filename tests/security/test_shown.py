@@ -222,7 +222,7 @@ def test_commands_that_are_said_about_a_study_can_be_pasted(
     assert main(["show", str(study), "trial-0000"]) == 0
     out, err = capsys.readouterr()
     said = re.findall(r"`(seekr-tune [^`]*)`", out + err) + re.findall(r": +((?:seekr-tune|tensorboard) .*)", err)
-    assert len(said) >= 5
+    assert len(said) >= 4  # one that learned nothing has nothing to finalize
     for line in said:
         words = (
             subprocess.run(
