@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from seekr_tune.config import Config, MethodConfig
+from seekr_tune.config.leaves import fields_of, leaves_of
 from seekr_tune.config.meaning import same_meaning
 from seekr_tune.config.messages import one_line, shown, suggestion
 from seekr_tune.config.numerals import UnclearValue
@@ -80,7 +81,7 @@ def with_values(config: Config, values: Mapping[str, Any], origin: str = "overri
 
 def flatten(config: Config) -> dict[str, Any]:
     """Every leaf of the config by its path: `{"method.replay_percent": 1.0, ...}`."""
-    return dict(_leaves("", config.model_dump(mode="json")))
+    return dict(leaves_of(config.model_dump(mode="json")))
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -97,7 +98,7 @@ def fingerprint(config: Config) -> str:
 
 def config_paths() -> tuple[str, ...]:
     """The path of every field that an experiment file may set."""
-    return tuple(path for path, _ in _fields("", Config))
+    return tuple(path for path, *_ in fields_of(Config))
 
 
 def require_path(key: str, origin: str) -> None:
@@ -174,20 +175,3 @@ def _flags_as_numbers(path: str, given: Any, found: Any) -> Iterator[tuple[str, 
             yield from _flags_as_numbers(f"{path}.{number}", *pair)
     elif isinstance(given, bool) and not isinstance(found, bool):
         yield path, given
-
-
-def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _leaves(f"{prefix}.{name}" if prefix else name, inner)
-    else:
-        yield prefix, value
-
-
-def _fields(prefix: str, section: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    for name, field in section.model_fields.items():
-        path = f"{prefix}.{name}" if prefix else name
-        yield path, field.description or ""
-        for candidate in (field.annotation, *get_args(field.annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                yield from _fields(path, candidate)

@@ -17,10 +17,10 @@ from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.files import write_atomically
 
 
-def table_of(rows: Sequence[object], columns: Mapping[str, pa.DataType]) -> pa.Table:
+def table_of(rows: Sequence[object], columns: Mapping[str, pa.Field]) -> pa.Table:
     """Columns of the attributes of rows."""
     values = {name: [getattr(row, name) for row in rows] for name in columns}
-    return pa.table(values, schema=pa.schema(list(columns.items())))
+    return pa.table(values, schema=pa.schema(list(columns.values())))
 
 
 def write_columns(path: Path, table: pa.Table) -> str:
@@ -32,7 +32,7 @@ def write_columns(path: Path, table: pa.Table) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_columns(path: Path, sha256: str, columns: Mapping[str, pa.DataType]) -> pa.Table:
+def read_columns(path: Path, sha256: str, columns: Mapping[str, pa.Field]) -> pa.Table:
     """What `write_columns` wrote.
 
     Raises:
@@ -47,7 +47,7 @@ def read_columns(path: Path, sha256: str, columns: Mapping[str, pa.DataType]) ->
         raise StudyError(f"{path}: does not match its checksum; {mend}")
     try:
         found = pq.read_table(pa.BufferReader(content), use_threads=False)
-        return found.select(list(columns)).cast(pa.schema(list(columns.items())))
+        return found.select(list(columns)).cast(pa.schema(list(columns.values())))
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StudyError(f"{path}: is damaged ({reason}); {mend}") from None

@@ -14,14 +14,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from seekr_tune.analysis.configurations import TrialRow, add_gains, is_point
+from seekr_tune.analysis.configurations import TrialRow, add_gains, configuration_key, is_point
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.ledger import read_trials
 from seekr_tune.analysis.ranking import Ranking, rank
-from seekr_tune.analysis.tables import void_lines
+from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.uncertainty import Difference, paired_difference, study_differences, values_by_setting
 from seekr_tune.analysis.worth import study_worths
 from seekr_tune.analysis.worth_lines import warnings
+from seekr_tune.config.leaves import leaves_of
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import flatten, load_experiment, read_yaml_mapping
 
@@ -61,7 +62,7 @@ class Side:
 
     def runs_of(self, configuration: str) -> list[TrialRow]:
         """The runs of one configuration."""
-        return [run for run in self.runs if (run["configuration"] or run["trial"]) == configuration]
+        return [run for run in self.runs if configuration_key(run) == configuration]
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def read_side(
     add_gains(runs)
     if runs and by not in runs[0]:
         raise StudyError(f"{by} is a number of several runs, so runs cannot be compared by it; give op, for example")
-    searched = {} if space is None else _flat("space", read_yaml_mapping(space))
+    searched = {} if space is None else dict(leaves_of(read_yaml_mapping(space), "space"))
     wrong = (*changes, *void_lines(ranking), *warnings(study_worths(directory)))
     return Side(name, directory, {**flatten(load_experiment(experiment)), **searched}, tuple(runs), ranking, wrong)
 
@@ -184,9 +185,3 @@ def _differing(sides: Sequence[Side]) -> dict[str, tuple[Any, ...]]:
     paths = dict.fromkeys(path for side in sides for path in side.settings)
     values = {path: tuple(side.settings.get(path) for side in sides) for path in paths}
     return {path: own for path, own in values.items() if len({json.dumps(value) for value in own}) > 1}
-
-
-def _flat(path: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {path: value}
-    return {key: leaf for name, inner in value.items() for key, leaf in _flat(f"{path}.{name}", inner).items()}

@@ -1,28 +1,23 @@
-"""A comparison of studies for people and programs: a terminal, Markdown and JSON."""
+"""A comparison of studies as tables, and as values for programs."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from seekr_tune.analysis.comparison import Comparison, PairedScores, Side
-from seekr_tune.analysis.final import Estimate
-from seekr_tune.analysis.paper_tables import Cell, Column, PaperTable
+from seekr_tune.analysis.glossary import column
+from seekr_tune.analysis.ranking_tables import with_settings
+from seekr_tune.analysis.table import NOTHING, Column, Table
 from seekr_tune.analysis.uncertainty import LEVEL
-from seekr_tune.config.meaning import number_text
+from seekr_tune.config.meaning import setting_text
 from seekr_tune.documents import parse_json
 
+_MEASURED = ("method", "replicates", "op", "bwt", "distinct_replayed_samples", "op_seqft", "op_joint")
 _BEST = (
     Column("study", "study", is_text=True),
     Column("trial", "best", is_text=True),
-    Column("method", "method", is_text=True),
-    Column("replicates", "n"),
-    Column("op", "OP"),
-    Column("bwt", "BWT", "+.2f"),
-    Column("distinct_replayed_samples", "samples", ".4g"),
-    Column("op_seqft", "seqft"),
-    Column("op_joint", "joint"),
+    *map(column, _MEASURED),
     Column("params", "settings", is_text=True),
 )
 _PAIRS = (
@@ -31,26 +26,24 @@ _PAIRS = (
     Column("first", "first", is_text=True),
     Column("second", "second", is_text=True),
     Column("mean", "difference", "+.3g"),
-    Column("interval", f"{100 * LEVEL:.0f} % interval", is_text=True),
+    Column("interval", f"interval ({LEVEL:.0%})", is_text=True),
     Column("n", "n"),
-    Column("p_better", "P(better)"),
+    Column("p_better", "P(better)", ".2f"),
 )
 
 
-def comparison_tables(found: Comparison) -> list[PaperTable]:
+def comparison_tables(found: Comparison) -> list[Table]:
     """Best configurations, differences of scores, differing settings; a table that would be empty is left out."""
     names, first = [side.name for side in found.sides], found.sides[0].name
     shown = ", ".join(names)
-    extra = () if found.by in {column.name for column in _BEST} else (Column(found.by, found.by, ".4g"),)
-    best = PaperTable("compare-best", f"{shown}: best by {found.by}", (*_BEST, *extra), tuple(map(_best, found.sides)))
-    pairs = PaperTable(
-        "compare-pairs",
+    extra = () if found.by in {one.name for one in _BEST} else (column(found.by),)
+    best = Table(f"{shown}: best by {found.by}", (*_BEST, *extra), tuple(map(_best, found.sides)))
+    pairs = Table(
         f"{found.by} of {first} minus {found.by} of the other, run by run in the same order, seed and memory draw",
         _PAIRS,
         tuple(map(_pair, found.pairs)),
     )
-    settings = PaperTable(
-        "compare-settings",
+    settings = Table(
         f"{shown}: settings that differ",
         (Column("setting", "setting", is_text=True), *(Column(name, name, is_text=True) for name in names)),
         tuple(
@@ -61,9 +54,9 @@ def comparison_tables(found: Comparison) -> list[PaperTable]:
     return [best, *(table for table in (pairs, settings) if table.rows)]
 
 
-def comparison_json(found: Comparison) -> str:
-    """One object; of each study its best configuration, and every number as it is."""
-    value = {
+def comparison_values(found: Comparison) -> dict[str, Any]:
+    """One object for JSON; of each study its best configuration, and every number as it is."""
+    return {
         "by": found.by,
         "studies": [
             {
@@ -81,30 +74,21 @@ def comparison_json(found: Comparison) -> str:
         "settings": found.differing,
         "notes": found.notes,
     }
-    return json.dumps(value, indent=2, allow_nan=False)
 
 
-def _best(side: Side) -> dict[str, Cell]:
-    bounds: dict[str, Cell] = {"study": side.name, "op_seqft": side.bound("seqft"), "op_joint": side.bound("joint")}
-    best = side.best
-    if best is None:
+def _best(side: Side) -> dict[str, Any]:
+    bounds = {"study": side.name, "op_seqft": side.bound("seqft"), "op_joint": side.bound("joint")}
+    if side.best is None:
         return bounds
-    params = ", ".join(f"{path}={_text(path, value)}" for path, value in parse_json(best["params"]).items())
-    numbers = {name: best[name] for name in ("trial", "method", "replicates", "bwt", "distinct_replayed_samples")}
-    ranked = {side.ranking.by: best[side.ranking.by]}
-    return {**numbers, **ranked, **bounds, "op": Estimate(best["op"], best["op_se"]), "params": params}
+    params = ", ".join(f"{path}={_text(path, value)}" for path, value in parse_json(side.best["params"]).items())
+    return {**with_settings(side.best), **bounds, "params": params}
 
 
-def _pair(pair: PairedScores) -> dict[str, Cell]:
-    found = pair.difference
-    interval = "" if found.low is None else f"[{found.low:+.3g}, {found.high:+.3g}]"
-    keys: dict[str, Cell] = {"what": pair.what, "study": pair.study, "first": pair.first, "second": pair.second}
-    return {**keys, "mean": found.mean, "interval": interval, "n": found.n, "p_better": found.p_better}
+def _pair(pair: PairedScores) -> dict[str, Any]:
+    low, high = pair.difference.low, pair.difference.high
+    interval = "" if low is None else f"[{low:+.3g}, {high:+.3g}]"
+    return {**vars(pair), **vars(pair.difference), "interval": interval}
 
 
 def _text(path: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return number_text(path, value, ".4g")
-    return value if isinstance(value, str) else json.dumps(value)
+    return NOTHING if value is None else setting_text(path, value)

@@ -13,7 +13,8 @@ from typing import Any
 
 from seekr_tune.analysis.measures import Measures, quotient
 from seekr_tune.analysis.record import TrialRecord, tuning_split
-from seekr_tune.analysis.sampled import LEVEL, interval, sampled
+from seekr_tune.analysis.sampled import LEVEL, Sampled, interval, sampled
+from seekr_tune.analysis.table import Estimate
 from seekr_tune.config import ReplicatesConfig
 from seekr_tune.documents import parse_json
 from seekr_tune.stream.metrics import normalised_gain
@@ -29,11 +30,10 @@ BY_CHANCE = 0.05
 
 _AVERAGED = (
     "tasks_done",
-    *(name for name in Measures.__dataclass_fields__ if name != "split"),
+    *(name for name in Measures.model_fields if name != "split"),
     "wall_seconds",
     "shared_seconds",
-    *("op_floor", "op_ceiling", "op_sample_error", "op_margin_error", "scored_samples", "tasks_learned"),
-    *("prompts_cut", "answers_cut", "unknown_tokens"),
+    *Sampled.model_fields,
     *GAINS,
 )
 """Scores and costs; what else is a number names something, or is shared by all replicates."""
@@ -144,6 +144,11 @@ def is_point(row: TrialRow) -> bool:
     return row["status"] == "finished" and row["op"] is not None
 
 
+def configuration_key(row: TrialRow) -> str:
+    """Key of the configuration that a row is a run of; its own where it stands alone."""
+    return str(row["configuration"] or row["trial"])
+
+
 def by_configuration(rows: Iterable[TrialRow]) -> list[TrialRow]:
     """One row for each configuration, trial or bound, in the order in which they first appear.
 
@@ -158,7 +163,7 @@ def grouped(rows: Iterable[TrialRow]) -> dict[tuple[str, str], list[TrialRow]]:
     """The runs of each configuration by replicate, under its role and key, in the order of `by_configuration`."""
     groups: dict[tuple[str, str], list[TrialRow]] = {}
     for row in rows:
-        groups.setdefault((row["role"], row["configuration"] or row["trial"]), []).append(row)
+        groups.setdefault((row["role"], configuration_key(row)), []).append(row)
     return {key: sorted(group, key=lambda row: int(row["replicate"])) for key, group in groups.items()}
 
 
@@ -178,13 +183,18 @@ def standard_error(values: Sequence[float | None]) -> float | None:
     return stdev(known) / math.sqrt(len(known))
 
 
+def estimate(values: Sequence[float | None]) -> Estimate:
+    """Mean and standard error; null where one of the values is missing."""
+    return Estimate(mean(values), standard_error(values))
+
+
 def _merged(runs: Sequence[TrialRow]) -> TrialRow:
     first, finished = runs[0], [row for row in runs if row["status"] == "finished"]
     counted = finished or runs
     return {
         **first,
         **{column: mean([row[column] for row in counted]) for column in _AVERAGED},
-        "trial": first["configuration"] or first["trial"],
+        "trial": configuration_key(first),
         "status": _status(runs),
         "error": next((row["error"] for row in runs if row["error"] is not None), None),
         "why_no_gain": next((row["why_no_gain"] for row in counted if row.get("why_no_gain") is not None), None),

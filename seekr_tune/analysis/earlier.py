@@ -22,11 +22,10 @@ from seekr_tune.documents import parse_json
 _logger = logging.getLogger(__name__)
 
 
-def with_columns(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
+def with_columns(table: pa.Table, columns: Mapping[str, pa.Field]) -> pa.Table:
     """The table with the columns that it lacks, in their order; those are null. What it has besides stays behind."""
-    missing = {name: kind for name, kind in columns.items() if name not in table.schema.names}
-    for name, kind in missing.items():
-        table = table.append_column(name, pa.nulls(len(table), kind))
+    for field in [field for name, field in columns.items() if name not in table.schema.names]:
+        table = table.append_column(field, pa.nulls(len(table), field.type))
     return table.select([*columns, *(name for name in table.schema.names if name not in columns)])
 
 

@@ -6,33 +6,28 @@ sample standard deviation / sqrt(n). The normalised gain is taken within each or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from seekr_tune.analysis.configurations import (
     TrialRow,
     add_gains,
-    mean,
+    configuration_key,
+    estimate,
     missing_gap,
     nothing_learned,
-    standard_error,
 )
+from seekr_tune.analysis.glossary import column
 from seekr_tune.analysis.ledger import trials_table
 from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.analysis.table import Column, Estimate, Table
 from seekr_tune.analysis.worth import runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import warnings
 
 FINAL_COLUMNS = ("op", "bwt", "forgetting", "distinct_replayed_samples", "normalised_gain")
-"""What is reported; the formulas are in `measures.FORMULAS`."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over runs and its standard error; null where a run has no value, and the error also for one run."""
-
-    mean: float | None
-    error: float | None
+"""What is reported."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +92,9 @@ def final_rows(
     add_gains(runs)
     groups: dict[str, list[TrialRow]] = {}
     for run in runs:
-        groups.setdefault(run["configuration"] or run["trial"], []).append(run)
+        groups.setdefault(configuration_key(run), []).append(run)
     bounds = sorted(key for key, group in groups.items() if group[0]["role"] == "bound")
-    params = {record.configuration or record.trial: record.params for record in records}
+    params = {record.configuration_key: record.params for record in records}
     return tuple(_row(key, groups[key], params[key], tuned.get(key)) for key in (*bounds, *chosen) if key in groups)
 
 
@@ -109,6 +104,55 @@ def final_warnings(records: Sequence[TrialRecord]) -> tuple[str, ...]:
     void, no_gap = nothing_learned(runs), missing_gap(runs)
     whole = [line for line in (void, no_gap and f"no gain: {no_gap}") if line is not None]
     return (*whole, *warnings(task_worths(runs_of_records(records, "test"))))
+
+
+def final_table(whole: Mapping[str, Any]) -> Table:
+    """The table to be shown.
+
+    Args:
+        whole: a `FinalTable` by `asdict`, or as `finalize` has written it; an earlier version may have left out some.
+    """
+    by, rows = whole["by"], whole["rows"]
+    failed = "failed" if any(row.get("failed") for row in rows) else None
+    return Table(
+        caption="On test: mean ± standard error over n runs",
+        columns=(
+            Column("configuration", "configuration", is_text=True),
+            Column("role"),
+            column("method"),
+            Column("n", "n"),
+            Column("failed", failed),
+            *map(column, FINAL_COLUMNS),
+            Column(f"tuned_{by}", f"{by} in tuning", ".6g"),
+            Column("params"),
+        ),
+        rows=tuple(_cells(row, by) for row in rows),
+        notes=tuple(_notes(whole)),
+        num_references=sum(row["role"] == "bound" for row in rows),
+    )
+
+
+def _cells(row: Mapping[str, Any], by: str) -> dict[str, Any]:
+    estimates = {name: Estimate(one["mean"], one["error"]) for name, one in row["estimates"].items()}
+    return {**row, **estimates, f"tuned_{by}": row["tuned"], "params": json.dumps(row.get("params"))}
+
+
+def _notes(whole: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"WARNING: {line}" for line in whole.get("warnings", ()))
+    yield whole.get("protocol", "")
+    yield f"chosen: {whole['rule']}"
+    drawn = [("orders", "orders"), ("seeds", "seeds"), ("memory_draws", "memory draws")]
+    yield "runs: " + "; ".join(f"{name} {json.dumps(whole[key])[1:-1]}" for key, name in drawn if key in whole)
+    gains = [row["estimates"].get("normalised_gain", {}).get("mean") for row in whole["rows"]]
+    bounds = {row["method"] for row in whole["rows"] if row["role"] == "bound"}
+    if any(gain is not None for gain in gains):
+        yield "gain: (op - op_seqft) / (op_joint - op_seqft), within each order and seed, then averaged"
+    elif not whole.get("warnings") and {"seqft", "joint"} <= bounds:
+        yield "gain: not defined, for in one of the orders and seeds joint training is not better than seqft"
+    for row in whole["rows"]:
+        if row.get("params"):
+            chosen = ", ".join(f"{path}={json.dumps(value)}" for path, value in row["params"].items())
+            yield f"{row['configuration']}: {chosen}"
 
 
 def _row(key: str, runs: Sequence[TrialRow], params: Mapping[str, Any], tuned: float | None) -> FinalRow:
@@ -121,6 +165,6 @@ def _row(key: str, runs: Sequence[TrialRow], params: Mapping[str, Any], tuned: f
         params=params,
         n=len(finished),
         failed=sum(run["status"] == "failed" for run in runs),
-        estimates={column: Estimate(mean(own), standard_error(own)) for column, own in values.items()},
+        estimates={column: estimate(own) for column, own in values.items()},
         tuned=tuned,
     )

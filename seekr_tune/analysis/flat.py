@@ -17,7 +17,7 @@ from typing import Any, Literal, get_origin
 from pydantic import JsonValue
 
 from seekr_tune.config import Config
-from seekr_tune.config.leaves import leaf_types, value_types
+from seekr_tune.config.leaves import leaf_types, leaves_of, value_types
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.errors import StudyError
 
@@ -50,7 +50,7 @@ def kind_of(path: str) -> Kind:
 
 def flat_config(config: Mapping[str, JsonValue]) -> dict[str, Scalar]:
     """Every leaf of a nested config by its path, each of the kind that `kind_of` gives."""
-    return {path: flat_value(path, value) for path, value in _leaves("", config)}
+    return {path: flat_value(path, value) for path, value in leaves_of(config) if value != {}}
 
 
 def flat_value(path: str, value: JsonValue) -> Scalar:
@@ -69,14 +69,6 @@ def flat_value(path: str, value: JsonValue) -> Scalar:
     if kind == "text":
         return value if isinstance(value, str) else json.dumps(value)
     raise StudyError(f"config field {path}={value!r} is not a {kind}; the package version that wrote it must read it")
-
-
-def _leaves(prefix: str, value: JsonValue | Mapping[str, JsonValue]) -> Iterator[tuple[str, JsonValue]]:
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(f"{prefix}.{name}" if prefix else name, inner)
-    else:
-        yield prefix, value
 
 
 def _leaf_kinds() -> Iterator[tuple[str, Kind]]:

@@ -7,10 +7,12 @@ All of them look at finished configurations as points over OP (percent, more is 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from seekr_tune.analysis.columns import Meaning
+from seekr_tune.analysis.record import Row
 from seekr_tune.errors import StudyError
 
 
@@ -19,6 +21,28 @@ class Outcome(NamedTuple):
 
     op: float
     samples: float
+
+
+class StudyMeasures(Row):
+    """Numbers of a whole study; null where the bounds or finished trials that they need are missing."""
+
+    hypervolume: Annotated[
+        float | None,
+        Meaning(unit="% x decades", better="higher", reads=("op", "distinct_replayed_samples", "op_seqft")),
+    ]
+    """Integral over x = log10(samples), over study.sample_range, of max(0, best op of the configurations with at most
+    10^x distinct_replayed_samples - mean op of the seqft bounds). One number for a whole front. Beware: compare studies
+    only with the same declared range, stream and bounds; without one it is the range seen."""
+    sample_range: tuple[float, float] | None
+    """Range of distinct replayed samples that the hypervolume covers; null where none was declared and finished
+    configurations do not differ in their samples."""
+    samples_to_target: Annotated[
+        Mapping[float, float | None],
+        Meaning(unit="samples", better="lower", reads=("normalised_gain", "distinct_replayed_samples")),
+    ]
+    """Fewest distinct_replayed_samples of a configuration whose normalised_gain reaches 60, 75, 90 %. The price of most
+    of what joint training has over no replay; null where nobody reached it. Beware: the cheapest of many noisy ones
+    reaches a target early by luck."""
 
 
 def dominates(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.glossary import more_is_better
+from seekr_tune.analysis.table import Column, Table
 from seekr_tune.config.meaning import on_one_scale
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
@@ -104,6 +105,26 @@ def importances(
         low, high = (min(1.0, max(0.0, value + end)) for end in spreads[path])
         every.append(Importance(path, value, low, high, _count(trials, path), _effect(trials, path)))
     return tuple(sorted(every, key=lambda one: (-one.importance, one.path)))
+
+
+def importance_table(found: Sequence[Importance], objective: str, evaluator: str) -> Table:
+    """One row a setting, the most important first."""
+    names = ("importance", "low", "high")
+    return Table(
+        caption=f"What {objective} depends on ({evaluator})",
+        columns=(
+            Column("path", "setting", is_text=True),
+            *(Column(name, name, ".2f") for name in names),
+            Column("n", "n"),
+            Column("effect", "effect", "+.2f"),
+        ),
+        rows=tuple(map(asdict, found)),
+        notes=(
+            f"low, high: interval of {LEVEL:.0%}, from {NUM_RESAMPLES} resamples of the configurations",
+            "n: configurations with the setting, among which it is judged",
+            "effect: rank correlation with the objective",
+        ),
+    )
 
 
 def _trials(rows: Sequence[TrialRow], objective: str) -> list[FrozenTrial]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -54,8 +53,8 @@ _KIND_TYPES: dict[Kind, pa.DataType] = {"number": pa.float64(), "flag": pa.bool_
 _ROWS_AT_ONCE = 100_000
 """About as many rows are in memory at a time, and in a group of the file: a reader of one run skips the others."""
 
-_TRIAL = {"trial": pa.string()}
-_COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
+_TRIAL = columns_of(TrialRecord, {"trial"})
+COLUMNS: dict[TableName, dict[str, pa.Field]] = {
     "trials": {
         **columns_of(TrialRecord, {"trial", "role", "configuration", "replicate", "status", "method", "semantics"}),
         **columns_of(TrialRecord, {"tasks", "tasks_done"}),
@@ -65,8 +64,7 @@ _COLUMNS: dict[TableName, dict[str, pa.DataType]] = {
         **columns_of(TimingRow, {"shared_seconds"}),
         **columns_of(TrialRecord, {"error", "optuna_number", "ray_trial_id", "num_layers", "num_heads"}),
         **columns_of(TrialRecord, {"code_version", "accepted_changes"}),
-        "params": pa.string(),
-        "config": pa.string(),
+        **{name: pa.field(name, pa.string()) for name in ("params", "config")},
     },
     "scores": _TRIAL | columns_of(ScoreCell),
     "prospects": _TRIAL | columns_of(ProspectRow),
@@ -119,7 +117,7 @@ def write_ledger(
 
 def write_erased_table(directory: Path, rows: Sequence[ErasedRow]) -> None:
     """Write `ledger/erased.parquet`."""
-    _write_table(directory, "erased", [table_of(rows, _COLUMNS["erased"])])
+    _write_table(directory, "erased", [table_of(rows, COLUMNS["erased"])])
 
 
 def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = None) -> pa.Table:
@@ -128,7 +126,7 @@ def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = Non
     flats = [flat_config(record.config) for record in records]
     for row, flat in zip(rows, flats, strict=True):
         row.update({CONFIG_PREFIX + path: value for path, value in flat.items()})
-    return pa.Table.from_pylist(rows, schema=_versioned({**_COLUMNS["trials"], **_config_columns(flats)}))
+    return pa.Table.from_pylist(rows, schema=_versioned({**COLUMNS["trials"], **_config_columns(flats)}))
 
 
 def runs_in(directory: Path, name: TableName) -> Generator[tuple[str, pa.Table]]:
@@ -182,7 +180,7 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
             f"{path}: has schema version {version}, but this package reads {readable_versions()}; "
             "use the package version that wrote it, or resume the study to write its ledger again"
         )
-    table = with_columns(table, _COLUMNS[name])
+    table = with_columns(table, COLUMNS[name])
     if name == "trials":
         _require_json(path, table)
     if version != str(SCHEMA_VERSION) and name == "trials":
@@ -229,7 +227,7 @@ def read_trials(directory: Path) -> pa.Table:
 def read_prospects(directory: Path) -> pa.Table:
     """What data and model allow of each run's tasks; empty in an earlier version's ledger. Raises as `read_table`."""
     if table_path(directory, "trials").is_file() and not table_path(directory, "prospects").exists():
-        return pa.Table.from_pylist([], schema=_versioned(_COLUMNS["prospects"]))
+        return pa.Table.from_pylist([], schema=_versioned(COLUMNS["prospects"]))
     return read_table(directory, "prospects")
 
 
@@ -241,8 +239,10 @@ def table_path(directory: Path, name: TableName) -> Path:
 def _write_table(directory: Path, name: TableName, parts: Iterable[pa.Table]) -> None:
     """Write the parts of a table one after the other; small ones are put together."""
     parts = iter(parts)
-    first = next(parts, _versioned(_COLUMNS[name]).empty_table())
-    schema, waiting, num_rows = _versioned({field.name: field.type for field in first.schema}), [first], first.num_rows
+    first = next(parts, _versioned(COLUMNS[name]).empty_table())
+    # What a column means stands in this version's fields, also where rows come from a ledger that lacks it.
+    schema = _versioned({field.name: COLUMNS[name].get(field.name, field) for field in first.schema})
+    waiting, num_rows = [first], first.num_rows
     with (
         replacing(table_path(directory, name)) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
@@ -257,11 +257,11 @@ def _write_table(directory: Path, name: TableName, parts: Iterable[pa.Table]) ->
 
 
 def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]:
-    own = record.model_dump(include=set(_COLUMNS["trials"]) - {"tasks", "params", "config"})
+    own = record.model_dump(include=set(COLUMNS["trials"]) - {"tasks", "params", "config"})
     return {
         **own,
-        **asdict(measures := measure(record, split)),
-        **asdict(sampled(record, measures.split)),
+        **(measures := measure(record, split)).model_dump(),
+        **sampled(record, measures.split).model_dump(),
         "shared_seconds": sum(row.shared_seconds for row in record.timing),
         "tasks": list(record.tasks),
         "params": json.dumps(record.params),
@@ -269,18 +269,19 @@ def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]
     }
 
 
-def _config_columns(flats: Sequence[Mapping[str, Scalar]]) -> dict[str, pa.DataType]:
+def _config_columns(flats: Sequence[Mapping[str, Scalar]]) -> dict[str, pa.Field]:
     """Every field of the schema, then what some trial has besides (a task's metric, a resource of a worker)."""
     others = sorted({path for flat in flats for path, value in flat.items() if value is not None} - {*known_kinds()})
-    return {CONFIG_PREFIX + path: _KIND_TYPES[kind_of(path)] for path in (*known_kinds(), *others)}
+    named = {CONFIG_PREFIX + path: _KIND_TYPES[kind_of(path)] for path in (*known_kinds(), *others)}
+    return {name: pa.field(name, kind) for name, kind in named.items()}
 
 
 def _of_run(name: TableName, trial: str, rows: Sequence[Any] | pa.Table) -> pa.Table:
     """What one run has in a table."""
-    columns = {column: kind for column, kind in _COLUMNS[name].items() if column not in _TRIAL}
+    columns = {column: kind for column, kind in COLUMNS[name].items() if column not in _TRIAL}
     own = rows if isinstance(rows, pa.Table) else table_of(rows, columns)
-    return own.select(list(columns)).add_column(0, "trial", pa.repeat(trial, own.num_rows))
+    return own.select(list(columns)).add_column(0, _TRIAL["trial"], pa.repeat(trial, own.num_rows))
 
 
-def _versioned(columns: Mapping[str, pa.DataType]) -> pa.Schema:
-    return pa.schema(list(columns.items()), metadata={_VERSION_KEY: str(SCHEMA_VERSION)})
+def _versioned(columns: Mapping[str, pa.Field]) -> pa.Schema:
+    return pa.schema(list(columns.values()), metadata={_VERSION_KEY: str(SCHEMA_VERSION)})

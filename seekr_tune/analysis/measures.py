@@ -1,4 +1,4 @@
-"""The numbers that describe one trial; `glossary.METRICS` says what each of them is.
+"""The numbers that describe one trial.
 
 Numbers that need cells which were not evaluated are null, and so is a quotient whose divisor is 0.
 """
@@ -6,12 +6,12 @@ Numbers that need cells which were not evaluated are null, and so is a quotient 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from seekr_tune.analysis.glossary import METRICS
+from seekr_tune.analysis.columns import Meaning
 from seekr_tune.analysis.record import (
     ReplayRow,
+    Row,
     ScoredSplit,
     TimingRow,
     TrialRecord,
@@ -27,33 +27,111 @@ from seekr_tune.stream.metrics import (
     overall_performance,
 )
 
-FORMULAS = {name: metric.formula for name, metric in METRICS.items()}
-"""What each number is, by its column; shown beside the numbers."""
+_SCORES = ("scores.score",)
 
 
-@dataclass(frozen=True)
-class Measures:
-    """The numbers of one trial on one split; `FORMULAS` says what each one is."""
+class Measures(Row):
+    """The numbers of one trial on one split.
+
+    Notation: T tasks, a[i, j] = score in percent on task j after training task i, b[j] = score on task j before any
+    training.
+    """
 
     split: ScoredSplit | None
-    op: float | None
-    bwt: float | None
-    bwt_official: float | None
-    fwt: float | None
-    forgetting: float | None
-    distinct_replayed_samples: int | None
-    stored_samples: int
-    replay_presentations: int
-    replay_updates: int
-    replay_tokens: int
-    memory_bytes: int
-    op_per_replayed_sample: float | None
-    op_per_presentation: float | None
-    op_per_replayed_token: float | None
-    op_per_replayed_byte: float | None
-    tokens_per_second: float | None
-    peak_memory_bytes: int | None
-    flops_utilisation: float | None
+    """Split whose scores are in the row. Eval while tuning; test after `finalize`."""
+    op: Annotated[float | None, Meaning(unit="%", better="higher", reads=_SCORES, heading="OP")]
+    """Mean over j of a[T, j], in percent. Overall performance: the mean score of all tasks when the last one was
+    learned. Beware: a mean over tasks with different scorers; read it above op_floor."""
+    bwt: Annotated[float | None, Meaning(unit="points", better="higher", reads=_SCORES, heading="BWT")]
+    """Mean over j < T of (a[T, j] - a[j, j]): divided by T - 1. What later tasks did to earlier ones; below 0 is
+    forgetting. Beware: what was never learned cannot be forgotten: 0 with a low op is no success."""
+    bwt_official: Annotated[float | None, Meaning(unit="points", better="higher", reads=_SCORES)]
+    """Sum over j < T of (a[T, j] - a[j, j]), divided by T as the official code does. Bwt for comparison with numbers
+    that the authors' release prints. Beware: smaller in size than bwt by (T - 1) / T; never compare one with the
+    other."""
+    fwt: Annotated[float | None, Meaning(unit="points", better="higher", reads=_SCORES, heading="FWT")]
+    """Mean over j > 1 of (a[j-1, j] - b[j]). What earlier tasks did for a task not yet learned. Beware: null unless
+    evaluation.matrix is full, for it needs scores of tasks that were not learned yet."""
+    forgetting: Annotated[float | None, Meaning(unit="points", better="lower", reads=_SCORES)]
+    """Mean over j < T of (max over j <= i < T of a[i, j] - a[T, j]). Loss from the best that was ever reached. Beware:
+    null unless evaluation.matrix is full or seen."""
+    distinct_replayed_samples: Annotated[
+        int | None, Meaning(unit="samples", better="lower", reads=("replay.first_presentations",), heading="samples")
+    ]
+    """Different samples that were shown in replay at least once. First reading of replayed samples: what the result
+    used of the memory; the x of the front. Beware: not what is stored: nothing replays the last task's samples yet, and
+    semantics official may show a part of the memory; null where version 2 of the ledger did not count that part."""
+    stored_samples: Annotated[
+        int, Meaning(unit="samples", better="lower", reads=("replay.stored_samples",), heading="stored")
+    ]
+    """Samples kept in the replay memory, summed over tasks. What has to be kept, the last task's samples too: `extend`
+    replays them."""
+    replay_presentations: Annotated[
+        int, Meaning(unit="presentations", better="lower", reads=("replay.presentations",), heading="shown")
+    ]
+    """Times that a replayed sample was shown during training, repeats counted. Second reading: what replay costs in
+    samples trained."""
+    replay_updates: Annotated[int, Meaning(unit="steps", better="lower", reads=("replay.replay_updates",))]
+    """Training steps on replayed samples. What replay costs in optimizer steps."""
+    replay_tokens: Annotated[int, Meaning(unit="tokens", better="lower", reads=("replay.tokens",), heading="tokens")]
+    """Tokens of the presentations, pads not counted. Third reading: what replay costs in compute, for samples differ in
+    length."""
+    memory_bytes: Annotated[int, Meaning(unit="bytes", better="lower", reads=("replay.bytes",), heading="bytes")]
+    """Bytes of the replay memory, teacher tensors included, summed over tasks. Fourth reading: what the memory takes on
+    disk; tells plain replay from distillation."""
+    op_per_replayed_sample: Annotated[
+        float | None,
+        Meaning(unit="% per sample", better="higher", reads=("op", "distinct_replayed_samples"), heading="OP/sample"),
+    ]
+    """op / distinct_replayed_samples; null without replay, which ranks last. The literal quotient, and the default
+    order; read it beside normalised_gain and the front. Beware: always favours the smallest memory: a model that keeps
+    one sample and learns nothing has a fine quotient."""
+    op_per_presentation: Annotated[
+        float | None,
+        Meaning(unit="% per presentation", better="higher", reads=("op", "replay_presentations"), heading="OP/showing"),
+    ]
+    """op / replay_presentations; null without replay. The literal quotient in the second reading. Beware: always
+    favours the smallest memory: a model that keeps one sample and learns nothing has a fine quotient."""
+    op_per_replayed_token: Annotated[
+        float | None, Meaning(unit="% per token", better="higher", reads=("op", "replay_tokens"), heading="OP/token")
+    ]
+    """op / replay_tokens; null without replay. The literal quotient in the third reading. Beware: always favours the
+    smallest memory: a model that keeps one sample and learns nothing has a fine quotient."""
+    op_per_replayed_byte: Annotated[
+        float | None, Meaning(unit="% per byte", better="higher", reads=("op", "memory_bytes"), heading="OP/byte")
+    ]
+    """op / memory_bytes; null without replay. The literal quotient in the fourth reading. Beware: always favours the
+    smallest memory: a model that keeps one sample and learns nothing has a fine quotient."""
+    tokens_per_second: Annotated[
+        float | None,
+        Meaning(
+            unit="tokens/s",
+            better="higher",
+            reads=("timing.tokens", "timing.new_seconds", "timing.replay_seconds"),
+            heading="tokens/s",
+        ),
+    ]
+    """Tokens trained, new and replayed, in the time of the training steps; summed over tasks. Speed of training, over
+    all workers."""
+    peak_memory_bytes: Annotated[
+        int | None, Meaning(unit="bytes", better="lower", reads=("timing.peak_memory_bytes",), heading="peak bytes")
+    ]
+    """Most bytes at once on the fullest worker from the start of a task to its end, the largest of the tasks: of device
+    memory on a GPU, resident on a CPU; null where the system cannot count a CPU's peak anew (anything but Linux). What
+    a worker has to have. Beware: on a CPU some 400 MB of libraries are in it; runs of an earlier version may also count
+    what trials before them had left in their process."""
+    flops_utilisation: Annotated[
+        float | None,
+        Meaning(
+            unit="share",
+            better="higher",
+            reads=("timing.model_flops", "timing.flops_utilisation"),
+            heading="FLOPs used",
+        ),
+    ]
+    """Operations of the forward and backward passes, by those that the devices could have done in the time of the
+    training steps; null where their peak is not known. How well the devices are used; distillation shows as a lower
+    share."""
 
 
 def measure(record: TrialRecord, split: ScoredSplit | None = None) -> Measures:

@@ -8,7 +8,7 @@ finished configurations are ranked; the bounds (`role` "bound") are references, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from seekr_tune.analysis.configurations import (
     missing_gap,
     nothing_learned,
 )
-from seekr_tune.analysis.front import Outcome, hypervolume, knee, pareto_front, samples_to_target
+from seekr_tune.analysis.front import Outcome, StudyMeasures, hypervolume, knee, pareto_front, samples_to_target
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.uncertainty import INTERVALS, add_intervals, add_p_best
 from seekr_tune.config.meaning import counts_or_shares
@@ -36,23 +36,6 @@ from seekr_tune.errors import StudyError
 DEFAULT_COLUMN = "op_per_replayed_sample"
 TARGET_SHARES = (0.60, 0.75, 0.90)
 """Shares of the gap between the bounds whose price in samples is told."""
-
-COMPARED = (
-    "rank",
-    "pareto",
-    "knee",
-    "p_best",
-    "replicates",
-    "op_se",
-    "normalised_gain",
-    "gain_per_replayed_sample",
-    "why_no_gain",
-    "beats_seqft",
-    "op_seqft",
-    "op_joint",
-    *INTERVALS,
-)
-"""Columns that `rank` adds to each row."""
 
 AMONG_OTHERS = ("rank", "pareto", "knee", "p_best")
 """Columns that depend on which configurations are compared."""
@@ -78,22 +61,6 @@ class Ranking:
     bounds: tuple[TrialRow, ...]
     no_gap: str | None = None
     void: str | None = None
-
-
-@dataclass(frozen=True)
-class StudyMeasures:
-    """Numbers of a whole study; null where the bounds or finished trials that they need are missing.
-
-    Attributes:
-        hypervolume: percent times decades, above the mean OP of the seqft bounds; null without such a bound.
-        sample_range: the range of distinct replayed samples that the hypervolume covers; null where none was declared
-            and finished configurations do not differ in their samples.
-        samples_to_target: by share of the gap: fewest distinct samples that reached it, null where none did.
-    """
-
-    hypervolume: float | None
-    sample_range: tuple[float, float] | None
-    samples_to_target: Mapping[float, float | None]
 
 
 def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) -> Ranking:

@@ -7,9 +7,9 @@ never half of one. Heads and steps are many: whoever needs them reads them, of o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, ValidationError, model_validator
 
 from seekr_tune.analysis.column_file import read_columns, table_of, write_columns
-from seekr_tune.analysis.columns import columns_of
+from seekr_tune.analysis.columns import Meaning, columns_of
 from seekr_tune.analysis.seal import sealed, sealed_line, unsealed, unsealed_line
 from seekr_tune.config import Section
 from seekr_tune.documents import MAX_GROWN_BYTES, parse_json
@@ -170,8 +170,9 @@ class TimingRow(Row):
     """Operations of the forward and backward passes of those tokens, over all workers."""
     flops_utilisation: float | None = None
     """Share of what the devices could have done in the steps' time; null where their peak is not known."""
-    shared_seconds: float = Field(0.0, ge=0)
-    """Time of training and scoring that this run was spared, because another run had done the same."""
+    shared_seconds: Annotated[float, Meaning(unit="s", heading="sec spared")] = Field(0.0, ge=0)
+    """Time of training and scoring that the run was spared, because another run had done the same. With wall_seconds
+    it is about what the run takes alone."""
     shared_step_seconds: float | None = Field(None, ge=0)
     """Its part that are training steps, which count in `new_seconds`, too; null: an earlier version did not say."""
 
@@ -256,29 +257,32 @@ class TrialRecord(Row):
     schema_version: int = SCHEMA_VERSION
     """Version of this layout."""
     trial: str
-    """Key of the trial: its directory's name."""
+    """Key of the run; of a configuration, that of its first run. It names the directory under trials/."""
     role: Role
-    """`trial` was proposed by the search, `bound` is a reference beside it, `run` stands alone."""
+    """`trial`: proposed by the search; `bound`: a reference beside it; `run`: stands alone. Bounds are not ranked."""
     configuration: str | None = None
-    """What it is a replicate of: the key of the trial or bound; null for a run that stands alone."""
+    """Key of the trial or bound that it is a replicate of; null for a run that stands alone. It joins replicates."""
     replicate: int = Field(0, ge=0)
-    """Which replicate, from 0: its order, seed and memory draw stand in the config."""
+    """Which run of its configuration, from 0: one for each order, seed and memory draw. In a ranking it is 0."""
     status: Status
-    """How far it came; only `finished` trials are ranked. `pruned`: stopped after a task, and may be revived."""
+    """How far it came: finished, running, pruned (stopped after a task, may be revived) or failed. Only finished
+    configurations are ranked: those whose replicates all are; one that gets no further replicates counts as pruned."""
     accepted_changes: int = Field(0, ge=0)
-    """How often data or model had changed, and that was accepted, when the run was last begun or taken up."""
+    """How often data or model had changed, and that was accepted (`--accept-change`), when the run was last begun or
+    taken up. Runs with different numbers saw different data or models: compare them among themselves."""
     revived: bool = False
     """Whether it was pruned once and then taken up again; it is not pruned any more."""
     method: str
-    """`method.name` of the config."""
+    """`method.name` of the config. What each one does is in docs/method.md."""
     semantics: str
-    """`method.semantics` of the config."""
+    """`method.semantics` of the config, official or corrected. What they differ in is in docs/method.md."""
     config: dict[str, JsonValue]
-    """The resolved experiment, nested, as `Config.model_dump(mode="json")` gives it."""
+    """The resolved experiment, nested, as `Config.model_dump(mode="json")` gives it. In a ledger it is JSON, and
+    `config.<path>` has each field by itself."""
     params: dict[str, JsonValue] = Field(default_factory=dict)
-    """What the search chose, by config path."""
+    """What the search chose, by config path. In a ledger it is JSON."""
     tasks: tuple[str, ...]
-    """Tasks in learning order."""
+    """Tasks in learning order. In a ranking those of the first replicate; others may have other orders."""
     scores: tuple[ScoreCell, ...] = ()
     """The score matrix, without the cells that were not evaluated."""
     prospects: tuple[ProspectRow, ...] = ()
@@ -292,22 +296,30 @@ class TrialRecord(Row):
     """Cost of replay, one row a finished task."""
     timing: tuple[TimingRow, ...] = ()
     """Time and memory, one row a finished stage."""
-    tasks_done: int = Field(0, ge=0)
-    """Tasks that are finished."""
-    wall_seconds: float = Field(0.0, ge=0)
-    """Time that the run took, summed over resumes, in seconds."""
+    tasks_done: Annotated[int, Meaning(unit="tasks", better="higher", reads=("result.json",))] = Field(0, ge=0)
+    """Tasks that are finished. It says how far the run came."""
+    wall_seconds: Annotated[float, Meaning(unit="s", better="lower", reads=("result.json",), heading="sec")] = Field(
+        0.0, ge=0
+    )
+    """Time that the run took, summed over resumes. It includes evaluation. Beware: spared what shared_seconds says;
+    runs side by side slow each other down."""
     error: str | None = None
-    """Why it failed, in one line."""
+    """Why it failed, in one line. The traceback is in the run's error.txt."""
     optuna_number: int | None = None
-    """Number of the Optuna trial."""
+    """Number of the Optuna trial. It is its name in optuna-dashboard."""
     ray_trial_id: str | None = None
-    """Id of the Ray Tune trial."""
+    """Id of the Ray Tune trial. It is its name in Ray's logs."""
     num_layers: int | None = None
-    """Layers of the model; null until it was loaded."""
+    """Layers of the model; null until it was loaded. `method.layer_ratio` is a share of them."""
     num_heads: int | None = None
-    """Attention heads of each layer; null until the model was loaded."""
+    """Attention heads of each layer; null until the model was loaded. Times num_layers: what head_budget is of."""
     code_version: str
-    """Version of this package that ran the trial."""
+    """Version of this package that ran the trial. One study should have one."""
+
+    @property
+    def configuration_key(self) -> str:
+        """Key of the configuration that it is a run of; its own where it stands alone."""
+        return self.configuration or self.trial
 
     @model_validator(mode="after")
     def _indices_name_tasks(self) -> Self:
@@ -370,20 +382,30 @@ class _Versioned(Section):
 
 def score_matrix(record: TrialRecord, split: ScoredSplit) -> Scores:
     """Scores in percent, `[T, T]`: row = after training that task, column = evaluated task, nan = not evaluated."""
-    matrix = np.full((len(record.tasks), len(record.tasks)), np.nan)
-    for cell in record.scores:
-        if cell.split == split and cell.trained_index >= 0:
-            matrix[cell.trained_index, cell.evaluated_index] = cell.score
-    return matrix
+    return _arrays(record, split)[0]
 
 
 def initial_scores(record: TrialRecord, split: ScoredSplit) -> Scores:
     """Scores before any training in percent, `[T]`; nan = not evaluated."""
-    initial = np.full(len(record.tasks), np.nan)
-    for cell in record.scores:
-        if cell.split == split and cell.trained_index == -1:
-            initial[cell.evaluated_index] = cell.score
-    return initial
+    return _arrays(record, split)[1]
+
+
+def score_arrays(cells: Iterable[tuple[int, int, float]], num_tasks: int) -> tuple[Scores, Scores]:
+    """Score matrix, `[T, T]`, and scores before any training, `[T]`, in percent; nan = not evaluated.
+
+    Args:
+        cells: index of the task learned last (-1: none), index of the evaluated one, score.
+        num_tasks: T.
+    """
+    arrays = np.full((num_tasks + 1, num_tasks), np.nan)  # the last row, which index -1 means, is before any training
+    for trained, evaluated, score in cells:
+        arrays[trained, evaluated] = score
+    return arrays[:-1], arrays[-1]
+
+
+def _arrays(record: TrialRecord, split: ScoredSplit) -> tuple[Scores, Scores]:
+    cells = [(cell.trained_index, cell.evaluated_index, cell.score) for cell in record.scores if cell.split == split]
+    return score_arrays(cells, len(record.tasks))
 
 
 def tuning_split(record: TrialRecord) -> ScoredSplit | None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
-from seekr_tune.analysis.record import ProspectRow, ScoreCell, ScoredSplit, TrialRecord
+from seekr_tune.analysis.columns import Meaning
+from seekr_tune.analysis.record import ProspectRow, Row, ScoreCell, ScoredSplit, TrialRecord
 
 LEVEL = 0.95
 """Nominal coverage of the intervals."""
@@ -29,19 +30,43 @@ def interval(mean: float, error: float, samples: int) -> tuple[float, float]:
     return mean - reach, mean + reach
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """What the scores of a run are worth; None where it does not tell. `glossary.METRICS` says what each one is."""
+class Sampled(Row):
+    """What the scores of a run are worth; None where it does not tell."""
 
-    op_floor: float | None
-    op_ceiling: float | None
-    op_sample_error: float | None
-    op_margin_error: float | None
-    scored_samples: int | None
-    tasks_learned: int | None
-    prompts_cut: float | None
-    answers_cut: float | None
-    unknown_tokens: float | None
+    op_floor: Annotated[float | None, Meaning(unit="%", reads=("prospects.floor",), heading="floor")]
+    """Mean over tasks of what the best constant answer scores: the train answer that does best on the split. Op has to
+    be above it: below, nothing was learned, and nothing can be forgotten. Beware: null where an earlier version ran
+    it."""
+    op_ceiling: Annotated[float | None, Meaning(unit="%", reads=("prospects.ceiling",), heading="ceiling")]
+    """Mean over tasks of what the answers themselves score once they have been tokens, cut as in training. The most
+    that any model can reach; below 100, answers are cut or lose characters. Beware: null where an earlier version ran
+    it."""
+    op_sample_error: Annotated[float | None, Meaning(unit="points", reads=("scores.error",))]
+    """Standard error of op over the scored samples: sqrt(sum over tasks of squared scores.error) / T. How far op may be
+    off because the scored split is small; the spread over seeds is op_se. Beware: a mean over the runs of a
+    configuration: they answer the same samples, so more runs do not lower it."""
+    op_margin_error: Annotated[float | None, Meaning(unit="points", reads=("scores.margin_error",))]
+    """Standard error of op - op_floor, sample by sample: sqrt(sum over tasks of squared scores.margin_error) / T. Op is
+    above the floor where op - op_floor exceeds about twice this. Beware: as of op_sample_error."""
+    scored_samples: Annotated[int | None, Meaning(unit="samples", reads=("prospects.rows",))]
+    """Samples of the scored split, summed over tasks. What the scores rest on."""
+    tasks_learned: Annotated[
+        int | None,
+        Meaning(unit="tasks", better="higher", reads=("scores.score", "scores.margin_error", "prospects.floor")),
+    ]
+    """Tasks whose score just after learning is above the best constant answer: Student's 95 % interval of the mean
+    difference, sample by sample, lies above 0; of joint training, whose score at the end is. Fewer than all: what was
+    not learned cannot be forgotten, and its scores say nothing of replay. Beware: null, and not 0, where an earlier
+    version ran it; one in 40 is above by chance."""
+    prompts_cut: Annotated[float | None, Meaning(unit="share", reads=("prospects.prompts_cut",))]
+    """Share of the prompts, train and scored, that recipe.max_prompt_tokens cuts on the left. Much of it, and the input
+    is not in the prompt any more; `validate` says what length cuts nothing."""
+    answers_cut: Annotated[float | None, Meaning(unit="share", reads=("prospects.answers_cut",))]
+    """Share of the answers, train and scored, that recipe.max_answer_tokens cuts. What is cut can neither be learned
+    nor given."""
+    unknown_tokens: Annotated[float | None, Meaning(unit="share", reads=("prospects.unknown_tokens",))]
+    """Share of the tokens of prompts and answers that stand for what the vocabulary lacks. What the model cannot see of
+    the texts. Beware: null where the tokenizer has no token for that: some drop what they do not know."""
 
 
 def sampled(record: TrialRecord, split: ScoredSplit | None) -> Sampled:

@@ -14,9 +14,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from seekr_tune.analysis.configurations import mean, standard_error
-from seekr_tune.analysis.final import Estimate
-from seekr_tune.analysis.record import Role, ScoredSplit, Scores, TrialRecord, initial_scores, score_matrix
+from seekr_tune.analysis.configurations import configuration_key, estimate
+from seekr_tune.analysis.record import (
+    Role,
+    ScoredSplit,
+    Scores,
+    TrialRecord,
+    initial_scores,
+    score_arrays,
+    score_matrix,
+)
+from seekr_tune.analysis.table import Estimate
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
 
@@ -112,9 +120,8 @@ def run_scores(trials: pa.Table, scores: pa.Table, split: ScoredSplit) -> tuple[
 
 def scores_of(record: TrialRecord, split: ScoredSplit) -> RunScores:
     """The scores of one run, from its record."""
-    key = record.configuration or record.trial
     matrix, initial = score_matrix(record, split), initial_scores(record, split)
-    return RunScores(key, record.role, record.method, record.tasks, matrix, initial)
+    return RunScores(record.configuration_key, record.role, record.method, record.tasks, matrix, initial)
 
 
 def matrix_tables(runs: Iterable[RunScores], configuration: str) -> tuple[MatrixTable, ...]:
@@ -143,18 +150,11 @@ def task_rows(runs: Sequence[RunScores], configurations: Sequence[str], tasks: S
     return tuple(_task_row(groups[key], tasks) for key in configurations if key in groups)
 
 
-def estimate(values: Sequence[float | None]) -> Estimate:
-    """Mean and standard error; null where one of the values is missing."""
-    return Estimate(mean(values), standard_error(values))
-
-
 def _run(row: dict[str, Any], cells: Iterable[dict[str, Any]]) -> RunScores:
     order = tuple(row["tasks"])
-    matrix = np.full((len(order) + 1, len(order)), np.nan)  # the last row, which index -1 means, is before any training
-    for cell in cells:
-        matrix[cell["trained_index"], cell["evaluated_index"]] = cell["score"]
-    configuration = row["configuration"] or row["trial"]
-    return RunScores(configuration, row["role"], row["method"], order, matrix[:-1], matrix[-1])
+    found = ((cell["trained_index"], cell["evaluated_index"], cell["score"]) for cell in cells)
+    matrix, initial = score_arrays(found, len(order))
+    return RunScores(configuration_key(row), row["role"], row["method"], order, matrix, initial)
 
 
 def _matrix_rows(runs: Sequence[RunScores]) -> Iterable[MatrixRow]:

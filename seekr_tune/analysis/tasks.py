@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from seekr_tune.analysis.configurations import TrialRow, grouped, mean
+from seekr_tune.analysis.glossary import column
 from seekr_tune.analysis.ranking import Ranking
+from seekr_tune.analysis.table import Column, Table
+
+_NAMES = ("rank", "trial", "method", "status", "replicates", "op")
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,14 @@ class TaskScore:
 
     final: float | None
     change: float | None
+
+    def parts(self, name: str) -> Mapping[str, Any]:
+        """`<task>` and `<task>_change`."""
+        return {name: self.final, f"{name}_change": self.change}
+
+    def text(self, number: Callable[[float | None], str]) -> str:
+        """The score, and its change with a sign."""
+        return number(self.final) + ("" if self.change is None else f" {self.change:+.2f}")
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,30 @@ def task_rows(ranking: Ranking, trials: pa.Table, scores: pa.Table) -> tuple[Tas
     return tuple(
         TaskRow(row, _task_scores(groups[row["role"], row["trial"]], cells)) for row in (*ranking.bounds, *ranking.rows)
     )
+
+
+def task_table(rows: Sequence[TaskRow], by: str) -> Table:
+    """One row a configuration, one column a task: the final score, and its change since the task was learned."""
+    tasks = dict.fromkeys(task for one in rows for task in one.scores)
+    nothing = TaskScore(None, None)
+    hidden = ("status", "replicates")
+    named = [Column(name) if name in hidden else column(name) for name in _NAMES]
+    return Table(
+        caption=f"{'Ranked' if any(one.row['rank'] for one in rows) else 'No ranks; ordered'} by {by}",
+        columns=(*named, *(Column(task, task, ".2f") for task in tasks)),
+        rows=tuple({**one.row, **{task: one.scores.get(task, nothing) for task in tasks}} for one in rows),
+        notes=("score in percent after the last task, and its change since the task was learned (below 0: forgotten)",),
+        num_references=sum(one.row["role"] == "bound" for one in rows),
+        num_unranked=sum(one.row["rank"] is None and one.row["role"] != "bound" for one in rows),
+    )
+
+
+def task_values(rows: Sequence[TaskRow]) -> list[dict[str, Any]]:
+    """One object a row for JSON; `tasks` holds `final` and `change` of each."""
+    return [
+        {**{name: one.row[name] for name in _NAMES}, "tasks": {task: asdict(own) for task, own in one.scores.items()}}
+        for one in rows
+    ]
 
 
 Cells = Mapping[tuple[str, str, int, str], float]

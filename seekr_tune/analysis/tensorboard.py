@@ -27,7 +27,6 @@ OP and BWT as charts of their own.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -187,8 +186,8 @@ class TrialWriter:
         _, start, end = hparams(values, {})  # type: ignore[no-untyped-call]
         for summary in (experiment, start, end):
             self._file.add(summary)
-        worth = asdict(sampled(record, tuning_split(record)))
-        results = {**asdict(measure(record)), **worth, "wall_seconds": record.wall_seconds}
+        worth = sampled(record, tuning_split(record)).model_dump()
+        results = {**measure(record).model_dump(), **worth, "wall_seconds": record.wall_seconds}
         for name in HPARAM_METRICS:
             self._scalar(f"hparam/{name}", results[name], record.tasks_done)
 

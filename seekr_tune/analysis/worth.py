@@ -9,7 +9,7 @@ the mean of the errors. What an earlier version ran has no errors, and is unknow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +72,19 @@ class Measured:
     def is_above(self) -> bool | None:
         """Whether it is above the best constant answer; None where that is not known."""
         return None if self.low is None else self.low > 0
+
+    @property
+    def interval(self) -> str:
+        """The interval of the margin."""
+        return f"{self.low:+.1f} to {self.high:+.1f}"
+
+    def parts(self, name: str) -> Mapping[str, Any]:
+        """The score, and `<name>_low` and `<name>_high` of the margin."""
+        return {name: self.score, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def text(self, number: Callable[[float | None], str]) -> str:
+        """The score, and the interval of its margin."""
+        return number(self.score) + ("" if self.low is None else f" ({self.interval})")
 
 
 @dataclass(frozen=True)

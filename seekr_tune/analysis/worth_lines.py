@@ -8,42 +8,34 @@ from pathlib import Path
 from seekr_tune.analysis.configurations import nothing_learned, void_line
 from seekr_tune.analysis.ledger import read_trials
 from seekr_tune.analysis.record import ProspectRow
-from seekr_tune.analysis.worth import SLIGHT, Measured, TaskWorth, study_worths, worths_of
+from seekr_tune.analysis.table import NOTHING, Column, Table, rounded
+from seekr_tune.analysis.worth import SLIGHT, TaskWorth, study_worths, worths_of
 
-HEADINGS = ("task", "prompts cut", "answers cut", "unknown", "ceiling", "floor", "zero-shot", "learned", "joint", "")
-MEANING = (
+_MEANING = (
     "floor: the best constant answer; ceiling: a perfect model; learned, joint: score just after learning and of joint "
     "training, with the 95 % interval (Student's, paired over samples) of what it is above the floor; means over runs"
 )
-_NOTHING = "-"
 
 
-def worth_cells(worth: TaskWorth) -> tuple[str, ...]:
-    """One task under `HEADINGS`."""
-    return (
-        worth.task,
-        *(_share(share) for share in (worth.prompts_cut, worth.answers_cut, worth.unknown_tokens)),
-        *(_score(score) for score in (worth.ceiling, worth.floor, worth.zero_shot)),
-        *(_measured(one) for one in (worth.own, worth.joint)),
-        _verdict(worth),
+def worth_table(worths: Sequence[TaskWorth]) -> Table:
+    """A row a task, and what has to be known to read them."""
+    shares = {"prompts_cut": "prompts cut", "answers_cut": "answers cut", "unknown_tokens": "unknown"}
+    scores = {"ceiling": "ceiling", "floor": "floor", "zero_shot": "zero-shot", "own": "learned", "joint": "joint"}
+    return Table(
+        caption="Task by task: what is cut, and what its scores are worth",
+        columns=(
+            Column("task", "task", is_text=True),
+            *(Column(name, heading, _share) for name, heading in shares.items()),
+            *(Column(name, heading, ".1f") for name, heading in scores.items()),
+            Column("verdict", "", is_text=True),
+        ),
+        rows=tuple({**vars(worth), "verdict": _verdict(worth)} for worth in worths),
+        notes=tuple(_notes(worths)),
     )
 
 
-def worth_lines(worths: Sequence[TaskWorth]) -> Iterator[str]:
-    """A heading, a line a task, and what has to be known to read them; nothing without tasks."""
-    if not worths:
-        return
-    rows = [HEADINGS, *map(worth_cells, worths)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        numbers = (text.rjust(width) for text, width in zip(row[1:-1], widths[1:-1], strict=True))
-        yield "  ".join((row[0].ljust(widths[0]), *numbers, row[-1])).rstrip()
-    yield from worth_notes(worths)
-
-
-def worth_notes(worths: Sequence[TaskWorth]) -> Iterator[str]:
-    """What has to be known to read the numbers."""
-    yield MEANING
+def _notes(worths: Sequence[TaskWorth]) -> Iterator[str]:
+    yield _MEANING
     if any(worth.zero_shot is None for worth in worths):
         yield "zero-shot: not measured; evaluation.matrix=full scores before learning"
     unknown = [worth.task for worth in worths if not worth.is_known]
@@ -54,7 +46,7 @@ def worth_notes(worths: Sequence[TaskWorth]) -> Iterator[str]:
 def outlook(worth: TaskWorth) -> str:
     """One line about a task before anything is trained."""
     unknown = "" if worth.unknown_tokens is None else f", {_share(worth.unknown_tokens)} of its tokens are unknown"
-    floor = "" if worth.floor is None else f"; floor {worth.floor:.1f}, ceiling {_score(worth.ceiling)}"
+    floor = "" if worth.floor is None else f"; floor {worth.floor:.1f}, ceiling {rounded(worth.ceiling, '.1f')}"
     return (
         f"{worth.task}: {_share(worth.prompts_cut)} of its prompts and {_share(worth.answers_cut)} of its answers are "
         f"cut (longest {worth.needed[0]} and {worth.needed[1]} tokens){unknown}{floor}"
@@ -109,7 +101,7 @@ def _hopeless(worths: Sequence[TaskWorth]) -> Iterator[str]:
             f"CANNOT BE LEARNED: one constant answer is right for every scored sample of {_named(constant)}, and no "
             "model is better than that; give samples with different answers, or leave the task out"
         )
-    others = [f"{worth.task} ({_score(worth.ceiling)} %)" for worth in worths if worth not in constant]
+    others = [f"{worth.task} ({rounded(worth.ceiling, '.1f')} %)" for worth in worths if worth not in constant]
     if others:
         yield (
             f"CANNOT BE LEARNED: a perfect model scores no more than one constant answer: {_listed(others)}; change "
@@ -200,22 +192,8 @@ def _verdict(worth: TaskWorth) -> str:
     return {None: "unknown", True: "learned", False: "NOT LEARNED"}[worth.is_learned]
 
 
-def _measured(one: Measured | None) -> str:
-    if one is None:
-        return _NOTHING
-    return f"{one.score:.1f}" if one.low is None else f"{one.score:.1f} ({_interval(one)})"
-
-
-def _interval(one: Measured) -> str:
-    return f"{one.low:+.1f} to {one.high:+.1f}"
-
-
-def _score(value: float | None) -> str:
-    return _NOTHING if value is None else f"{value:.1f}"
-
-
 def _share(value: float | None) -> str:
     """A share of one in percent; what is little is not called nothing."""
     if value is None:
-        return _NOTHING
+        return NOTHING
     return "< 1 %" if 0 < value < 0.01 else "> 99 %" if 0.99 < value < 1 else f"{100 * value:.0f} %"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import app
-from seekr_tune.cli.output import print_table, say, show
+from seekr_tune.cli.output import say, show, show_table
 from seekr_tune.errors import StudyError
 
 
@@ -35,8 +35,8 @@ def compare(
         raise StudyError("compare needs two directories or more; `seekr-tune ls` lists those at hand")
     from seekr_tune.analysis.comparison import compare as compared
     from seekr_tune.analysis.comparison import read_side
-    from seekr_tune.analysis.comparison_tables import comparison_json, comparison_tables
-    from seekr_tune.analysis.paper_tables import as_markdown, terminal_table
+    from seekr_tune.analysis.comparison_tables import comparison_tables, comparison_values
+    from seekr_tune.analysis.table import as_markdown, json_text
     from seekr_tune.study.directory.layout import experiment_path, is_study, space_path
     from seekr_tune.study.directory.unchanged import change_lines
     from seekr_tune.study.life.board import named, tensorboard_command
@@ -50,12 +50,12 @@ def compare(
     ]
     found = compared(sides)
     if format is ComparisonFormat.json:
-        show(comparison_json(found))
+        show(json_text(comparison_values(found)))
     elif format is ComparisonFormat.markdown:
         show(as_markdown(comparison_tables(found)))
     else:
         for table in comparison_tables(found):
-            print_table(terminal_table(table))
+            show_table(table)
     for note in found.notes:
         say(f"note: {note}")
     say(f"curves: {tensorboard_command(studies)}")

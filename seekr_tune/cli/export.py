@@ -13,7 +13,7 @@ from seekr_tune.cli.output import say, show
 from seekr_tune.errors import StudyError
 
 if TYPE_CHECKING:
-    from seekr_tune.analysis.paper_tables import PaperTable
+    from seekr_tune.analysis.table import Table
 
 
 class TableKind(StrEnum):
@@ -89,8 +89,8 @@ def _export_model(directory: Path, trial: str | None, to: Path) -> None:
     show(made.target)
 
 
-def _export_tables(tables: list[PaperTable], format: TableFormat, to: Path | None) -> None:
-    from seekr_tune.analysis.paper_tables import as_csv, as_json, as_latex, as_markdown
+def _export_tables(tables: list[Table], format: TableFormat, to: Path | None) -> None:
+    from seekr_tune.analysis.table import as_csv, as_json, as_latex, as_markdown
     from seekr_tune.files import write_atomically
     from seekr_tune.study.directory.outside import require_outside
 
@@ -108,7 +108,7 @@ def _export_tables(tables: list[PaperTable], format: TableFormat, to: Path | Non
     show(to)
 
 
-def _tables(directory: Path, kind: TableKind, split: TableSplit, by: str | None, trials: list[str]) -> list[PaperTable]:
+def _tables(directory: Path, kind: TableKind, split: TableSplit, by: str | None, trials: list[str]) -> list[Table]:
     from seekr_tune.study.final.printed import printed_matrices, printed_ranking, printed_tasks
 
     if kind is TableKind.ranking:

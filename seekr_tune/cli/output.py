@@ -21,8 +21,9 @@ from seekr_tune.shown import command, in_one_line, ours, printable
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
-    from rich.table import Table
     from rich.text import Text
+
+    from seekr_tune.analysis.table import Table
 
 _LONGEST_WARNING = 400
 _PLAIN_WIDTH = 120  # columns where the output is not a terminal
@@ -106,15 +107,28 @@ def console(stderr: bool = False) -> Console:
     return made if made.is_terminal else Guarded(stderr=stderr, width=_PLAIN_WIDTH)
 
 
-def print_table(table: Table) -> None:
-    """A table, on a line for each row where nobody's terminal is too narrow for that."""
+def show_table(table: Table, format: str = Format.table, values: object = None) -> None:
+    """A table in the form that was asked for.
+
+    Args:
+        table: to be shown; on a line for each row where nobody's terminal is too narrow for that.
+        format: one of `Format`.
+        values: what JSON holds instead of the rows.
+    """
     from rich.measure import Measurement
 
-    made = console()
-    if not made.is_terminal:
-        needed = Measurement.get(made, made.options.update(max_width=10 * _PLAIN_WIDTH), table).maximum
-        made.width = max(_PLAIN_WIDTH, needed)
-    made.print(table)
+    from seekr_tune.analysis.table import as_csv, as_terminal, json_text, records
+
+    if format == Format.json:
+        show(json_text(records(table) if values is None else values))
+    elif format == Format.csv:
+        show(as_csv([table]), nl=False)
+    else:
+        made, shown = console(), as_terminal(table)
+        if not made.is_terminal:
+            needed = Measurement.get(made, made.options.update(max_width=10 * _PLAIN_WIDTH), shown).maximum
+            made.width = max(_PLAIN_WIDTH, needed)
+        made.print(shown)
 
 
 def print_ranking(
@@ -125,17 +139,13 @@ def print_ranking(
     from seekr_tune.analysis.ledger import read_table, read_trials
     from seekr_tune.analysis.ranking import DEFAULT_COLUMN, study_measures
     from seekr_tune.analysis.ranking import rank as ranked
-    from seekr_tune.analysis.tables import study_lines, terminal_table, to_csv, to_json, void_lines
+    from seekr_tune.analysis.ranking_tables import json_rows, study_lines, terminal_ranking, void_lines, whole_ranking
     from seekr_tune.study.directory.openings import protocol_line
 
     trials = read_trials(directory)
     ranking = ranked(trials, by or DEFAULT_COLUMN, where)
-    if format is Format.json:
-        show(to_json(ranking))
-    elif format is Format.csv:
-        show(to_csv(ranking), nl=False)
-    else:
-        print_table(terminal_table(ranking))
+    if format is Format.table:
+        show_table(terminal_ranking(ranking))
         for line in void_lines(ranking):
             show(f"WARNING: {line}")
         declared = _sample_range(directory)
@@ -143,6 +153,8 @@ def print_ranking(
             show(line)
         for line in dominated(trials.select(RUN_COLUMNS).to_pylist(), read_table(directory, "replay")):
             show(line)
+    else:
+        show_table(whole_ranking(ranking), format, json_rows(ranking))
     print_worths(directory, format)
     protocol = protocol_line(directory)
     if protocol is not None:
@@ -160,14 +172,17 @@ def say_changes(directory: Path) -> None:
 
 def print_worths(directory: Path, format: Format) -> None:
     """What each task is worth; beside JSON and CSV, the warnings alone."""
+    from seekr_tune.analysis.table import as_lines
     from seekr_tune.analysis.worth import study_worths
-    from seekr_tune.analysis.worth_lines import warnings, worth_lines
+    from seekr_tune.analysis.worth_lines import warnings, worth_table
 
-    worths = study_worths(directory)
     if format is Format.table:
+        worths = study_worths(directory)
         show("")
-        for line in (*worth_lines(worths), *(f"WARNING: {line}" for line in warnings(worths))):
+        for line in as_lines(worth_table(worths)):
             show(line)
+        for line in warnings(worths):
+            show(f"WARNING: {line}")
     else:
         say_warnings(directory)
 
@@ -185,19 +200,16 @@ def print_tasks(directory: Path, by: str | None, format: Format, where: Sequence
     from seekr_tune.analysis.ledger import read_table, read_trials
     from seekr_tune.analysis.ranking import DEFAULT_COLUMN
     from seekr_tune.analysis.ranking import rank as ranked
-    from seekr_tune.analysis.tables import void_lines
-    from seekr_tune.analysis.task_tables import task_csv, task_json, terminal_task_table
-    from seekr_tune.analysis.tasks import task_rows
+    from seekr_tune.analysis.ranking_tables import void_lines
+    from seekr_tune.analysis.tasks import task_rows, task_table, task_values
 
     trials = read_trials(directory)
     ranking = ranked(trials, by or DEFAULT_COLUMN, where)
     rows = task_rows(ranking, trials, read_table(directory, "scores"))
+    show_table(task_table(rows, ranking.by), format, task_values(rows))
     if format is Format.table:
-        print_table(terminal_task_table(rows, ranking.by))
         for line in void_lines(ranking):
             show(f"WARNING: {line}")
-    else:
-        show(task_json(rows) if format is Format.json else task_csv(rows).rstrip("\n"))
     print_worths(directory, format)
     say_changes(directory)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seekr_tune.cli.app import Assignments, app
-from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_table, print_tasks, say_warnings, show
+from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_tasks, say_warnings, show, show_table
 from seekr_tune.errors import ConfigError
 from seekr_tune.shown import in_one_line
 
@@ -116,14 +116,10 @@ def importance(
 
     Takes seconds: each number has an interval from resampled trials.
     """
-    from seekr_tune.analysis.hyperparameters import importances
-    from seekr_tune.analysis.importance_tables import importance_csv, importance_json, terminal_importance_table
+    from seekr_tune.analysis.hyperparameters import importance_table, importances
     from seekr_tune.analysis.ledger import read_trials
     from seekr_tune.analysis.ranking import rank as ranked
 
     found = importances(ranked(read_trials(directory), objective).rows, objective, evaluator.value)
-    if format is Format.table:
-        print_table(terminal_importance_table(found, objective, evaluator.value))
-    else:
-        show((importance_json if format is Format.json else importance_csv)(found).rstrip("\n"))
+    show_table(importance_table(found, objective, evaluator.value), format)
     say_warnings(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from seekr_tune.cli.app import (
     app,
 )
 from seekr_tune.cli.experiments import default_study_directory, ready, with_trials
-from seekr_tune.cli.output import Format, console, finish_study, print_table, say, show, writable
+from seekr_tune.cli.output import Format, console, finish_study, say, show, show_table, writable
 from seekr_tune.shown import ours
 
 
@@ -173,15 +174,10 @@ def finalize(
 
     It may be done once: looking again and again makes a result too good.
     """
-    from seekr_tune.analysis.final_tables import final_csv, final_json, terminal_final_table
+    from seekr_tune.analysis.final import final_table
     from seekr_tune.study.final.finalize import finalize_study
 
     table = finalize_study(
         directory, again=again, accept_change=accept_change, address=address, console=console(stderr=True)
     )
-    if format is Format.json:
-        show(final_json(table))
-    elif format is Format.csv:
-        show(final_csv(table), nl=False)
-    else:
-        print_table(terminal_final_table(table))
+    show_table(final_table(asdict(table)), format, asdict(table))

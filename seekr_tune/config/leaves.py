@@ -1,15 +1,15 @@
-"""The schema of the experiment file, leaf by leaf."""
+"""The schema of the experiment file and its values, leaf by leaf."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 
-def leaf_types(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, set[Any]]]:
-    """Path of every leaf below a section, in their order, with the types that its value may have.
+def fields_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, set[Any], list[type[BaseModel]]]]:
+    """Path of every field below a section, in order, the types of its value, and those of them that are sections.
 
     Unions and `Annotated` are opened, a `Literal` stands for the types of its values; lists and mappings stay whole.
     """
@@ -17,10 +17,23 @@ def leaf_types(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str
         path = f"{prefix}.{name}" if prefix else name
         types = set(alternatives(field.annotation))
         inner = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
-        if inner:
-            yield from leaf_types(inner[0], path)
-        else:
-            yield path, types
+        yield path, types, inner
+        for one in inner:
+            yield from fields_of(one, path)
+
+
+def leaf_types(section: type[BaseModel]) -> Iterator[tuple[str, set[Any]]]:
+    """Path and types of every field below a section that is no section itself."""
+    return ((path, types) for path, types, inner in fields_of(section) if not inner)
+
+
+def leaves_of(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings by its path; an empty mapping is a value."""
+    if isinstance(values, Mapping) and values:
+        for name, inner in values.items():
+            yield from leaves_of(inner, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, values
 
 
 def value_types(mapping: Any) -> set[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -52,3 +53,10 @@ def number_text(path: str, value: int | float, form: str = "") -> str:
         return str(value)
     text = f"{value:{form}}" if form else repr(value)
     return f"{text}.0" if path in counts_or_shares() and text.lstrip("-").isdigit() else text
+
+
+def setting_text(path: str, value: Any) -> str:
+    """A value of a field as tables show it: floats with four digits, texts bare, the rest as JSON; empty for none."""
+    if isinstance(value, float):
+        return number_text(path, value, ".4g")
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, Field, FiniteFloat
 
-from seekr_tune.analysis.columns import columns_of
+from seekr_tune.analysis.columns import Meaning, columns_of, meanings_of
+from seekr_tune.analysis.ledger import COLUMNS
+from seekr_tune.config import Section
 
 
 class _Row(BaseModel):
@@ -20,14 +21,36 @@ class _Row(BaseModel):
     terms: dict[str, float] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Numbers:
-    op: float | None
-    split: Literal["eval", "test"] | None
+class _Told(Section):
+    op: Annotated[float | None, Meaning(unit="%", better="higher")] = Field(None, ge=0)
+    """Mean over `j`. How well
+    it went; look twice. Beware: of noise."""
+    name: str
+    """Only a name."""
+    bare: int
+
+
+def test_what_a_column_means_stands_at_its_field() -> None:
+    assert meanings_of(_Told) == {
+        "op": Meaning("mean over `j`", "%", "higher", reading="how well it went; look twice", trap="of noise"),
+        "name": Meaning("only a name"),
+        "bare": Meaning(),
+    }
+    told = {name: field.metadata for name, field in columns_of(_Told).items()}
+    assert told == {
+        "op": {b"meaning": b"mean over `j`", b"unit": b"%"},
+        "name": {b"meaning": b"only a name"},
+        "bare": None,
+    }
+
+
+def test_every_column_of_a_ledger_says_what_it_is() -> None:
+    silent = {f"{table}.{name}" for table, own in COLUMNS.items() for name, field in own.items() if not field.metadata}
+    assert silent == {"trials.params", "trials.config"}
 
 
 def test_a_column_has_the_type_of_its_field() -> None:
-    assert columns_of(_Row) == {
+    assert {name: field.type for name, field in columns_of(_Row).items()} == {
         "name": pa.string(),
         "kind": pa.string(),
         "count": pa.int64(),
@@ -37,7 +60,6 @@ def test_a_column_has_the_type_of_its_field() -> None:
         "batch": pa.list_(pa.int64()),
         "terms": pa.map_(pa.string(), pa.float64()),
     }
-    assert list(columns_of(_Numbers).items()) == [("op", pa.float64()), ("split", pa.string())]
 
 
 def test_some_columns_keep_the_order_of_their_class() -> None:

@@ -11,9 +11,9 @@ import yaml
 from synthetic import TASKS, RecordFactory
 
 from seekr_tune.analysis.comparison import Side, compare, read_side
-from seekr_tune.analysis.comparison_tables import comparison_json, comparison_tables
+from seekr_tune.analysis.comparison_tables import comparison_tables, comparison_values
 from seekr_tune.analysis.ledger import write_ledger
-from seekr_tune.analysis.paper_tables import as_markdown
+from seekr_tune.analysis.table import as_markdown
 from seekr_tune.errors import StudyError
 
 
@@ -130,7 +130,7 @@ def test_a_study_without_results_is_shown_beside_the_others(studies: Studies, ma
 
 def test_the_tables_and_the_json_tell_the_same(studies: Studies) -> None:
     found = compare([studies("a", OLD), studies("b", NEW, recipe={"learning_rate": 0.5})])
-    told = json.loads(comparison_json(found))
+    told = json.loads(json.dumps(comparison_values(found)))
     assert [one["best"] for one in told["studies"]] == ["trial-0001", "trial-0003"]
     assert told["differences"][0]["difference"]["mean"] == found.pairs[0].difference.mean
     assert told["settings"] == {"recipe.learning_rate": [1e-5, 0.5]}

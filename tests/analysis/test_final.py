@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 from synthetic import RecordFactory
 
-from seekr_tune.analysis.final import FINAL_COLUMNS, FinalTable, final_rows
-from seekr_tune.analysis.final_tables import final_csv, final_json, final_markdown, terminal_final_table
+from seekr_tune.analysis.final import FINAL_COLUMNS, FinalTable, final_rows, final_table
 from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.analysis.table import Table, as_csv, as_markdown, as_terminal, json_text
 
 OPS = {"bound-seqft": (40.0, 20.0), "bound-joint": (80.0, 60.0), "trial-0007": (60.0, 50.0), "trial-0003": (70.0, 30.0)}
 
@@ -23,6 +23,10 @@ OPS = {"bound-seqft": (40.0, 20.0), "bound-joint": (80.0, 60.0), "trial-0007": (
 def runs(make_record: RecordFactory) -> list[TrialRecord]:
     """Two seeds of two configurations and both bounds, scored on test."""
     return [run(make_record, key, seed, op) for key, ops in OPS.items() for seed, op in enumerate(ops)]
+
+
+def shown(table: FinalTable) -> Table:
+    return final_table(json.loads(json_text(dataclasses.asdict(table))))
 
 
 def run(make_record: RecordFactory, key: str, seed: int, op: float, **fields: Any) -> TrialRecord:
@@ -94,9 +98,9 @@ def test_a_failed_run_is_counted_and_left_out_of_the_means(make_record: RecordFa
 
 
 def test_json_and_csv_hold_every_number(table: FinalTable) -> None:
-    whole = json.loads(final_json(table), parse_constant=pytest.fail)
+    whole = json.loads(json_text(dataclasses.asdict(table)), parse_constant=pytest.fail)
     assert whole["protocol"].endswith("(1 time)") and whole["rows"][2]["estimates"]["op"]["mean"] == 55.0
-    rows = list(csv.DictReader(io.StringIO(final_csv(table))))
+    rows = list(csv.DictReader(io.StringIO(as_csv([shown(table)]))))
     assert [row["op"] for row in rows] == ["70.0", "30.0", "55.0", "50.0"]
     assert {*FINAL_COLUMNS, *(f"{column}_se" for column in FINAL_COLUMNS), "n", "tuned_op"} <= set(rows[0])
     assert rows[0]["tuned_op"] == "" and json.loads(rows[2]["params"]) == {"method.name": "seekr"}
@@ -104,12 +108,12 @@ def test_json_and_csv_hold_every_number(table: FinalTable) -> None:
 
 def test_the_readable_tables_say_when_test_was_opened_and_how_it_was_chosen(table: FinalTable) -> None:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(terminal_final_table(table))
-    for text in (console.export_text(), final_markdown(table)):
+    console.print(as_terminal(shown(table)))
+    for text in (console.export_text(), as_markdown([shown(table)])):
         assert "test opened 2026-01-31 (1 time)" in text and "chosen: best 2 by op" in text
-        assert "50.00 ± 20.00" in text and "-5.00 ± 0.00" in text and "0.500 ± 0.250" in text and "65.5" in text
+        assert "50.00 ± 20.00" in text and "-5.00 ± 0.00" in text and "0.50 ± 0.25" in text and "65.5" in text
         assert max(map(len, text.splitlines())) <= 160
-    assert 'trial-0007: method.name="seekr"' in final_markdown(table)
+    assert 'trial-0007: method.name="seekr"' in as_markdown([shown(table)])
 
 
 def test_a_gain_that_is_not_defined_is_said_to_be_so(make_record: RecordFactory, table: FinalTable) -> None:
@@ -117,7 +121,7 @@ def test_a_gain_that_is_not_defined_is_said_to_be_so(make_record: RecordFactory,
     worse.append(run(make_record, "bound-joint", 1, 19.0))
     without = dataclasses.replace(table, rows=final_rows(worse, ["trial-0007"], {}))
     assert without.rows[-1].estimates["normalised_gain"].mean is None
-    assert "gain: not defined, for in one of the orders and seeds joint training is not better" in final_markdown(
-        without
+    assert "gain: not defined, for in one of the orders and seeds joint training is not better" in as_markdown(
+        [shown(without)]
     )
-    assert "gain: not defined" not in final_markdown(table)
+    assert "gain: not defined" not in as_markdown([shown(table)])

@@ -202,7 +202,7 @@ def test_missing_damaged_and_foreign_tables_are_refused_in_one_line(make_record:
 
 def test_reading_and_ranking_need_neither_torch_nor_ray() -> None:
     code = (
-        "import sys; import seekr_tune.analysis.ledger, seekr_tune.analysis.ranking, seekr_tune.analysis.tables; "
+        "import sys; import seekr_tune.analysis.ledger, seekr_tune.analysis.ranking_tables; "
         "print(sorted({'torch', 'ray', 'transformers', 'optuna'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

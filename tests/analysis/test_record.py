@@ -152,3 +152,8 @@ def test_a_bit_that_flips_in_a_step_is_noticed_wherever_it_is(make_record: Recor
         damaged[place] ^= 1 << place % 8
         with pytest.raises(ValueError, match=r"^[^\n]+$"):
             step_of(bytes(damaged))
+
+
+def test_a_run_belongs_to_its_configuration_or_to_itself(make_record: RecordFactory) -> None:
+    assert make_record("trial-0001-r1", configuration="trial-0001").configuration_key == "trial-0001"
+    assert make_record("alone").configuration_key == "alone"

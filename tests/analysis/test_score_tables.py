@@ -12,12 +12,13 @@ import pytest
 from synthetic import FULL, NAN, TASKS, RecordFactory
 
 from seekr_tune.analysis.configurations import mean
-from seekr_tune.analysis.final import Estimate
 from seekr_tune.analysis.ledger import read_table, read_trials, trials_table, write_ledger
 from seekr_tune.analysis.ranking import rank
+from seekr_tune.analysis.ranking_tables import printed_ranking
 from seekr_tune.analysis.record import TrialRecord, score_cells
 from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, scores_of, task_rows
-from seekr_tune.analysis.study_tables import matrix_table, ranking_table, task_table
+from seekr_tune.analysis.study_tables import matrix_table, task_table
+from seekr_tune.analysis.table import Estimate
 
 OTHER = [[80.0, 22.0, 10.0], [60.0, 84.0, 15.0], [50.0, 74.0, 89.0]]
 ORDER = ("birds", "flags", "rivers")
@@ -114,7 +115,7 @@ def test_the_printed_tasks_put_bounds_first_and_tell_alike_methods_apart(runs: t
     table = task_table(rows, TASKS, "s", "eval", {"trial-0001": {"method.selection": "random"}})
     assert [row["method"] for row in table.rows] == ["seqft", "seekr"] and table.num_references == 1
     assert [column.heading for column in table.printed][:3] == ["method", "selection", "configuration"]
-    assert [row["method.selection"] for row in table.rows] == [None, "random"]
+    assert [row.get("method.selection") for row in table.rows] == [None, "random"]
 
 
 def test_the_printed_ranking_has_the_bounds_the_ranks_and_what_was_searched(make_record: RecordFactory) -> None:
@@ -124,11 +125,11 @@ def test_the_printed_ranking_has_the_bounds_the_ranks_and_what_was_searched(make
         make_record("trial-0002", params={"method.replay_percent": 2.5}, matrix=make_record.matrix(80.0)),
         make_record("trial-0003", status="failed", error="out of luck"),
     ]
-    table = ranking_table(rank(trials_table(records), "op"), "s", "eval")
+    table = printed_ranking(rank(trials_table(records), "op"), "s", "eval")
     assert [row["trial"] for row in table.rows] == ["bound-seqft", "trial-0002", "trial-0001"]
-    assert [row["rank"] for row in table.rows] == ["-", "1", "2"] and table.num_references == 1
+    assert [row["rank"] for row in table.rows] == [None, 1, 2] and table.num_references == 1
     assert [row["op"] for row in table.rows] == [Estimate(40.0, None), Estimate(80.0, None), Estimate(75.0, None)]
     settings = {column.name: column for column in table.columns if column.name.startswith("method.")}
     assert settings.keys() == {"method.selection", "method.replay_percent"}
-    assert settings["method.selection"].is_text and not settings["method.replay_percent"].is_text
+    assert settings["method.replay_percent"].text(2.5) == "2.5" and settings["method.selection"].text(None) == ""
     assert "ranked by op, on eval" in table.caption

@@ -15,8 +15,8 @@ from synthetic import NAN, TASKS, RecordFactory
 from seekr_tune.analysis.ledger import read_table, read_trials, write_ledger
 from seekr_tune.analysis.ranking import rank
 from seekr_tune.analysis.record import TrialRecord, score_cells
-from seekr_tune.analysis.task_tables import task_csv, task_json, terminal_task_table
-from seekr_tune.analysis.tasks import TaskRow, TaskScore, task_rows
+from seekr_tune.analysis.table import as_csv, as_terminal
+from seekr_tune.analysis.tasks import TaskRow, TaskScore, task_rows, task_table, task_values
 
 FIRST, TURNED = TASKS, TASKS[::-1]
 
@@ -66,10 +66,10 @@ def test_what_was_not_scored_has_no_change(rows: tuple[TaskRow, ...]) -> None:
 
 def test_the_tables_show_the_same(rows: tuple[TaskRow, ...]) -> None:
     console = Console(width=120, file=io.StringIO(), color_system=None)
-    console.print(terminal_task_table(rows, "op"))
+    console.print(as_terminal(task_table(rows, "op")))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "70.00 -15.00" in text and "67.50 -5.00" in text and "flags" in text
-    first = next(one for one in json.loads(task_json(rows)) if one["trial"] == "a")
+    first = next(one for one in json.loads(json.dumps(task_values(rows))) if one["trial"] == "a")
     assert first["tasks"]["rivers"] == {"final": 60.0, "change": -10.0} and first["replicates"] == 2
-    line = next(one for one in csv.DictReader(io.StringIO(task_csv(rows))) if one["trial"] == "b")
+    line = next(one for one in csv.DictReader(io.StringIO(as_csv([task_table(rows, "op")]))) if one["trial"] == "b")
     assert (line["flags"], line["flags_change"], line["rivers_change"]) == ("60.0", "", "-10.0")

@@ -13,10 +13,11 @@ from worths import prospects, record, study
 
 from seekr_tune.analysis.ledger import read_prospects, table_path, trials_table, write_ledger
 from seekr_tune.analysis.ranking import rank, study_measures
+from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.sampled import interval
-from seekr_tune.analysis.tables import void_lines
+from seekr_tune.analysis.table import as_lines
 from seekr_tune.analysis.worth import runs_of_records, study_worths, task_worths
-from seekr_tune.analysis.worth_lines import data_warnings, warnings, worth_lines
+from seekr_tune.analysis.worth_lines import data_warnings, warnings, worth_table
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:
@@ -48,7 +49,7 @@ def test_an_earlier_version_is_unknown_and_never_not_learned(make_record: Record
     earlier = record(make_record, "a", [0.0, 0.0, 0.0], error=-1.0, rows=())
     found = task_worths(runs_of_records([earlier]))
     assert [one.is_learned for one in found] == [None] * 3 and not list(warnings(found))
-    text = "\n".join(worth_lines(found))
+    text = "\n".join(as_lines(worth_table(found)))
     assert "NOT LEARNED" not in text and text.count("unknown") >= 3 and "an earlier version ran it" in text
     (row,) = trials_table([earlier]).to_pylist()
     assert {row[name] for name in ("op_floor", "tasks_learned", "op_sample_error", "prompts_cut")} == {None}

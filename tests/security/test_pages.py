@@ -112,7 +112,7 @@ def test_tensorboard_serves_names_as_data(tmp_path: Path) -> None:
 
 
 def test_tables_that_are_exported(tmp_path: Path) -> None:
-    from seekr_tune.analysis.paper_tables import escape_latex, escape_markdown
+    from seekr_tune.analysis.table import escape_latex, escape_markdown
 
     for text in HOSTILE.values():
         assert "<" not in escape_markdown(text).replace("&lt;", "").replace("\\<", "")

@@ -14,16 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.table import Table
+import rich.table
 
-from seekr_tune.analysis.final import FinalTable
-from seekr_tune.analysis.final_tables import final_markdown
+from seekr_tune.analysis.final import FinalTable, final_table
 from seekr_tune.analysis.ledger import write_ledger
-from seekr_tune.analysis.paper_tables import Column, PaperTable, as_csv, as_latex, as_markdown, markdown_code
 from seekr_tune.analysis.record import read_record, write_record
 from seekr_tune.analysis.report.page import report_page
+from seekr_tune.analysis.table import Column, Table, as_csv, as_json, as_latex, as_markdown, markdown_code
 from seekr_tune.cli import main
-from seekr_tune.cli.output import console, print_table, say, say_traceback, show
+from seekr_tune.cli.output import console, say, say_traceback, show, show_table
 from seekr_tune.shown import command, csv_text, in_one_line, ours, printable
 from seekr_tune.study.directory.report_source import report_source
 from seekr_tune.study.runs.console import ProgressConsole
@@ -80,11 +79,13 @@ def study(finished: Path, tmp_path: Path) -> Path:
 def test_the_gate_lets_nothing_through(capsys: pytest.CaptureFixture[str], text: str) -> None:
     say(text)
     show(text)
-    table = Table(title=text)
-    table.add_column(text)
-    table.add_row(text)
-    print_table(table)
-    console().print(table)
+    table = Table(text, (Column("a", text),), ({"a": text},), notes=(text,))
+    for form in ("table", "json", "csv"):
+        show_table(table, form)
+    shown = rich.table.Table(title=text)
+    shown.add_column(text)
+    shown.add_row(text)
+    console().print(shown)
     try:
         raise RuntimeError(text)
     except RuntimeError as error:
@@ -134,9 +135,10 @@ def test_files_of_a_study_that_hold_it(study: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_tables_and_pages_for_people(study: Path, text: str) -> None:
-    shown = PaperTable("x", text, (Column("a", text, is_text=True),), ({"a": text},), notes=(text,))
-    final = FinalTable("op", text, text, ((text,),), (1,), (1,), ())
-    for page in (as_markdown([shown]), as_latex([shown]), as_csv([shown]), final_markdown(final), markdown_code(text)):
+    shown = Table(text, (Column("a", text, is_text=True),), ({"a": text},), notes=(text,))
+    final = final_table(dataclasses.asdict(FinalTable("op", text, text, ((text,),), (1,), (1,), ())))
+    forms = [form([table]) for form in (as_markdown, as_latex, as_csv, as_json) for table in (shown, final)]
+    for page in (*forms, markdown_code(text)):
         assert not OBEYED.search(page)
     told = {"experiment": text, "protocol": text, "openings": (text,), "provenance": {text: {text: text}}}
     source = dataclasses.replace(report_source(study), **told)
@@ -268,6 +270,14 @@ def test_nobody_writes_csv_around_its_function() -> None:
                 node.attr in ("to_csv", "write_csv") or ast.unparse(node) in ("csv.writer", "csv.DictWriter")
             )
             assert name == "shown.py" or not (imported or called), f"{name}: use shown.csv_text"
+
+
+def test_nobody_makes_a_table_around_its_module() -> None:
+    for name, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                made = {f"{node.module}.{one.name}" for one in node.names} & {"rich.table", "rich.table.Table"}
+                assert name == "analysis/table.py" or not made, f"{name}:{node.lineno}: use analysis.table"
 
 
 COMMAND_WITH_A_HOLE = re.compile(r"(seekr-tune |tensorboard -|make [a-z-]+ [A-Z]+=)[^`\n]*\0")

@@ -10,9 +10,11 @@ import jinja2
 from markupsafe import Markup
 
 from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.analysis.final import final_table
 from seekr_tune.analysis.gradients import dominated
 from seekr_tune.analysis.ledger import read_table, read_trials
 from seekr_tune.analysis.ranking import rank
+from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.report import sections
 from seekr_tune.analysis.report.columns import GROUPS, SHOWN_GROUPS, ranking_table
 from seekr_tune.analysis.report.embed import asset, plotly_script, template_json
@@ -20,9 +22,8 @@ from seekr_tune.analysis.report.runs import MOST_CONFIGURATIONS, MOST_REPLICATES
 from seekr_tune.analysis.report.source import Source
 from seekr_tune.analysis.report.summary import caveats, findings
 from seekr_tune.analysis.report.texts import count, duration, share
-from seekr_tune.analysis.tables import void_lines
 from seekr_tune.analysis.worth import study_worths
-from seekr_tune.analysis.worth_lines import HEADINGS, warnings, worth_cells, worth_notes
+from seekr_tune.analysis.worth_lines import warnings, worth_table
 from seekr_tune.config.reading import parse_yaml
 from seekr_tune.shown import printable
 
@@ -47,9 +48,8 @@ def report_page(source: Source) -> str:
         findings=findings(ranking, runs, source.config),
         caveats=caveats(ranking, source.protocol, dominated(runs, read_table(source.directory, "replay"))),
         warnings=[*source.changes, *void_lines(ranking), *warnings(worths)],
-        worth_headings=HEADINGS,
-        worths=list(map(worth_cells, worths)),
-        worth_notes=list(worth_notes(worths)),
+        worths=worth_table(worths),
+        final_table=final_table,
         table=ranking_table(ranking),
         groups=GROUPS,
         shown_groups=SHOWN_GROUPS,

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from seekr_tune.analysis.configurations import TrialRow, grouped
 from seekr_tune.analysis.ledger import read_table
 from seekr_tune.analysis.ranking import Ranking
-from seekr_tune.analysis.record import Scores
+from seekr_tune.analysis.record import Scores, score_arrays
 
 MOST_CONFIGURATIONS = 6
 """Configurations whose runs are shown one by one: the first ones of the ranking, and the knee."""
@@ -95,11 +94,9 @@ def rows_of(table: pa.Table, run: str) -> pa.Table:
 
 def matrices(scores: pa.Table, run: ShownRun) -> tuple[Scores, Scores]:
     """The score matrix of a run, `[T, T]`, and its scores before any training, `[T]`; nan = not scored."""
-    matrix = np.full((len(run.tasks) + 1, len(run.tasks)), np.nan)  # its first row: before any training
-    for cell in rows_of(scores, run.key).to_pylist():
-        if cell["split"] == run.split:
-            matrix[cell["trained_index"] + 1, cell["evaluated_index"]] = cell["score"]
-    return matrix[1:], matrix[0]
+    cells = rows_of(scores, run.key).to_pylist()
+    found = ((one["trained_index"], one["evaluated_index"], one["score"]) for one in cells if one["split"] == run.split)
+    return score_arrays(found, len(run.tasks))
 
 
 def _shown(run: TrialRow, row: TrialRow, num_runs: int) -> ShownRun:

@@ -14,6 +14,7 @@ from seekr_tune.analysis.configurations import TrialRow, grouped
 from seekr_tune.analysis.head_maps import head_maps, importance_drift, selection_overlap, task_importance
 from seekr_tune.analysis.hyperparameters import LEVEL, EvaluatorName, importances
 from seekr_tune.analysis.ranking import Ranking
+from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.report.embed import Panel, Plot, plot
 from seekr_tune.analysis.report.figures.cost import resources_figure, time_figure
 from seekr_tune.analysis.report.figures.heads import drift_figure, head_map_figure, overlap_figure
@@ -23,7 +24,6 @@ from seekr_tune.analysis.report.figures.pareto import pareto_figure
 from seekr_tune.analysis.report.figures.settings import importance_figure, parallel_figure, slice_figure
 from seekr_tune.analysis.report.runs import RunTables, ShownRun, first_runs, matrices, rows_of
 from seekr_tune.analysis.spent import spent_seconds
-from seekr_tune.analysis.tables import void_lines
 from seekr_tune.errors import StudyError
 
 _EVALUATOR: EvaluatorName = "fanova"

@@ -16,7 +16,7 @@ class Final:
 
     Attributes:
         heading: which opening of the test split it is of.
-        table: the final table, as `final_tables.final_json` gives it; None while its runs are not done.
+        table: the final table, as `finalize` has written it; None while its runs are not done.
     """
 
     heading: str

@@ -7,18 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from seekr_tune.analysis.configurations import TrialRow, is_point
 from seekr_tune.analysis.ranking import Ranking
-from seekr_tune.analysis.report.figures.settings import searched_paths
+from seekr_tune.analysis.ranking_tables import searched_paths
 from seekr_tune.analysis.report.texts import (
     PER_CENT,
     count,
-    interval,
-    number,
     percent,
     plural,
     settings,
     share,
     short_path,
 )
+from seekr_tune.analysis.table import rounded
 from seekr_tune.analysis.uncertainty import WITH_INTERVAL
 from seekr_tune.config import Config
 from seekr_tune.documents import parse_json
@@ -98,11 +97,15 @@ def _best(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterato
 def _value(row: TrialRow, column: str) -> str:
     """A number with its interval where it has one."""
     unit = PER_CENT if column in ("op", "bwt", "fwt", "forgetting") else ""
-    value = f"{column} {number(row[column], '.4~')}{unit}"
+    value = f"{column} {rounded(row[column])}{unit}"
     if column not in WITH_INTERVAL:
         return value
     ends = row[f"{column}_low"], row[f"{column}_high"]
-    return f"{value} (no interval: one run)" if None in ends else f"{value} (95 % interval {interval(*ends, '.4g')})"
+    return (
+        f"{value} (no interval: one run)"
+        if None in ends
+        else f"{value} (95 % interval {' to '.join(map(rounded, ends))})"
+    )
 
 
 def _against_bounds(best: TrialRow) -> str:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from seekr_tune.config.meaning import number_text
+from seekr_tune.analysis.table import NOTHING
+from seekr_tune.config.meaning import setting_text
 
 PER_CENT = "\N{NO-BREAK SPACE}%"
-NOTHING = "–"
-"""Stands where there is no value."""
-
-
-def number(value: float | None, form: str = ".4~") -> str:
-    """A number by a format; `~` at its end drops zeros behind the point. `NOTHING` for no value."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    if form.endswith("~"):
-        return f"{value:{form[:-1]}g}"
-    return f"{value:{form}}"
 
 
 def count(value: float | None) -> str:
@@ -47,11 +35,6 @@ def short_path(path: str) -> str:
     return path.rsplit(".", 1)[-1].replace("distinct_replayed_samples", "samples")
 
 
-def interval(low: float | None, high: float | None, form: str) -> str:
-    """Both ends, or `NOTHING`."""
-    return NOTHING if low is None or high is None else f"{low:{form}} to {high:{form}}"
-
-
 def duration(seconds: float) -> str:
     """Seconds in the unit that suits them."""
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
@@ -65,15 +48,8 @@ def plural(value: int, one: str, many: str | None = None) -> str:
     return f"{value:,} {one if value == 1 else many or one + 's'}"
 
 
-def setting(path: str, value: Any) -> str:
-    """A value of a field of the config."""
-    if isinstance(value, float):
-        return number_text(path, value, ".4g")
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def settings(params: Mapping[str, Any]) -> str:
     """Searched settings on one line, but for the method."""
     return ", ".join(
-        f"{short_path(path)} {setting(path, value)}" for path, value in params.items() if path != "method.name"
+        f"{short_path(path)} {setting_text(path, value)}" for path, value in params.items() if path != "method.name"
     )

@@ -40,7 +40,7 @@ def candidates(records: Sequence[TrialRecord], config: Config) -> list[Candidate
         records: of its runs, bounds included.
         config: the experiment of the study.
     """
-    first = {record.configuration or record.trial: record for record in records if record.replicate == 0}
+    first = {record.configuration_key: record for record in records if record.replicate == 0}
     return [
         Candidate(key, first[key].config, first[key].params, dict(zip(config.study.objectives, values, strict=True)))
         for key, values in sorted(configuration_values(records, config).items())

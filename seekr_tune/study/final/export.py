@@ -138,7 +138,7 @@ def _in(study: Path, place: Path, key: str, why: str) -> ChosenRun:
     records = read_all_records(place)[0]
     configuration = next((record.configuration for record in records if record.trial == key), None) or key
     name = key if place == study else f"{place.name}/{key}"
-    siblings = tuple(record for record in records if (record.configuration or record.trial) == configuration)
+    siblings = tuple(record for record in records if record.configuration_key == configuration)
     return ChosenRun(name, why, trial_path(place, key), siblings)
 
 

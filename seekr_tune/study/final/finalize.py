@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from typing import Any
 from rich.console import Console
 
 from seekr_tune.analysis.configurations import mean, nothing_learned_by
-from seekr_tune.analysis.final import FinalTable, final_rows, final_warnings
-from seekr_tune.analysis.final_tables import final_csv, final_json, final_markdown
+from seekr_tune.analysis.final import FinalTable, final_rows, final_table, final_warnings
 from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.analysis.table import as_csv, as_markdown, json_text
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import load_experiment
@@ -255,7 +255,9 @@ def _ended(directory: Path, config: Config, opening: Opening) -> FinalTable:
         ),
         warnings=(*change_lines(directory), *_of_tuning(directory), *final_warnings(records)),
     )
-    for suffix, text in (("csv", final_csv(table)), ("json", final_json(table)), ("md", final_markdown(table))):
+    whole = asdict(table)
+    shown = [final_table(whole)]
+    for suffix, text in {"csv": as_csv(shown), "json": json_text(whole), "md": as_markdown(shown)}.items():
         write_atomically(directory / opening.folder / f"table.{suffix}", text.encode())
     failed = [record for record in records if record.status == "failed"]
     if failed:
@@ -280,7 +282,7 @@ def _tuned(directory: Path, config: Config, opening: Opening) -> Mapping[str, fl
     bounds: dict[str, list[float | None]] = {}
     for record in read_records(directory):
         if record.role == "bound":
-            bounds.setdefault(record.configuration or record.trial, []).append(objective_value(record, by))
+            bounds.setdefault(record.configuration_key, []).append(objective_value(record, by))
     return {
         **{key: mean(values) for key, values in bounds.items()},
         **{one.configuration: one.tuned.get(by) for one in opening.configurations},

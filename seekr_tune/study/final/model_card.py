@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from seekr_tune.analysis.configurations import nothing_learned_by, void_line
-from seekr_tune.analysis.measures import FORMULAS, measure
-from seekr_tune.analysis.paper_tables import as_markdown, escape_markdown, markdown_code
+from seekr_tune.analysis.configurations import estimate, nothing_learned_by, void_line
+from seekr_tune.analysis.glossary import METRICS, column
+from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.record import ScoredSplit, TrialRecord, tuning_split
-from seekr_tune.analysis.score_tables import estimate, matrix_tables, scores_of
+from seekr_tune.analysis.score_tables import matrix_tables, scores_of
 from seekr_tune.analysis.study_tables import matrix_table
+from seekr_tune.analysis.table import Column, Table, as_markdown, escape_markdown, markdown_code
 from seekr_tune.analysis.worth import TaskWorth, runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import outlook, warnings
 from seekr_tune.config import Config
@@ -109,13 +109,13 @@ def _text(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
     yield ""
     yield "## Settings"
     yield ""
-    yield "| setting | value |"
-    yield "|---|---|"
-    for path, value in flatten(config).items():
-        if path.startswith(_SETTINGS) and is_read(path, record.method):
-            chosen = " (chosen by the search)" if path in record.params else ""
-            yield f"| `{path}` | {escape_markdown(str(value))}{chosen} |"
-    yield ""
+    texts = [Column(name, name, is_text=True) for name in ("setting", "value", "by")]
+    settings = [
+        {"setting": path, "value": str(value), "by": "chosen by the search" if path in record.params else ""}
+        for path, value in flatten(config).items()
+        if path.startswith(_SETTINGS) and is_read(path, record.method)
+    ]
+    yield as_markdown([Table("", tuple(texts), tuple(settings))])
     yield "## Use"
     yield ""
     yield from _use(config)
@@ -130,7 +130,7 @@ def _scores(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
         yield "It was not scored."
         yield ""
         return
-    (matrix,) = matrix_tables([scores_of(source.record, split)], source.record.configuration or source.record.trial)
+    (matrix,) = matrix_tables([scores_of(source.record, split)], source.record.configuration_key)
     yield as_markdown([matrix_table(matrix, source.study, split)])
     metrics = ", ".join(
         f"{escape_markdown(task)}: {escape_markdown(source.config.stream.metric_of(task))}" for task in matrix.order
@@ -139,14 +139,13 @@ def _scores(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
     if split == "eval" and source.record.role == "trial":
         yield "The search chose its settings by scores on `eval`, so on new data this model may score lower."
     yield ""
-    yield "| measure | value | |"
-    yield "|---|---:|---|"
     measures = measure(source.record, split)
-    for name in _MEASURES:
-        value: Any = getattr(measures, name)
-        shown = "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
-        yield f"| `{name}` | {shown} | {escape_markdown(FORMULAS[name])} |"
-    yield ""
+    rows = [
+        {"measure": name, "value": column(name).text(getattr(measures, name)), "meaning": METRICS[name].formula}
+        for name in _MEASURES
+    ]
+    columns = Column("measure", "measure", is_text=True), Column("value", "value"), Column("meaning", "", is_text=True)
+    yield as_markdown([Table("", columns, tuple(rows))])
     finished = [record for record in source.siblings if record.status == "finished"]
     if len(finished) > 1:
         op = estimate([measure(record, split).op for record in finished])

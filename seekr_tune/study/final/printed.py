@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seekr_tune.analysis import ranking_tables
 from seekr_tune.analysis.ledger import read_table, read_trials
-from seekr_tune.analysis.paper_tables import PaperTable
 from seekr_tune.analysis.ranking import DEFAULT_COLUMN, rank
+from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, task_rows
-from seekr_tune.analysis.study_tables import matrix_table, ranking_table, task_table
-from seekr_tune.analysis.tables import void_lines
+from seekr_tune.analysis.study_tables import matrix_table, task_table
+from seekr_tune.analysis.table import Table
 from seekr_tune.analysis.worth_lines import study_warnings
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
@@ -23,7 +24,7 @@ from seekr_tune.study.directory.unchanged import change_lines
 from seekr_tune.study.final.reported import reported
 
 
-def printed_ranking(directory: Path, split: ScoredSplit, by: str | None = None) -> PaperTable:
+def printed_ranking(directory: Path, split: ScoredSplit, by: str | None = None) -> Table:
     """All ranked configurations.
 
     Args:
@@ -40,10 +41,10 @@ def printed_ranking(directory: Path, split: ScoredSplit, by: str | None = None) 
         raise _not_scored(directory, split)
     ranking = rank(trials, by or DEFAULT_COLUMN)
     no_gap = void_lines(ranking) if ranking.void is None else []
-    return _warned(ranking_table(ranking, _name(directory), split), directory, split, no_gap)
+    return _warned(ranking_tables.printed_ranking(ranking, _name(directory), split), directory, split, no_gap)
 
 
-def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> list[PaperTable]:
+def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> list[Table]:
     """Score matrices: one for each configuration and each order of the tasks.
 
     Args:
@@ -61,7 +62,7 @@ def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequen
     return [_warned(matrix_table(matrix, _name(directory), split), directory, split) for matrix in matrices]
 
 
-def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> PaperTable:
+def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> Table:
     """Scores after the last task: bounds, and the configurations that the study's rule takes.
 
     Args:
@@ -85,7 +86,7 @@ def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[
     return _warned(table, directory, split)
 
 
-def _warned(table: PaperTable, directory: Path, split: ScoredSplit, above: Sequence[str] = ()) -> PaperTable:
+def _warned(table: Table, directory: Path, split: ScoredSplit, above: Sequence[str] = ()) -> Table:
     """The table with what is wrong with its data and its tasks among its notes."""
     wrong = (*change_lines(directory), *above, *study_warnings(_place(directory, split)))
     return replace(table, notes=(*(f"WARNING: {line}" for line in wrong), *table.notes))

@@ -186,7 +186,7 @@ def _rule(record: TrialRecord, config: Config, ranks: Mapping[str, int | None]) 
         return PRUNED, (record.tasks_done, _worth(record, config))
     if record.role == "bound":
         return BEATEN, (0.0,)
-    key = record.configuration or record.trial
+    key = record.configuration_key
     if key not in ranks:  # an objective has no value: it is never chosen
         return BEATEN, (1.0, float("-inf"))
     rank = ranks[key]

@@ -107,7 +107,7 @@ def show_trial(directory: Path | str, key: str) -> TrialLinks:
     require_study(directory)
     config = load_experiment(experiment_path(directory))
     records, damaged = read_all_records(directory)
-    wanted = {record.trial: record.configuration or record.trial for record in records}.get(key, key)
+    wanted = {record.trial: record.configuration_key for record in records}.get(key, key)
     runs = [record for record in records if wanted in (record.configuration, record.trial)]
     broken = {run: error for run, error in damaged.items() if run == wanted or run.startswith(f"{wanted}-r")}
     told = told_trials(directory).get(wanted)

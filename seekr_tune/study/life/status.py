@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from seekr_tune.analysis.configurations import nothing_learned_by, void_line
 from seekr_tune.analysis.record import TrialRecord
+from seekr_tune.analysis.table import as_lines
 from seekr_tune.analysis.worth import runs_of_records, task_worths
-from seekr_tune.analysis.worth_lines import warnings, worth_lines
+from seekr_tune.analysis.worth_lines import warnings, worth_table
 from seekr_tune.config import Direction
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
@@ -214,7 +215,7 @@ def study_status(directory: Path | str) -> StudyStatus:
         driver=None if driver is None else str(driver),
         failure=None if driver else last_failure(directory),
         is_stopping=stop_path(directory).exists(),
-        tasks=tuple(worth_lines(worths)),
+        tasks=tuple(as_lines(worth_table(worths))),
         warnings=(*([] if void is None else [void_line(void)]), *warnings(worths)),
     )
 

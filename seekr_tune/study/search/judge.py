@@ -37,7 +37,7 @@ class Judge:
         if record.role != "trial" or done >= len(record.tasks) or not is_rung(done, rule):
             return False
         every = self._competing_with(record)
-        own = [*every.pop(_key(record), [])[: record.replicate], record]
+        own = [*every.pop(record.configuration_key, [])[: record.replicate], record]
         is_revived = any(one.revived for one in own)  # a configuration that somebody took up again is not stopped again
         return not is_revived and self._is_hopeless(own, every.values(), rule)
 
@@ -51,7 +51,7 @@ class Judge:
         if rule.rule == "none" or any(record.revived for record in records):
             return False
         every = self._competing_with(records[0])
-        every.pop(_key(records[0]), None)
+        every.pop(records[0].configuration_key, None)
         return self._is_hopeless(records, every.values(), rule)
 
     def _is_hopeless(
@@ -76,7 +76,7 @@ class Judge:
         found: dict[str, list[TrialRecord]] = defaultdict(list)
         for record in read_all_records(self.directory)[0]:
             if record.role == "trial" and group_of(record.config, paths) == group:
-                found[_key(record)].append(record)
+                found[record.configuration_key].append(record)
         return {
             key: _without_gap(records)
             for key, records in found.items()
@@ -95,10 +95,6 @@ def require_comparable(config: Config) -> None:
             "study.pruning compares scores after each task, which evaluation.matrix 'diagonal_and_last' does not take; "
             "set evaluation.matrix to seen or full"
         )
-
-
-def _key(record: TrialRecord) -> str:
-    return record.configuration or record.trial
 
 
 def _without_gap(records: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -11,7 +11,7 @@ from seekr_tune.config import Direction
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError
 
-OBJECTIVES = (*(name for name in Measures.__dataclass_fields__ if name != "split"), "wall_seconds")
+OBJECTIVES = (*(name for name in Measures.model_fields if name != "split"), "wall_seconds")
 """Columns that a study can optimise."""
 
 

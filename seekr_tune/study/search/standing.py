@@ -45,7 +45,7 @@ def finalist_ranks(records: Sequence[TrialRecord], config: Config) -> dict[str, 
     """
     final, names = config.study.final, list(config.study.objectives)
     decisive = names if final.select == "pareto" else [final.by or names[0]]
-    groups = {_key(record): group_of(record.config, final.for_each) for record in records}
+    groups = {record.configuration_key: group_of(record.config, final.for_each) for record in records}
 
     def gains_of(values: Sequence[float]) -> tuple[float, ...]:
         by_name = dict(zip(names, as_gains(values, config.study.objectives.values()), strict=True))
@@ -77,7 +77,7 @@ def num_waiting(records: Sequence[TrialRecord], config: Config, told: Collection
     """
     runs: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
     for record in records:
-        runs[record.role, _key(record)].append(record)
+        runs[record.role, record.configuration_key].append(record)
     waiting = 0
     for role, asked, each in (
         ("trial", config.study.trials, len(replicates(config))),
@@ -109,16 +109,12 @@ def _finished(records: Sequence[TrialRecord], config: Config) -> dict[str, list[
     for record in records:
         own = objective_values(record, config.study.objectives) if record.role == "trial" else None
         if own is not None:
-            values[_key(record)].append(own)
+            values[record.configuration_key].append(own)
     return dict(values)
 
 
 def _mean(runs: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(fmean(column) for column in zip(*runs, strict=True))
-
-
-def _key(record: TrialRecord) -> str:
-    return record.configuration or record.trial
 
 
 def _value_at(config: Mapping[str, Any], path: str) -> Any:

@@ -18,7 +18,8 @@ from seekr_tune.analysis.report.page import report_page
 from seekr_tune.analysis.report.runs import matrices, read_runs, shown_runs
 from seekr_tune.analysis.report.source import Final
 from seekr_tune.analysis.report.summary import caveats, findings
-from seekr_tune.analysis.report.texts import count, duration, number, settings
+from seekr_tune.analysis.report.texts import count, duration, settings
+from seekr_tune.analysis.table import rounded
 from seekr_tune.cli import main
 from seekr_tune.errors import StudyError
 from seekr_tune.study.directory.report_source import report_source
@@ -109,8 +110,9 @@ def test_every_heading_of_the_table_tells_its_formula_and_so_does_the_glossary(p
 def test_the_four_readings_of_replayed_samples_have_a_column_each(ranking: Ranking) -> None:
     table = ranking_table(ranking)
     readings = ("distinct_replayed_samples", "stored_samples", "replay_presentations", "replay_tokens", "memory_bytes")
-    assert [column.key for column in table.columns if column.group == "replay"] == list(readings)
-    assert [table.rows[0].cells[reading].text for reading in readings] == ["120", "120", "20", "400", "12,000"]
+    assert [column.name for column in table.columns if column.group == "replay"] == list(readings)
+    best = {column.name: text for column, text, _ in table.html(table.rows[table.num_references])}
+    assert [best[reading] for reading in readings] == ["120", "120", "20", "400", "12,000"]
 
 
 def test_a_column_without_any_value_is_left_out(ranking: Ranking) -> None:
@@ -118,17 +120,20 @@ def test_a_column_without_any_value_is_left_out(ranking: Ranking) -> None:
         row["fwt"] = None
     for row in ranking.bounds:
         row["fwt"] = None
-    assert "fwt" not in [column.key for column in ranking_table(ranking).columns]
+    assert "fwt" not in [column.name for column in ranking_table(ranking).columns]
 
 
 def test_what_does_not_beat_no_replay_is_marked(ranking: Ranking) -> None:
-    marked = {row.trial: row.notes for row in ranking_table(ranking).rows if row.notes}
+    table = ranking_table(ranking)
+    marked = {row["trial"]: row["notes"] for row in table.rows[table.num_references :] if row["notes"]}
     assert marked == {"trial-0004": ("not above no replay",), "trial-0006": (f"error: {ERROR}",)}
 
 
 def test_a_missing_value_is_sorted_by_nothing(ranking: Ranking) -> None:
-    failed = next(row for row in ranking_table(ranking).rows if row.status == "failed")
-    assert (failed.cells["op"].text, failed.cells["op"].sort) == ("–", "")
+    table = ranking_table(ranking)
+    failed = next(row for row in table.rows if row["status"] == "failed")
+    (cell,) = [(text, key) for column, text, key in table.html(failed) if column.name == "op"]
+    assert cell == ("–", "")
 
 
 def test_the_summary_names_the_best_the_front_and_the_knee(study: Path, ranking: Ranking) -> None:
@@ -190,7 +195,7 @@ def test_the_final_table_stands_under_its_opening(study: Path) -> None:
         finals=(Final("Final result, test opened 2026-11-27", table), Final("Again", None)),
     )
     text = " ".join(Outline(report_page(source)).text.split())
-    assert "71.25 ± 1.5 83.5" in text and "Again Its runs are not done yet." in text
+    assert "71.25 ± 1.50––––83.5" in text and "Again Its runs are not done yet." in text
 
 
 def test_the_command_writes_the_page_and_says_where(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,9 +224,9 @@ def test_a_study_without_a_ledger_is_refused(tmp_path: Path) -> None:
 
 
 def test_numbers_are_written_as_people_read_them() -> None:
-    assert [count(value) for value in (None, 12, 12.5, 1234.5)] == ["–", "12", "12.5", "1,234"]
+    assert [count(value) for value in (None, 12, 12.5, 1234.5)] == ["-", "12", "12.5", "1,234"]
     assert [duration(seconds) for seconds in (3.21, 119, 125, 7300)] == ["3.2 s", "119.0 s", "2.1 min", "2.0 h"]
-    assert [number(value) for value in (None, float("nan"), 0.123456)] == ["–", "–", "0.1235"]
+    assert [rounded(value) for value in (None, float("nan"), 0.123456)] == ["-", "-", "0.1235"]
     assert settings({"method.name": "seekr", "method.replay_percent": 1.23456}) == "replay_percent 1.235"
 
 

@@ -228,7 +228,7 @@ def test_a_failed_run_is_said_and_tried_again_under_the_same_opening(
     here(failing)
     with pytest.raises(StudyError, match=r"1 of 6 final runs failed \(trial-0001-r1: TrainingError: loss is nan\)"):
         finalize_study(study)
-    assert "1 (1 failed)" in (final_path(study) / "table.md").read_text()
+    assert "| 1 | 1 |" in (final_path(study) / "table.md").read_text()
     here(pretended)
     assert rows(finalize_study(study))["trial-0001"].n == 2
     assert [opening.finished for opening in openings(study)] == [True]

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from seekr_tune.analysis.configurations import TrialRow, is_point
 from seekr_tune.analysis.hyperparameters import Importance
+from seekr_tune.analysis.ranking_tables import searched_paths
 from seekr_tune.analysis.report.figures.style import (
     BLUE,
     LEGEND_ON_TOP,
@@ -31,11 +32,6 @@ UNSET = "–"
 
 _COLUMNS = 3
 _NUM_TICKS = 5
-
-
-def searched_paths(rows: Sequence[TrialRow]) -> tuple[str, ...]:
-    """Config paths that the search chose in some configuration, in the order in which they first appear."""
-    return tuple(dict.fromkeys(path for row in rows for path in parse_json(row["params"])))
 
 
 def parallel_figure(rows: Sequence[TrialRow], objective: str, logarithmic: Collection[str] = ()) -> go.Figure | None:

@@ -10,26 +10,27 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seekr_tune.analysis.final import Estimate
-from seekr_tune.analysis.paper_tables import (
+from seekr_tune.analysis.table import (
     Column,
-    PaperTable,
+    Estimate,
+    Table,
     as_csv,
     as_json,
     as_latex,
+    as_lines,
     as_markdown,
     escape_latex,
     escape_markdown,
 )
 from seekr_tune.shown import printable
 
-TABLE = PaperTable(
+TABLE = Table(
     label="mine-ranking",
     caption="50% of task_a & task_b",
     columns=(
-        Column("order", None),
+        Column("order"),
         Column("name", "a|b", is_text=True),
-        Column("op", "OP"),
+        Column("op", "OP", ".2f"),
         Column("bwt", "BWT", "+.1f"),
         Column("n", "n"),
         Column("front", "*", is_text=True),
@@ -101,9 +102,26 @@ def test_csv_and_json_hold_the_numbers_as_they_are_with_their_errors_and_what_is
 
 
 def test_csv_of_tables_with_other_columns_has_the_columns_of_all() -> None:
-    other = PaperTable("o", "o", (Column("name", "name"), Column("extra", "extra")), ({"name": "c", "extra": 1},))
+    other = Table("o", (Column("name", "name"), Column("extra", "extra")), ({"name": "c", "extra": 1},))
     rows = list(csv.DictReader(io.StringIO(as_csv([TABLE, other]))))
     assert rows[3]["extra"] == "1" and rows[0]["extra"] == "" and rows[3]["op"] == ""
+
+
+def test_lines_and_cells_of_a_page_are_the_table_that_was_written_by_hand() -> None:
+    assert list(as_lines(TABLE)) == [
+        "a|b              OP         BWT  n  *",
+        "joint         80.00           -  1",
+        "[a]_1  60.25 ± 1.50        -3.2  2  *",
+        "b                 -  -2.0 ± 0.2  0  -",
+        "op_se < 5",
+    ]
+    cells = [(column.name, text, key) for column, text, key in TABLE.html({"name": "x", "op": 12345.678, "n": None})]
+    assert cells == [
+        ("name", "x", "x"),
+        ("op", "12,345.68", "12345.678"),
+        *((one, "–", "") for one in ("bwt", "n", "front")),
+    ]
+    assert list(as_lines(Table("", TABLE.columns, (), notes=("x",)))) == []
 
 
 @given(st.text())
