@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seekr_tune.config.section import Section
+    from seekr_tune.method.memory import ReplaySample
     from seekr_tune.method.protocol import (
         Method,
         MethodState,
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
         Update,
     )
 
-__all__ = ["Method", "MethodState", "Needs", "Section", "Setting", "StepView", "TaskView", "Update"]
+__all__ = ["Method", "MethodState", "Needs", "ReplaySample", "Section", "Setting", "StepView", "TaskView", "Update"]
 
 
 def __getattr__(name: str) -> Any:
