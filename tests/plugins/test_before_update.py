@@ -44,7 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_of(folder: Path, way: str = "single") -> Config:
     config = experiment_of(("./doubled.py:Doubled",), {}, folder, way)
-    return with_values(config, {"recipe.micro_batch_size": 1, "recipe.max_grad_norm": CLIPPED})
+    recipe = {"recipe.epochs": 2, "recipe.micro_batch_size": 1, "recipe.max_grad_norm": CLIPPED}
+    return with_values(config, {"stream.tasks": ["star"], **recipe})
 
 
 @pytest.fixture(scope="module")

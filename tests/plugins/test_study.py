@@ -31,7 +31,7 @@ def study_config(folder: Path, **training: Any) -> Config:
         },
         "method": {"name": "./ewc.py:EWC", "ewc": {"samples": 8}},
         "evaluation": {"matrix": "diagonal_and_last"},
-        "study": {"trials": 3, "bounds": [], "max_concurrent": 1, "objectives": ["op"]},
+        "study": {"trials": 3, "bounds": [], "max_concurrent": 1},
         "training": training,
     }
     config = parse_config(with_plugins(values, folder, "own"), "own")

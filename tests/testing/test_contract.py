@@ -13,7 +13,7 @@ from seekr_tune.testing.contract import Contract
 
 EWC = Path(__file__).parents[2] / "examples" / "plugins" / "ewc"
 
-test_seqft = contract_tests("seqft")
+test_seqft = pytest.mark.slow(contract_tests("seqft"))
 test_joint = pytest.mark.slow(contract_tests("joint"))
 test_replay = pytest.mark.slow(contract_tests("replay", refused=[{"replay_percent": -1}]))
 test_derpp = contract_tests("derpp", neutral={"logit_weight": 0.0}, equals="replay", refused=[{"logit_weight": 2}])
@@ -129,6 +129,7 @@ def test_options_that_should_be_refused_and_are_not(tmp_path: Path) -> None:
 def test_numbers_that_depend_on_the_number_of_workers_are_found(tmp_path: Path) -> None:
     body = """
     mends = {"more": "drop it"}
+    unsupported = {"lora": "two strategies are enough"}
 
     def penalties(self, weights):
         workers = self.setting.workers
