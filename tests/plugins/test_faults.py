@@ -94,7 +94,7 @@ def test_what_only_reads_a_study_never_imports_code_of_a_user(
         require_methods(load_experiment(experiment_path(study)))
     assert marker.exists()
     marker.unlink()
-    of_study = (("rank",), ("status",), ("report",), ("explain", "trial-0000"), ("show", "trial-0000"))
+    of_study = (("rank",), ("status",), ("report",), ("show", "trial-0000"))
     commands = (*((command, str(study), *rest) for command, *rest in of_study), ("log", str(tmp_path / "run")), ("ls",))
     for command in commands:
         assert (command, main(command)) == (command, 0), capsys.readouterr().err
