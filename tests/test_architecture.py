@@ -45,6 +45,7 @@ BELOW: dict[str, set[str]] = {
         *("errors", "access", "documents", "config", "files", "remains", "noise", "shown", "store", "experiment"),
         *("stream", "method", "sequence", "training", "analysis"),
     },
+    "testing": {"errors", "config", "experiment", "stream", "method", "sequence", "training.strategy"},
     "catalogue": {"errors", "config", "experiment", "study.directory.layout"},
     "doctor": {"errors", "documents", "config", "sequence", "training", "study.directory"},
     "validation": {

@@ -47,6 +47,7 @@ class Combined(Method):
         self._refuse([name for name, one in methods.items() if one.keeps_signals], "keeps signals beside samples")
         self.touches_first_task = any(one.needs.touches_first_task for one in self._all)
         self._finds = next((one for one in self._all if one.finds_weights), None)
+        self._weighed: dict[str, dict[str, float]] = {}  # terms of the step that is being taken
 
     @property
     def mend_of(self) -> Mapping[str, str]:
@@ -86,10 +87,12 @@ class Combined(Method):
             one.begin_steps(taken)
 
     def weights(self, kind: Kind) -> dict[str, float]:
-        return _together([one.weights(kind) for one in self._all])
+        self._weighed = {name: one.weights(kind) for name, one in self._methods.items()}
+        return _together([*self._weighed.values()])
 
     def measured_weights(self) -> dict[str, float]:
-        return _together([one.measured_weights() for one in self._all])
+        self._weighed = {name: one.measured_weights() for name, one in self._methods.items()}
+        return _together([*self._weighed.values()])
 
     @property
     def keeps_signals(self) -> bool:
@@ -103,10 +106,25 @@ class Combined(Method):
         return next((tap for one in self._all if (tap := one.watch(step)) is not None), None)
 
     def terms(self, step: StepView, logits: Tensor) -> dict[str, Tensor]:
-        return {name: term for one in self._all for name, term in one.terms(step, logits).items()}
+        found: dict[str, Tensor] = {}
+        for method, one in self._methods.items():
+            for term, value in one.terms(step, logits).items():
+                if term == CROSS_ENTROPY or term not in self._weighed.get(method, ()):
+                    why = "the loop computes that one" if term == CROSS_ENTROPY else "its weights() has no such name"
+                    raise ConfigError(f"method {method}: terms() returned {term!r}, but {why}; mend the method")
+                found[term] = _scalar(method, term, value)
+        return found
 
     def penalties(self, weights: Gradients) -> dict[str, tuple[Tensor, float]]:
-        return {name: term for one in self._all for name, term in one.penalties(weights).items()}
+        found: dict[str, tuple[Tensor, float]] = {}
+        for method, one in self._methods.items():
+            for term, (value, factor) in one.penalties(weights).items():
+                if term == CROSS_ENTROPY or term in found or any(term in own for own in self._weighed.values()):
+                    raise ConfigError(
+                        f"method {method}: penalties() returned {term!r}, which is a loss term already; rename it"
+                    )
+                found[term] = _scalar(method, term, value), factor
+        return found
 
     def before_update(self, update: Update) -> None:
         for one in self._all:
@@ -126,6 +144,13 @@ class Combined(Method):
 
 def _below(name: str, values: Mapping[str, T]) -> dict[str, T]:
     return {key.removeprefix(f"{name}/"): own for key, own in values.items() if key.startswith(f"{name}/")}
+
+
+def _scalar(method: str, term: str, value: Tensor) -> Tensor:
+    if not isinstance(value, Tensor) or value.dim():
+        shape = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ConfigError(f"method {method}: {term!r} must be a tensor with one number, not {shape}; mend the method")
+    return value
 
 
 def _together(weights: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -25,6 +25,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from seekr_tune.config.section import Section, SignalForm
@@ -178,6 +179,15 @@ class MethodState:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def num_bytes(self, total: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> int:
+        """Bytes of all its tensors, each counted once, however many workers hold it.
+
+        Args:
+            total: sum over ranks where each holds a part of the weights; every rank calls it.
+        """
+        parts = torch.tensor(sum(own.nbytes for named in self.weights.values() for own in named.values()))
+        return int(total(parts)) + sum(own.nbytes for own in self.tensors.values())
+
 
 @dataclass(frozen=True)
 class HeadNotes:
@@ -197,6 +207,9 @@ class HeadNotes:
 class Method:
     """A method that does nothing: plain fine-tuning. Yours overrides what it needs.
 
+    What `state` does not return is lost when a run is killed; a run that goes on calls `restore`, `before_task` and
+    `begin_steps`, so nothing that a step changes may matter to the next one.
+
     Args:
         options: its settings, of class `Options`.
         setting: what holds for the whole run.
@@ -207,6 +220,8 @@ class Method:
     needs: ClassVar[Needs] = Needs()
     mends: ClassVar[Mapping[str, str]] = {}
     """Its loss terms, and what to do where one is no finite number: `{"ewc": "lower method.ewc.strength"}`."""
+    unsupported: ClassVar[Mapping[str, str]] = {}
+    """What it cannot serve of `ddp`, `fsdp` and `lora`, and why; a run that asks for it is refused with that reason."""
 
     def __init__(self, options: Any, setting: Setting) -> None:
         self.options, self.setting = options, setting

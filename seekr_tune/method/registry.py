@@ -52,7 +52,20 @@ def require_methods(config: Config) -> dict[str, tuple[type[Method], Any]]:
     lacking = next((name for name, (cls, _) in found.items() if cls.needs.memory), None)
     if lacking is not None and not any(cls.needs.memory and name in BUILT_IN for name, (cls, _) in found.items()):
         raise ConfigError(f"method.name: {lacking} needs a replay memory; combine it with replay: [replay, {lacking}]")
+    for name, (cls, _) in found.items():
+        _require_served(name, cls, config)
     return found
+
+
+def _require_served(name: str, cls: type[Method], config: Config) -> None:
+    ways = {way: f"training.strategy={way}" for way in ("ddp", "fsdp")} | {"lora": "model.lora"}
+    unknown = next((way for way in cls.unsupported if way not in ways), None)
+    if unknown is not None:
+        raise ConfigError(f"method {name}: its `unsupported` names {unknown!r}, which is none of {', '.join(ways)}")
+    asked = {config.training.parallelism} | ({"lora"} if config.model.lora else set())
+    for way, reason in cls.unsupported.items():
+        if way in asked:
+            raise ConfigError(f"method {name} cannot run with {ways[way]}: {reason}")
 
 
 def _class_of(name: str, plugin: Plugin) -> type[Method]:
@@ -65,7 +78,7 @@ def _class_of(name: str, plugin: Plugin) -> type[Method]:
         raise ConfigError(f"method {name} ({plugin.origin}): cannot be imported ({line}); mend it") from error
     if not isinstance(found, type) or not issubclass(found, Method):
         raise ConfigError(
-            f"method {name} ({plugin.origin}): {attribute} is no class derived from seekr_tune.method.protocol.Method"
+            f"method {name} ({plugin.origin}): {attribute} is no class derived from seekr_tune.method.Method"
         )
     return found
 

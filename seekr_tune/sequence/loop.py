@@ -13,6 +13,7 @@ import torch
 from seekr_tune.config import Config
 from seekr_tune.method.draws import Draws, draws_of
 from seekr_tune.method.memory import ReplaySample
+from seekr_tune.method.protocol import MethodState
 from seekr_tune.method.registry import method_of
 from seekr_tune.method.semantics import SEMANTICS, Semantics
 from seekr_tune.method.workers import SingleProcess, Workers
@@ -26,6 +27,7 @@ from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths,
 from seekr_tune.sequence.moved import require_moved, weight_sums
 from seekr_tune.sequence.same_tokens import require_same_tokens
 from seekr_tune.sequence.schedule import Stage, Step, shown_samples, stage_steps, stages_of, stored_samples
+from seekr_tune.sequence.shards import is_sharded
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import (
     Errors,
@@ -207,23 +209,24 @@ class StreamRun:
         records, spared = self._train(stage, state, on_step, clock, first)
         with clock.part("teacher"):
             samples = tuple(self._method.after_task(view))
-            memory_bytes = self._bytes_of(samples)
+            memory, known = state.memory.add(samples), self._method.state()
+            sizes = self._bytes_of(samples), self._bytes_of(memory.samples) + self._bytes_known(known)
         with clock.part("evaluation"):
             scores, errors = self._scores(stage, state, first.scores if first else None)
         if first:
             first.close()
         timing = clock.timing(records, spared, self._first.spared_scoring() if self._first else 0.0)
-        history = self._history(stage, state, records, (len(samples), memory_bytes), clock.total(), timing)
+        history = self._history(stage, state, records, (len(samples), *sizes), clock.total(), timing)
         state = StreamState(
             tasks_done=stage.last + 1,
             shape=state.shape,
-            memory=state.memory.add(samples),
+            memory=memory,
             scores=scores,
             initial=state.initial,
             history=(*state.history, history),
             special_tokens=self._encoder.special_tokens,
             errors=errors,
-            method=self._method.state(),
+            method=known,
         )
         if self._keeper:
             self._keeper.save_stage(state, self._loaded.trainable(), self._learner.state(inside_stage=False))
@@ -302,6 +305,10 @@ class StreamRun:
         signals = sum(sample.num_bytes for sample in samples) - known
         return known + int(self._workers.sum(torch.tensor(signals, device=self._workers.device)))
 
+    def _bytes_known(self, method: MethodState) -> int:
+        sharded = any(map(is_sharded, self._loaded.trainable().values()))
+        return method.num_bytes(self._workers.sum) if sharded else method.num_bytes()
+
     def _examples_of(self, stage: Stage) -> list[EncodedExample]:
         """Training samples of all tasks of a stage, one after the other."""
         return [example for task in stage.tasks for example in self._encoded[task]]
@@ -326,7 +333,7 @@ class StreamRun:
         stage: Stage,
         state: StreamState,
         records: Sequence[StepRecord],
-        memory: tuple[int, int],
+        kept: tuple[int, int, int],
         seconds: float,
         timing: StageTiming,
     ) -> TaskHistory:
@@ -335,8 +342,9 @@ class StreamRun:
             task=self._config.stream.tasks[stage.last],
             index=stage.last,
             heads=self._method.heads(),
-            stored_samples=memory[0],
-            memory_bytes=memory[1],
+            stored_samples=kept[0],
+            memory_bytes=kept[1],
+            state_bytes=kept[2],
             presentations=sum(record.samples for record in replayed),
             replay_updates=len(replayed),
             replay_tokens=sum(record.tokens for record in replayed),

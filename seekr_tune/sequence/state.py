@@ -107,6 +107,8 @@ class TaskHistory:
             were not.
         first_shown: stored samples that were replayed for the first time while this task was learned, each as the
             index of its task and its index there; None where an earlier version did not note them.
+        state_bytes: all that is kept for old tasks now, besides the model: the memory, and what methods know, whole and
+            once, whatever the number of workers; None where an earlier version did not note it.
     """
 
     task: str
@@ -121,6 +123,7 @@ class TaskHistory:
     timing: StageTiming
     shares: Mapping[str, float] = field(default_factory=dict)
     first_shown: tuple[tuple[int, int], ...] | None = None
+    state_bytes: int | None = None
 
     @property
     def selected(self) -> Mapping[int, tuple[int, ...]]:

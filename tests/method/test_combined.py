@@ -59,8 +59,8 @@ def made(cls: type[Method]) -> Method:
 
 def test_terms_and_penalties_add_up_and_factors_of_cross_entropy_are_multiplied() -> None:
     both = Combined({"a": Pull("near", 0.5), "b": Pull("far", 0.25)})
-    assert both.weights("replay") == {"cross_entropy": 0.125, "near": 2.0, "far": 2.0}
     assert both.weights("new") == {"cross_entropy": 1.0}
+    assert both.weights("replay") == {"cross_entropy": 0.125, "near": 2.0, "far": 2.0}
     assert set(both.terms(cast(StepView, None), torch.ones(2))) == {"near", "far"}
     found = both.penalties({"w": torch.ones(3)})
     assert {name: (float(value), factor) for name, (value, factor) in found.items()} == {
@@ -89,3 +89,40 @@ def test_two_methods_that_want_the_same_for_themselves_are_refused(cls: type[Met
 def test_two_terms_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two of the methods have a loss term named 'near'"):
         Combined({"a": Pull("near", 1.0), "b": Pull("near", 1.0)}).weights("replay")
+
+
+def test_a_term_without_a_weight_is_refused_by_its_name_and_its_method() -> None:
+    both = Combined({"a": Pull("near", 1.0), "b": made(Method)})
+    both.weights("new")
+    with pytest.raises(ConfigError, match=r"method a: terms\(\) returned 'near', but its weights\(\) has no such name"):
+        both.terms(cast(StepView, None), torch.ones(2))
+
+
+def test_cross_entropy_is_the_loop_s_own() -> None:
+    one = Combined({"a": Pull("cross_entropy", 1.0)})
+    one.weights("replay")
+    with pytest.raises(ConfigError, match="method a: terms.. returned 'cross_entropy', but the loop computes that one"):
+        one.terms(cast(StepView, None), torch.ones(2))
+
+
+def test_a_penalty_that_has_the_name_of_a_term_is_refused() -> None:
+    one = Combined({"a": Pull("near", 1.0), "b": Pull("near of weights", 1.0)})
+    one.weights("replay")
+    with pytest.raises(ConfigError, match="method a: penalties.. returned 'near of weights', which is a loss term al"):
+        one.penalties({"w": torch.ones(3)})
+
+
+@pytest.mark.parametrize(("value", "said"), [(torch.ones(2), r"of shape \(2,\)"), (1.0, "float")])
+def test_a_term_that_is_no_number_with_a_graph_is_refused(value: Any, said: str) -> None:
+    pull = Pull("near", 1.0)
+    pull.terms = lambda step, logits: {"near": value}  # type: ignore[method-assign]
+    one = Combined({"a": pull})
+    one.weights("replay")
+    with pytest.raises(ConfigError, match=f"method a: 'near' must be a tensor with one number, not {said}"):
+        one.terms(cast(StepView, None), torch.ones(2))
+
+
+def test_bytes_of_a_state_count_parts_of_all_ranks_and_what_all_of_them_know_once() -> None:
+    state = MethodState({"old": {"w": torch.ones(2)}}, {"total": torch.zeros(3)})
+    assert state.num_bytes() == 4 * (2 + 3)
+    assert state.num_bytes(lambda own: 4 * own) == 4 * (4 * 2 + 3)

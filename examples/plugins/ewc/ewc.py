@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from seekr_tune.config.section import Section
-from seekr_tune.method.protocol import Method, MethodState, Needs, Setting, TaskView
+from seekr_tune.method import Method, MethodState, Needs, ReplaySample, Section, Setting, TaskView
 
 
 class Options(Section):
@@ -22,7 +21,11 @@ class Options(Section):
 
 
 class EWC(Method):
-    """strength / 2 * sum over weights of F (w - w_old)^2, F the diagonal Fisher information summed over tasks."""
+    """strength / 2 * sum over weights of F (w - w_old)^2, F the diagonal Fisher information summed over tasks.
+
+    F is the mean over training samples of the squared gradient of each, at its own answer. One penalty stands for all
+    old tasks, around the weights that the last one ended with (Huszar, 2018).
+    """
 
     Options = Options
     needs = Needs(weight_copies=2)
@@ -33,7 +36,7 @@ class EWC(Method):
         self.fisher: dict[str, Tensor] = {}
         self.old: dict[str, Tensor] = {}
 
-    def after_task(self, task: TaskView):  # noqa: ANN201
+    def after_task(self, task: TaskView) -> Sequence[ReplaySample]:
         if self.options.strength > 0:
             own = task.mean_over_samples(torch.square, self.options.samples)
             self.fisher = {name: own[name] + self.fisher.get(name, 0.0) for name in own}
@@ -43,8 +46,8 @@ class EWC(Method):
     def penalties(self, weights: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, float]]:
         if not self.fisher:
             return {}
-        moved = (self.fisher[name] * (weight - self.old[name]).square() for name, weight in weights.items())
-        return {"ewc": (torch.stack([part.sum() for part in moved]).sum(), self.options.strength / 2)}
+        moved = [(self.fisher[name] * (weight - self.old[name]).square()).sum() for name, weight in weights.items()]
+        return {"ewc": (torch.stack(moved).sum(), self.options.strength / 2)}
 
     def state(self) -> MethodState:
         return MethodState({"fisher": self.fisher, "old": self.old} if self.fisher else {})

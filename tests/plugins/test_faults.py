@@ -1,0 +1,101 @@
+"""Code of a user that is not what it should be is refused in one line; what only reads a study never imports it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from seekr_tune.cli import main
+from seekr_tune.errors import ConfigError
+from seekr_tune.experiment import dump_config, load_experiment
+from seekr_tune.method.registry import require_methods
+from seekr_tune.study.directory.layout import experiment_path
+from seekr_tune.study.runs.single import run_experiment
+
+from ..security.small import small_config, study_of
+
+OWN = "from seekr_tune.method import Method, Section\nclass Options(Section):\n    strength: float = 1.0\n"
+SOUND = f"{OWN}class Mine(Method):\n    Options = Options\n"
+EXPERIMENT = "name: own\nstream: {tasks: [star, last]}\nmethod: {name: ./mine.py:Mine}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "said"),
+    [
+        (None, (), "there is no file"),
+        (SOUND, ("method.name=./other.py:Mine",), "there is no file"),
+        (SOUND, ("method.name=mine.py",), "method.name"),
+        (SOUND, ("method.name=no_such_package.x:Mine",), "ModuleNotFoundError"),
+        ("class Mine(\n", (), "cannot be imported (SyntaxError"),
+        ("import no_such_module\n", (), "cannot be imported (ModuleNotFoundError"),
+        ("raise ValueError('two\\nlines')\n", (), "cannot be imported (ValueError: two lines)"),
+        ("class Mine:\n    pass\n", (), "Mine is no class derived from seekr_tune.method.Method"),
+        ("Mine = 3\n", (), "Mine is no class derived from seekr_tune.method.Method"),
+        (OWN, (), "Mine is no class derived from seekr_tune.method.Method"),
+        (SOUND, ("method.mine.strenght=3",), "method.mine.strength"),
+        (SOUND, ("method.mine.strength=high",), "method.mine.strength"),
+        (SOUND, ("method.nosuch.x=1",), "there is no method 'nosuch' of your own"),
+        (SOUND, ("method.mine.strength=[1, 2]",), "method.mine.strength"),
+        (f"{SOUND}    unsupported = {{'lora': 'it wants all weights'}}\n", ("model.lora={}",), "it wants all weights"),
+        (
+            f"{SOUND}    unsupported = {{'fsdp': 'it wants whole weights'}}\n",
+            ("training.workers=2", "training.strategy=fsdp"),
+            "method mine cannot run with training.strategy=fsdp: it wants whole weights",
+        ),
+    ],
+)
+def test_a_fault_is_refused_in_one_line(
+    tmp_path: Path, text: str | None, overrides: tuple[str, ...], said: str
+) -> None:
+    if text is not None:
+        (tmp_path / "mine.py").write_text(text)
+    (tmp_path / "own.yaml").write_text(EXPERIMENT)
+    with pytest.raises(ConfigError) as refused:
+        require_methods(load_experiment(tmp_path / "own.yaml", overrides))
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_way_that_a_method_does_not_serve_is_free_to_others(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"{SOUND}    unsupported = {{'fsdp': 'it wants whole weights'}}\n")
+    (tmp_path / "own.yaml").write_text(EXPERIMENT)
+    for overrides in ((), ("training.workers=2",), ("model.lora={}",)):
+        assert list(require_methods(load_experiment(tmp_path / "own.yaml", overrides))) == ["mine"]
+
+
+def test_the_command_line_says_it_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text("class Mine(\n")
+    (tmp_path / "own.yaml").write_text(EXPERIMENT)
+    for command in ("run", "validate"):
+        assert main([command, str(tmp_path / "own.yaml")]) == 2
+        err = capsys.readouterr().err
+        assert "method mine (./mine.py:Mine): cannot be imported (SyntaxError" in err and "Traceback" not in err
+
+
+def test_what_only_reads_a_study_never_imports_code_of_a_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armed, marker = tmp_path / "armed", tmp_path / "imported"
+    trap = (
+        f"from pathlib import Path\nif Path({str(armed)!r}).exists():\n    Path({str(marker)!r}).touch()\n    1 / 0\n"
+    )
+    (tmp_path / "mine.py").write_text(trap + SOUND)
+    (tmp_path / "own.yaml").write_text(dump_config(small_config(method={"name": "replay", "replay_percent": 20})))
+    config = load_experiment(tmp_path / "own.yaml", ["method.name=[replay, ./mine.py:Mine]"])
+    run_experiment(config, tmp_path / "run")
+    study = study_of(tmp_path / "run", tmp_path / "study")
+    experiment_path(study).write_text(dump_config(config))
+    armed.touch()
+    for name in [name for name in sys.modules if name.startswith("_seekr_tune_plugins.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
+        require_methods(load_experiment(experiment_path(study)))
+    assert marker.exists()
+    marker.unlink()
+    of_study = (("rank",), ("status",), ("report",), ("show", "trial-0000"))
+    commands = (*((command, str(study), *rest) for command, *rest in of_study), ("log", str(tmp_path / "run")), ("ls",))
+    for command in commands:
+        assert (command, main(command)) == (command, 0), capsys.readouterr().err
+    assert not marker.exists()

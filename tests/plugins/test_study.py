@@ -1,0 +1,54 @@
+"""A study with a method of one's own that is killed in the middle and resumed, its file gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seekr_tune.config import Config
+from seekr_tune.config.plugins import with_plugins
+from seekr_tune.experiment import parse_config
+
+from ..study.life.test_study_resume import assert_like_plain_python, kill_and_resume
+
+EWC = Path(__file__).parents[2] / "examples" / "plugins" / "ewc" / "ewc.py"
+
+
+def study_config(folder: Path, **training: Any) -> Config:
+    (folder / "ewc.py").write_text(EWC.read_text())
+    (folder / "two.yaml").write_text("method.ewc.strength: {type: float, low: 1, high: 10000, log: true}\n")
+    values = {
+        "name": "own",
+        "stream": {"tasks": ["star", "last", "paren"], "limits": {"train": 64, "eval": 8, "test": 8}},
+        "recipe": {
+            "epochs": 3,
+            "learning_rate": 5e-4,
+            "batch_size": 8,
+            "max_prompt_tokens": 40,
+            "max_answer_tokens": 4,
+        },
+        "method": {"name": "./ewc.py:EWC", "ewc": {"samples": 8}},
+        "evaluation": {"matrix": "diagonal_and_last"},
+        "study": {"trials": 3, "bounds": [], "max_concurrent": 1},
+        "training": training,
+    }
+    config = parse_config(with_plugins(values, folder, "own"), "own")
+    (folder / "ewc.py").unlink()
+    return config
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_study_goes_on_without_the_file_of_its_method(tmp_path: Path) -> None:
+    records = kill_and_resume(study_config(tmp_path), tmp_path / "study")
+    assert_like_plain_python(tmp_path / "study", next(iter(records.values())), tmp_path / "plain")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_study_of_two_workers_goes_on(tmp_path: Path) -> None:
+    config = study_config(tmp_path, workers=2, resources_per_worker={"CPU": 1})
+    records = kill_and_resume(config, tmp_path / "study")
+    assert all(record.tasks_done == 3 for record in records.values())
