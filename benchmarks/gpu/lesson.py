@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,9 +18,9 @@ from seekr_tune.method.draws import SeededDraws
 from seekr_tune.method.losses import answer_cross_entropy
 from seekr_tune.method.memory import ReplaySample
 from seekr_tune.method.passes import Tokens, answer_logits
-from seekr_tune.method.protocol import Method, TaskView
+from seekr_tune.method.protocol import TaskView
 from seekr_tune.method.reading import observe
-from seekr_tune.method.registry import method_of
+from seekr_tune.method.seekr import Seekr
 from seekr_tune.method.semantics import CORRECTED
 from seekr_tune.method.teacher import Teacher
 from seekr_tune.method.workers import SingleProcess
@@ -62,11 +62,11 @@ def measure_lesson(setting: Setting, options: argparse.Namespace) -> Iterator[di
                 options,
             )
             run = (loaded, config, CORRECTED, SeededDraws(0), SingleProcess(device))
-            method = method_of(config, setting_of(*run))
+            method = Seekr(config.method, setting_of(*run))
             plain = [replace(sample, teacher=None) for sample in samples]
             view = Views(*run).of_task(Stage("task", (0,)), plain, [])
             method.before_task(view)
-            sides[f"remember {ratio}"] = partial(_remember, method, view)
+            sides[f"remember {ratio}"] = partial(_remember, method, view, method._before)
             teacher = Teacher(setting_of(*run), config.method.query_budget, logits=True)
             sides["rows"] = partial(_read_rows, teacher, view, queries)
         found = compare(sides, device, options.repeats)
@@ -106,7 +106,8 @@ def _read_rows(teacher: Teacher, view: TaskView, queries: Sequence[Tensor], turn
     teacher.rows(view.passes, queries)
 
 
-def _remember(method: Method, view: TaskView, turn: int) -> None:
+def _remember(method: Seekr, view: TaskView, before: Mapping[int, Tensor], turn: int) -> None:
+    method._before = before  # a run forgets it with the task; what is read now is written over it
     method.after_task(view)
 
 
