@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from seekr_tune.errors import ConfigError
+from seekr_tune.errors import CheckpointError, ConfigError
 from seekr_tune.method.attention import AttentionTap
 from seekr_tune.method.memory import ReplaySample
 from seekr_tune.method.protocol import (
@@ -64,9 +64,12 @@ class Combined(Method):
 
     def restore(self, state: MethodState) -> None:
         for name, one in self._methods.items():
-            one.restore(
-                MethodState(_below(name, state.weights), _below(name, state.tensors), state.facts.get(name, {}))
-            )
+            own = MethodState(_below(name, state.weights), _below(name, state.tensors), state.facts.get(name, {}))
+            try:
+                one.restore(own)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                said = f"{type(error).__name__}: {error}"
+                raise CheckpointError(f"what method {name} has saved cannot be taken up again ({said})") from error
 
     def before_task(self, task: TaskView) -> None:
         for one in self._all:

@@ -190,6 +190,8 @@ def _decode_history(entry: Mapping[str, Any], heads: Mapping[str, Tensor]) -> Ta
     scores, total = (_head_scores(heads, f"{kind}/{entry['index']}") for kind in ("task", "total"))
     rest = {name: value for name, value in entry.items() if name != "selected"}
     notes = None
+    if entry["selected"] and (scores is None or total is None):
+        raise LookupError(f"no head scores of task {entry['index']}")
     if scores is not None and total is not None:
         notes = HeadNotes(scores, total, _decode_heads(entry["selected"]))
     return TaskHistory(**(rest | decoded), heads=notes)

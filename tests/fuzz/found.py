@@ -93,10 +93,10 @@ FOUND: tuple[Found, ...] = (
     ),
     Found(
         "contents of a checkpoint",
-        "head scores without their totals",
+        "selected heads without their scores",
         f"{_STAGE}/heads.safetensors",
         b"\x02\0\0\0\0\0\0\0{}",
-        "no totals of head scores",
+        "no head scores of task 0",
     ),
     Found(
         "compact replay memory",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seekr_tune.config.section import Section
-from seekr_tune.errors import ConfigError
+from seekr_tune.errors import CheckpointError, ConfigError
 from seekr_tune.method.combined import Combined
 from seekr_tune.method.protocol import Method, MethodState, Setting, StepView, Update
 
@@ -126,3 +126,12 @@ def test_bytes_of_a_state_count_parts_of_all_ranks_and_what_all_of_them_know_onc
     state = MethodState({"old": {"w": torch.ones(2)}}, {"total": torch.zeros(3)})
     assert state.num_bytes() == 4 * (2 + 3)
     assert state.num_bytes(lambda own: 4 * own) == 4 * (4 * 2 + 3)
+
+
+def test_a_state_that_a_method_cannot_take_up_is_called_that() -> None:
+    class Forgets(Method):
+        def restore(self, state: MethodState) -> None:
+            raise KeyError("totals")
+
+    with pytest.raises(CheckpointError, match="what method a has saved cannot be taken up again .KeyError: 'totals'"):
+        Combined({"a": made(Forgets)}).restore(MethodState())

@@ -16,7 +16,9 @@ EWC = Path(__file__).parents[2] / "examples" / "plugins" / "ewc"
 test_seqft = pytest.mark.slow(contract_tests("seqft"))
 test_joint = pytest.mark.slow(contract_tests("joint"))
 test_replay = pytest.mark.slow(contract_tests("replay", refused=[{"replay_percent": -1}]))
-test_derpp = contract_tests("derpp", neutral={"logit_weight": 0.0}, equals="replay", refused=[{"logit_weight": 2}])
+test_derpp = pytest.mark.slow(
+    contract_tests("derpp", neutral={"logit_weight": 0.0}, equals="replay", refused=[{"logit_weight": 2}])
+)
 test_seekr = contract_tests(
     "seekr",
     neutral={"logit_weight": 0.0, "attention_weight": 0.0},
