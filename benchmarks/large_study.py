@@ -27,14 +27,13 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from benchmarks.report import SPACE
+from benchmarks.report import SPACE, timing_row
 from benchmarks.results import Figure, keep
 from seekr_tune.analysis.record import (
     HeadRow,
     ProspectRow,
     ReplayRow,
     StepRow,
-    TimingRow,
     TrialRecord,
     heads_path,
     read_heads,
@@ -83,7 +82,7 @@ def record_of(config: Config, number: int, params: dict[str, Any], heads: tuple[
         prospects=tuple(_prospect(index, split) for index in range(len(TASKS)) for split in ("train", "eval")),
         heads=heads,
         replay=tuple(_replay(index) for index in range(len(TASKS))),
-        timing=tuple(_timing(index, random) for index in range(len(TASKS))),
+        timing=tuple(timing_row(TASKS[index], index, random) for index in range(len(TASKS))),
         tasks_done=len(TASKS),
         wall_seconds=float(random.uniform(500, 900)),
         optuna_number=number,
@@ -121,23 +120,6 @@ def _replay(index: int) -> ReplayRow:
         tokens=5000 * index,
         bytes=250_000,
         first_presentations=50 if index else 0,
-    )
-
-
-def _timing(index: int, random: np.random.Generator) -> TimingRow:
-    new, replay, distillation, teacher, evaluation, checkpoint = random.uniform(1, 20, 6)
-    return TimingRow(
-        task=TASKS[index],
-        task_index=index,
-        new_seconds=new,
-        replay_seconds=replay + distillation,
-        distillation_seconds=distillation,
-        teacher_seconds=teacher,
-        evaluation_seconds=evaluation,
-        checkpoint_seconds=checkpoint,
-        tokens=100_000,
-        peak_memory_bytes=10**9,
-        model_flops=1e12,
     )
 
 

@@ -69,7 +69,7 @@ def record_of(config: Config, configuration: str, replicate: int, params: dict[s
         tasks=TASKS,
         scores=score_cells(TASKS, {"eval": np.minimum(scores, 100)}, {"eval": random.uniform(0, 20, len(TASKS))}),
         replay=tuple(_replay(index, stored) for index in range(len(TASKS))),
-        timing=tuple(_timing(index, random) for index in range(len(TASKS))),
+        timing=tuple(timing_row(TASKS[index], index, random) for index in range(len(TASKS))),
         tasks_done=len(TASKS),
         wall_seconds=float(random.uniform(500, 900)),
         num_layers=LAYERS,
@@ -91,10 +91,11 @@ def _replay(index: int, stored: int) -> ReplayRow:
     )
 
 
-def _timing(index: int, random: np.random.Generator) -> TimingRow:
+def timing_row(task: str, index: int, random: np.random.Generator) -> TimingRow:
+    """Where the time of a made-up task went."""
     new, replay, distillation, teacher, evaluation, checkpoint = random.uniform(1, 20, 6)
     return TimingRow(
-        task=TASKS[index],
+        task=task,
         task_index=index,
         new_seconds=new,
         replay_seconds=replay + distillation,

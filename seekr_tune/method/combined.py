@@ -40,10 +40,9 @@ class Combined(Method):
     def __init__(self, methods: Mapping[str, Method]) -> None:
         self._methods = dict(methods)
         self._all = tuple(methods.values())
-        for what, hook in (("changes gradients", "before_update"), ("has an attention tap", "watch")):
-            self._refuse(
-                [n for n, one in methods.items() if getattr(type(one), hook) is not getattr(Method, hook)], what
-            )
+        self._refuse(self._having("before_update"), "changes gradients")
+        self._refuse(self._having("watch"), "has an attention tap")
+        self.has_penalties, self.changes_gradients = map(bool, map(self._having, ("penalties", "before_update")))
         self._refuse([name for name, one in methods.items() if one.keeps_signals], "keeps signals beside samples")
         self.touches_first_task = any(one.needs.touches_first_task for one in self._all)
         self._finds = next((one for one in self._all if one.finds_weights), None)
@@ -139,6 +138,11 @@ class Combined(Method):
 
     def measured(self, norms: Mapping[str, float]) -> Mapping[str, float]:
         return norms if self._finds is None else self._finds.measured(norms)
+
+    def _having(self, hook: str) -> list[str]:
+        """Names of the methods that do something in a hook."""
+        base = getattr(Method, hook)
+        return [name for name, one in self._methods.items() if getattr(type(one), hook) is not base]
 
     def _refuse(self, names: Sequence[str], what: str) -> None:
         if len(names) > 1:

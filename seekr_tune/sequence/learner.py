@@ -322,8 +322,9 @@ class Learner:
         if self._pending_steps < self._updates_after:
             return {}, None
         parameters = self._loaded.trainable()
-        penalties = self._penalise(parameters)
-        self._method.before_update(self._gradients(parameters, kind))
+        penalties = self._penalise(parameters) if self._method.has_penalties else {}
+        if self._method.changes_gradients:
+            self._method.before_update(self._gradients(parameters, kind))
         limit = self._config.recipe.max_grad_norm
         norm = clip_grad_norm_(list(parameters.values()), float("inf") if limit is None else limit)
         self._optimizer.step()
