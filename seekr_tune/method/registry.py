@@ -1,11 +1,9 @@
-"""Methods by name: those of the package, and a user's own, which are imported here and nowhere else."""
+"""Methods by name: those of the package, and a user's own."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +14,7 @@ from seekr_tune.config.plugins import Plugin
 from seekr_tune.errors import ConfigError
 from seekr_tune.method.combined import Combined
 from seekr_tune.method.protocol import Method, Setting
+from seekr_tune.plugins import imported
 
 BUILT_IN: Mapping[str, str] = {
     "seqft": "seekr_tune.method.seqft:SeqFT",
@@ -69,32 +68,11 @@ def _require_served(name: str, cls: type[Method], config: Config) -> None:
 
 
 def _class_of(name: str, plugin: Plugin) -> type[Method]:
-    place, _, attribute = plugin.origin.rpartition(":")
-    try:
-        module = import_module(place) if plugin.source is None else _module_of(name, place, plugin)
-        found = getattr(module, attribute, None)
-    except Exception as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"method {name} ({plugin.origin}): cannot be imported ({line}); mend it") from error
+    found = imported("method", name, plugin)
     if not isinstance(found, type) or not issubclass(found, Method):
-        raise ConfigError(
-            f"method {name} ({plugin.origin}): {attribute} is no class derived from seekr_tune.method.Method"
-        )
+        own = plugin.origin.rpartition(":")[2]
+        raise ConfigError(f"method {name} ({plugin.origin}): {own} is no class derived from seekr_tune.method.Method")
     return found
-
-
-def _module_of(name: str, place: str, plugin: Plugin) -> ModuleType:
-    """The text of a file as a module under a private name; nothing joins the path of modules."""
-    private = f"_seekr_tune_plugins.{name}_{str(plugin.sha256)[:16]}"
-    if private not in sys.modules:
-        module = ModuleType(private)
-        sys.modules[private] = module  # annotations are looked up there
-        try:
-            exec(compile(str(plugin.source), place, "exec"), module.__dict__)
-        except BaseException:
-            del sys.modules[private]
-            raise
-    return sys.modules[private]
 
 
 def _options(cls: type[Method], name: str, config: Config) -> Any:

@@ -12,6 +12,7 @@ from rich.console import Console
 from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.record import TrialRecord, read_heads, read_record, read_steps
 from seekr_tune.config import Config
+from seekr_tune.config.plugins import imports
 from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import fingerprint, with_values
 from seekr_tune.shown import ours
@@ -81,6 +82,8 @@ def run_experiment(
     with cluster_session(address), ProgressConsole(console, total=1) as progress:
         changes = _known_inputs(directory, config, accept_change)
         progress.warn_of(notes)
+        for line in imports(config.model_dump()):
+            progress.say(line)
         request = TrialRequest(key=name or directory.name, role="run", accepted_changes=changes)
         try:
             record = _run(config, directory, request, progress, stop_asked)
