@@ -18,11 +18,11 @@ RUN_COLUMNS = ("trial", "role", "configuration", "replicate")
 
 _TERMS = {
     # term: what it is called, what to do about it
-    "cross_entropy": ("cross-entropy", "raise method.logit_weight or method.attention_weight"),
-    "logit_distillation": ("logit distillation", "lower method.logit_weight"),
+    "cross_entropy": ("cross-entropy", "raise method.seekr.logit_weight or method.seekr.attention_weight"),
+    "logit_distillation": ("logit distillation", "lower method.seekr.logit_weight"),
     "attention_distillation": (
         "attention distillation",
-        "lower method.attention_weight (a larger one changes nothing), or give method.attention_share",
+        "lower method.seekr.attention_weight (a larger one changes nothing), or give method.seekr.attention_share",
     ),
 }
 

@@ -20,6 +20,7 @@ from typing import Any, get_args
 
 from pydantic import Field
 
+from seekr_tune.config.leaves import Kind
 from seekr_tune.config.section import MethodName, Section
 from seekr_tune.documents import read_bytes, read_text
 from seekr_tune.errors import ConfigError, DocumentError, NoDocument
@@ -47,6 +48,10 @@ class Plugin(Section):
     """Text of the file; null for an installed package."""
     siblings: dict[str, str] = Field(default_factory=dict, exclude_if=lambda siblings: not siblings)
     """By module name: texts of what the file imports from its folder."""
+    memory: bool = Field(False, exclude_if=lambda memory: not memory)
+    """Of a method: whether it has a replay memory; written when a run begins."""
+    options: dict[str, Kind] = Field(default_factory=dict, exclude_if=lambda options: not options)
+    """Of a method: its options, and what their values are; written when a run begins."""
 
 
 def imports(values: Mapping[str, Any]) -> list[str]:

@@ -51,4 +51,4 @@ def test_a_ranking_says_in_how_many_configurations_a_term_has_nearly_all() -> No
     (line,) = dominated(runs, pa.Table.from_pylist(rows))
     expected = told("attention_distillation", 0.98, 0.999)
     assert line == f"In 2 of the study's 3 configurations {expected} (most in trial-1; docs/method.md)."
-    assert "98.0 to 99.9 %" in line and "method.attention_weight" in line
+    assert "98.0 to 99.9 %" in line and "method.seekr.attention_weight" in line

@@ -157,7 +157,7 @@ def _first_key(config: Config) -> Hashable:
 
 
 def _stored(config: Config, size: TaskSize) -> int:
-    percent = config.method.in_effect().replay_percent
+    percent = config.stored_percent
     return stored_samples(size.train, percent, SEMANTICS[config.method.semantics])
 
 
@@ -166,7 +166,7 @@ def _training(config: Config, stage: Stage, memory: int, sizes: Mapping[str, Tas
     recipe, method = config.recipe, config.method
     counts = tuple(sizes[name].train for name in names)
     epochs = tuple(recipe.epochs_of(task) for task in stage.tasks)
-    new, replay = _count_steps(counts, epochs, memory, recipe, method.semantics, method.replay_cycle)
+    new, replay = _count_steps(counts, epochs, memory, recipe, method.semantics, method.memory.cycle)
     # Of several tasks at once, each gives samples in proportion to its size and epochs.
     weights = [count * times for count, times in zip(counts, epochs, strict=True)]
     new_step = sum(weight * rates.tasks[name].new_step for name, weight in zip(names, weights, strict=True)) / sum(
@@ -200,7 +200,7 @@ def _count_steps(
         {
             "stream": {"tasks": ["any"]},
             "recipe": {**recipe.model_dump(), "epochs": 1},
-            "method": {"semantics": semantics, "replay_cycle": replay_cycle},
+            "method": {"semantics": semantics, "memory": {"cycle": replay_cycle}},
         }
     )
     draws = SeededDraws(0)  # the order of samples does not change how many steps they make

@@ -15,6 +15,7 @@ from seekr_tune.config import Config
 from seekr_tune.config.plugins import imports
 from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import fingerprint, with_values
+from seekr_tune.method.registry import with_needs
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, ray_path, storage_path
 from seekr_tune.study.directory.links import require_no_links
@@ -66,7 +67,7 @@ def run_experiment(
             small, or there is no cluster at the address.
         UserError: the data, the model or the settings cannot be used.
     """
-    directory = Path(directory).absolute()
+    directory, config = Path(directory).absolute(), with_needs(config)
     if directory.name != extending_path(directory).name:  # an update is learned inside of its run
         require_outside(directory, "a run")
     if not (is_run(directory) or is_study(directory)):

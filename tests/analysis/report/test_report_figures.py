@@ -113,10 +113,10 @@ def test_what_replayed_nothing_has_no_place_over_a_logarithm(ranking: Ranking) -
 
 
 def test_settings_that_a_method_lacks_stand_below_the_others(ranking: Ranking) -> None:
-    figure = parallel_figure(ranking.rows, "op", {"method.attention_weight"})
+    figure = parallel_figure(ranking.rows, "op", {"method.seekr.attention_weight"})
     axes = {axis.label: axis for axis in figure.data[0].dimensions}
     assert list(axes) == ["method", "replay_percent", "attention_weight", "samples", "op"]
-    weights = [json.loads(row["params"]).get("method.attention_weight") for row in ranking.rows[:5]]
+    weights = [json.loads(row["params"]).get("method.seekr.attention_weight") for row in ranking.rows[:5]]
     places = axes["attention_weight"].values
     assert [place for place, weight in zip(places, weights, strict=True) if weight] == pytest.approx(
         [math.log10(weight) for weight in weights if weight]
