@@ -6,6 +6,7 @@ ewc_1f2e...`, so that two versions of a file can be in one process; nothing join
 
 from __future__ import annotations
 
+import linecache
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -64,7 +65,12 @@ class _Texts(MetaPathFinder, InspectLoader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return spec_from_loader(fullname, self) if fullname in self._texts else None
+        if fullname not in self._texts:
+            return None
+        spec = spec_from_loader(fullname, self, origin=self._file(fullname))
+        assert spec is not None
+        spec.has_location = True  # `inspect`, and so pydantic's docstrings of fields, go by `__file__`
+        return spec
 
     def is_package(self, fullname: str) -> bool:
         """Whether others are below it: a file imports what is beside it from itself."""
@@ -75,9 +81,14 @@ class _Texts(MetaPathFinder, InspectLoader):
         return self._texts[fullname][0]
 
     def get_code(self, fullname: str) -> CodeType:
-        """Its text, compiled under the name of its file."""
-        text, place = self._texts[fullname]
-        return self.source_to_code(text, place)
+        """Its text, compiled under the name of its file; the lines are kept for whoever asks for a class's source."""
+        text, name = self._texts[fullname][0], self._file(fullname)
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        return self.source_to_code(text, name)
+
+    def _file(self, fullname: str) -> str:
+        """A name that no file has."""
+        return f"<{self._texts[fullname][1]} of {fullname}>"
 
 
 _texts = _Texts()

@@ -12,7 +12,7 @@ import pytest
 
 from seekr_tune.config.plugins import Plugin, digest_of, imports, with_plugins
 from seekr_tune.errors import ConfigError
-from seekr_tune.plugins import ROOT, imported
+from seekr_tune.plugins import imported
 
 
 def found(values: dict[str, Any], beside: Path) -> dict[str, Plugin]:
@@ -118,7 +118,3 @@ def test_what_will_be_imported_is_said(tmp_path: Path) -> None:
     digest = values["plugins"]["mine"]["sha256"]
     assert imports(values) == [f"imports ./mine.py:Mine as method mine (sha256 {digest[:16]})"]
     assert imports({**values, "method": {"name": "replay"}}) == []
-
-
-def test_private_modules_are_below_one_package() -> None:
-    assert ROOT.startswith("_") and not hasattr(sys.modules.get(ROOT), "__file__")
