@@ -69,6 +69,12 @@ def _reads(path: str, name: str) -> bool:
     return readers is None or name in readers or (readers == WITH_MEMORY and name not in BUILT_IN)
 
 
+def recipe_of_all(config: Config) -> dict[str, Any]:
+    """What of the recipe every method reads: what the first task, and a run without replay, can depend on."""
+    values = config.recipe.model_dump(mode="json")
+    return {name: value for name, value in values.items() if fact_at(f"recipe.{name}").read_by is None}
+
+
 def is_searchable(path: str) -> bool:
     """Whether trials of one study may differ in it."""
     return fact_at(path).searchable is not False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Self
 
 from seekr_tune.config import Config, RecipeConfig, Split
+from seekr_tune.config.facts import recipe_of_all
 from seekr_tune.method.draws import SeededDraws
 from seekr_tune.method.semantics import SEMANTICS
 from seekr_tune.sequence.evaluate import tasks_to_score
@@ -150,7 +152,7 @@ def _first_key(config: Config) -> Hashable:
     """What the weights after the first stage depend on, where data, model and code are the same."""
     if config.method.learns_at_once:
         return None
-    recipe = config.recipe.model_copy(update={"epochs": config.recipe.epochs_of(0), "replay_batch_size": 1})
+    recipe = json.dumps({**recipe_of_all(config), "epochs": config.recipe.epochs_of(0)}, sort_keys=True)
     training = config.training
     where = (training.workers, training.parallelism)
     return config.stream.tasks[0], config.seed, config.model, recipe, config.method.semantics, where
