@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from seekr_tune.analysis.column_file import table_of
 from seekr_tune.analysis.columns import columns_of
-from seekr_tune.analysis.earlier import with_columns, with_counts_and_shares, with_replayed_samples
+from seekr_tune.analysis.earlier import with_columns, with_counts_and_shares, with_replayed_samples, with_terms
 from seekr_tune.analysis.flat import Kind, Scalar, flat_config, kind_of, known_kinds
 from seekr_tune.analysis.measures import Measures, measure
 from seekr_tune.analysis.record import (
@@ -180,7 +180,7 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
             f"{path}: has schema version {version}, but this package reads {readable_versions()}; "
             "use the package version that wrote it, or resume the study to write its ledger again"
         )
-    table = with_columns(table, COLUMNS[name])
+    table = with_columns(with_terms(table), COLUMNS[name])
     if name == "trials":
         _require_json(path, table)
     if version != str(SCHEMA_VERSION) and name == "trials":
