@@ -153,9 +153,8 @@ def steps_of(seed: int) -> Iterator[StepRow]:
             step=step,
             kind="replay" if is_replay else "new",
             loss=first + second,
-            cross_entropy=first,
-            logit_distillation=second if is_replay else None,
-            attention_distillation=third if is_replay else None,
+            terms={"cross_entropy": first}
+            | ({"logit_distillation": second, "attention_distillation": third} if is_replay else {}),
             grad_norm=third,
             learning_rate=1e-3,
             samples=BATCH,

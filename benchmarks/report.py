@@ -118,8 +118,8 @@ def steps_of(seed: int) -> tuple[StepRow, ...]:
             step=step,
             kind="replay" if index and step % 5 == 4 else "new",
             loss=float(noise[index, step] / (step + 1)),
-            cross_entropy=float(noise[index, step]),
-            logit_distillation=0.5 if index and step % 5 == 4 else None,
+            terms={"cross_entropy": float(noise[index, step])}
+            | ({"logit_distillation": 0.5} if index and step % 5 == 4 else {}),
             learning_rate=1e-3,
             samples=8,
             tokens=800,

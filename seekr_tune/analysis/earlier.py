@@ -2,7 +2,7 @@
 
 Version 2 called the stored samples `distinct_replayed_samples`. Which of them were replayed is worked out from the
 table `replay`, or null where that does not tell. Its columns of fields that take a count or a share were numbers, in
-which 1 and 1.0 are the same; the exact value is in the column `config`.
+which 1 and 1.0 are the same; the exact value is in the column `config`. Both had columns for each of three loss terms.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from seekr_tune.analysis.flat import flat_config
 from seekr_tune.analysis.measures import quotient, replayed_samples
-from seekr_tune.analysis.record import ReplayRow
+from seekr_tune.analysis.record import EARLIER_TERMS, ReplayRow
 from seekr_tune.config.facts import former_paths
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.documents import parse_json
@@ -41,6 +41,24 @@ def with_present_paths(trials: pa.Table) -> pa.Table:
     return trials
 
 
+def with_terms(table: pa.Table) -> pa.Table:
+    """A table with a column for each of three loss terms as one with a column of them all, by name."""
+    for field, earlier in EARLIER_TERMS.items():
+        names = [name for name in earlier if name in table.schema.names]
+        if names:
+            rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+            entries = [
+                [(earlier[name], value) for name, value in zip(names, row, strict=True) if value is not None]
+                for row in rows
+            ]
+            if field == "terms" and "other_terms" in table.schema.names:
+                others = table["other_terms"].to_pylist()
+                entries = [[*own, *(other or ())] for own, other in zip(entries, others, strict=True)]
+            table = table.append_column(field, pa.array(entries, pa.map_(pa.string(), pa.float64())))
+            table = table.drop_columns([*names, *({"other_terms"} & {*table.schema.names})])
+    return table
+
+
 def with_replayed_samples(trials: pa.Table, replay: pa.Table) -> pa.Table:
     """The `trials` table of version 2 with the counts of this one.
 
@@ -50,6 +68,7 @@ def with_replayed_samples(trials: pa.Table, replay: pa.Table) -> pa.Table:
     """
     rows: dict[str, list[ReplayRow]] = {}
     for row in replay.to_pylist():
+        row["shares"] = dict(row["shares"] or ())
         rows.setdefault(row.pop("trial"), []).append(ReplayRow.model_validate(row))
     counted = [_counted(trial, rows.get(trial["trial"], [])) for trial in trials.to_pylist()]
     unknown = [str(row["trial"]) for row in counted if row["distinct_replayed_samples"] is None]

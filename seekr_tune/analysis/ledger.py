@@ -26,6 +26,7 @@ from seekr_tune.analysis.earlier import (
     with_counts_and_shares,
     with_present_paths,
     with_replayed_samples,
+    with_terms,
 )
 from seekr_tune.analysis.flat import Scalar, flat_config, kind_of, known_kinds
 from seekr_tune.analysis.measures import Measures, measure
@@ -186,7 +187,7 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
             f"{path}: has schema version {version}, but this package reads {readable_versions()}; "
             "use the package version that wrote it, or resume the study to write its ledger again"
         )
-    table = with_columns(table, COLUMNS[name])
+    table = with_columns(with_terms(table), COLUMNS[name])
     if name == "trials":
         table = with_present_paths(table)
         _require_json(path, table)

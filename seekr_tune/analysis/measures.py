@@ -79,6 +79,12 @@ class Measures(Row):
     memory_bytes: Annotated[int, Meaning(unit="bytes", better="lower", reads=("replay.bytes",), heading="bytes")]
     """Bytes of the replay memory, teacher tensors included, summed over tasks. Fourth reading: what the memory takes on
     disk; tells plain replay from distillation."""
+    state_bytes: Annotated[
+        int | None, Meaning(unit="bytes", better="lower", reads=("replay.state_bytes",), heading="kept bytes")
+    ]
+    """Most bytes that were kept for old tasks when a task ended: the replay memory, and what the method knows besides
+    the model; null where an earlier version ran it. What a method takes beside the model, whatever it keeps (EWC:
+    Fisher information and old weights); the same for any number of workers."""
     op_per_replayed_sample: Annotated[
         float | None,
         Meaning(unit="% per sample", better="higher", reads=("op", "distinct_replayed_samples"), heading="OP/sample"),
@@ -162,6 +168,7 @@ def measure(record: TrialRecord, split: ScoredSplit | None = None) -> Measures:
         replay_updates=sum(row.replay_updates for row in record.replay),
         replay_tokens=tokens,
         memory_bytes=memory_bytes,
+        state_bytes=_peak([row.state_bytes for row in record.replay]),
         op_per_replayed_sample=quotient(op, samples),
         op_per_presentation=quotient(op, presentations),
         op_per_replayed_token=quotient(op, tokens),

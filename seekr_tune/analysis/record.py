@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -106,16 +106,45 @@ class HeadRow(Row):
     head: int = Field(ge=0)
     """Head within the layer."""
     sensitivity: float
-    """Share of the layer's task sensitivity."""
+    """How much the task depends on the head, as its method measures it; of SEEKR its share of the layer's."""
     forgettability: float
-    """Mean squared change of the attention rows while the task was learned."""
+    """How much the head changed while the task was learned; of SEEKR the mean squared change of its attention rows."""
     importance: float
-    """Running sum over tasks of sensitivity times forgettability; what the selection ranks."""
+    """What the selection ranks; of SEEKR the running sum over tasks of sensitivity times forgettability."""
     selected: bool
-    """Whether the head is distilled for this task's samples."""
+    """Whether the method selected the head when the task ended; of SEEKR those that are distilled for its samples."""
 
 
-class ReplayRow(Row):
+_TERMS = ("cross_entropy", "logit_distillation", "attention_distillation")
+EARLIER_TERMS: Mapping[str, Mapping[str, str]] = {
+    "terms": {name: name for name in _TERMS},
+    "weights": {"attention_weight": "attention_distillation"},
+    "shares": {f"{name}_share": name for name in _TERMS},
+}
+"""By field: the fields that earlier versions had in its place, each with the term that it is of."""
+
+
+class _TermRow(Row):
+    """A row with numbers by the name of a loss term."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        """What an earlier version wrote, with its terms by name."""
+        if not isinstance(values, dict) or values.keys() & {"terms", "shares"}:
+            return values
+        named = dict(values)
+        for field, earlier in EARLIER_TERMS.items():
+            own = {term: named.pop(name) for name, term in earlier.items() if name in named}
+            if known := {term: value for term, value in own.items() if value is not None}:
+                named[field] = known
+        others = named.pop("other_terms", {})
+        if others:
+            named["terms"] = named.get("terms", {}) | others if isinstance(others, dict) else others
+        return named
+
+
+class ReplayRow(_TermRow):
     """What replay cost around one task."""
 
     task: str
@@ -134,13 +163,12 @@ class ReplayRow(Row):
     """Memory that this task's samples take, teacher tensors included."""
     first_presentations: int | None = Field(None, ge=0)
     """Those of the presentations that showed a sample for the first time; null where version 2 did not count them."""
-    cross_entropy_share: float | None = None
-    """Share of cross-entropy in the replay gradient while this task was trained, a mean over the steps in which it was
-    measured; null where it was not."""
-    logit_distillation_share: float | None = None
-    """The same of logit distillation; null also where it is off."""
-    attention_distillation_share: float | None = None
-    """The same of attention distillation; null also where it is off."""
+    state_bytes: Annotated[int | None, Meaning(unit="bytes")] = Field(None, ge=0)
+    """All that was kept for old tasks when this one ended, besides the model: the memory, and what the method knows.
+    Null where an earlier version did not count it."""
+    shares: dict[str, float] = Field(default_factory=dict)
+    """Share of each loss term, by its name, in the replay gradient while this task was trained; a mean over the steps
+    in which it was measured; empty where it was not."""
 
 
 class TimingRow(Row):
@@ -188,7 +216,7 @@ class TimingRow(Row):
         return self.tokens / self.step_seconds if self.step_seconds > 0 else None
 
 
-class StepRow(Row):
+class StepRow(_TermRow):
     """One training step."""
 
     task_index: int = Field(ge=0)
@@ -199,12 +227,13 @@ class StepRow(Row):
     """Whether the step saw samples of the new task or of the replay memory."""
     loss: float
     """The loss that was minimised."""
-    cross_entropy: float
-    """Cross-entropy on the labels."""
-    logit_distillation: float | None = None
-    """Logit distillation, unweighted; null on steps without it."""
-    attention_distillation: float | None = None
-    """Attention distillation, unweighted; null on steps without it."""
+    terms: dict[str, float]
+    """What the loss is made of: each term by its name, before its weight."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """What each term was multiplied by; earlier versions noted that of attention distillation only."""
+    shares: dict[str, float] = Field(default_factory=dict)
+    """Share of each term, weighted, in the gradient; empty where it was not measured
+    (`training.gradient_shares_every`)."""
     grad_norm: float | None = None
     """Global gradient norm before clipping; null where gradients only accumulated."""
     learning_rate: float
@@ -221,16 +250,6 @@ class StepRow(Row):
     """Indices of the samples, in the train samples of the stage or in the replay memory."""
     flops: float | None = None
     """Operations of the forward and backward passes, over all workers."""
-    cross_entropy_share: float | None = None
-    """Share of cross-entropy in the gradient; null where it was not measured (`training.gradient_shares_every`)."""
-    logit_distillation_share: float | None = None
-    """Share of logit distillation, weighted; null also where it is off."""
-    attention_distillation_share: float | None = None
-    """Share of attention distillation, weighted; null also where it is off."""
-    attention_weight: float | None = None
-    """By which attention distillation was multiplied; null on steps without it."""
-    other_terms: dict[str, float] = Field(default_factory=dict)
-    """Terms of other methods by name, unweighted; empty without one."""
 
 
 class ErasedRow(Row):

@@ -3,8 +3,8 @@
 Curves of steps (x = training steps since the start of the stream, new and replay steps counted alike):
 
     loss/new, loss/replay                 the minimised loss, by the kind of step
-    replay/cross_entropy, replay/logit_distillation, replay/attention_distillation    its terms, unweighted
-    terms/<name>                          terms of other methods, unweighted, also of steps on new samples
+    new/<term>, replay/<term>             what it is made of, before weights: `replay/attention_distillation`
+    weight/<term>, gradient_share/<term>  what each term was multiplied by; its share of the replay gradient
     train/grad_norm, train/learning_rate
     throughput/tokens_per_second
 
@@ -118,16 +118,9 @@ class TrialWriter:
         """Add one training step to the curves."""
         self._step += 1
         self._scalar(f"loss/{row.kind}", row.loss, self._step)
-        if row.kind == "replay":
-            self._scalar("replay/cross_entropy", row.cross_entropy, self._step)
-            self._scalar("replay/logit_distillation", row.logit_distillation, self._step)
-            self._scalar("replay/attention_distillation", row.attention_distillation, self._step)
-            self._scalar("gradient_share/cross_entropy", row.cross_entropy_share, self._step)
-            self._scalar("gradient_share/logit_distillation", row.logit_distillation_share, self._step)
-            self._scalar("gradient_share/attention_distillation", row.attention_distillation_share, self._step)
-            self._scalar("train/attention_weight", row.attention_weight, self._step)
-        for name, value in row.other_terms.items():
-            self._scalar(f"terms/{name}", value, self._step)
+        for part, values in ((row.kind, row.terms), ("gradient_share", row.shares), ("weight", row.weights)):
+            for term, value in values.items():
+                self._scalar(f"{part}/{term}", value, self._step)
         self._scalar("train/grad_norm", row.grad_norm, self._step)
         self._scalar("train/learning_rate", row.learning_rate, self._step)
         if row.seconds > 0:

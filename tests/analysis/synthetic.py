@@ -10,6 +10,7 @@ import numpy as np
 from seekr_tune.analysis.record import HeadRow, ReplayRow, StepRow, TimingRow, TrialRecord, score_cells
 from seekr_tune.experiment import parse_config
 
+TERMS = ("cross_entropy", "logit_distillation", "attention_distillation")
 TASKS = ("flags", "rivers", "birds")
 NAN = float("nan")
 FULL = [[90.0, 20.0, 10.0], [70.0, 80.0, 15.0], [60.0, 70.0, 95.0]]
@@ -87,25 +88,22 @@ class RecordFactory:
             StepRow(
                 task_index=task_index,
                 step=step,
-                kind="replay" if task_index and step % 2 == 0 else "new",
+                kind="replay" if replays else "new",
                 loss=1.0 / step,
-                cross_entropy=0.5,
-                logit_distillation=0.25 if task_index and step % 2 == 0 else None,
-                attention_distillation=0.125 if task_index and step % 2 == 0 else None,
+                terms=dict(zip(TERMS, (0.5, 0.25, 0.125), strict=True)) if replays else {"cross_entropy": 0.5},
+                weights=dict(zip(TERMS, (0.5, 0.5, 10.0), strict=True)) if replays else {"cross_entropy": 1.0},
+                shares=dict(zip(TERMS, (0.25, 0.125, 0.625), strict=True)) if replays else {},
                 grad_norm=1.5,
                 learning_rate=1e-3,
                 samples=4,
                 tokens=64,
                 seconds=0.5,
-                distillation_seconds=0.25 if task_index and step % 2 == 0 else None,
+                distillation_seconds=0.25 if replays else None,
                 batch=(step, 0, 7),
                 flops=1e6,
-                cross_entropy_share=0.25 if task_index and step % 2 == 0 else None,
-                logit_distillation_share=0.125 if task_index and step % 2 == 0 else None,
-                attention_distillation_share=0.625 if task_index and step % 2 == 0 else None,
-                attention_weight=10.0 if task_index and step % 2 == 0 else None,
             )
             for step in range(first, first + count)
+            for replays in [bool(task_index) and step % 2 == 0]
         )
 
     def __call__(self, trial: str = "0000", **fields: Any) -> TrialRecord:

@@ -12,7 +12,7 @@ from synthetic import NAN, TASKS, RecordFactory
 
 from seekr_tune.analysis import ledger
 from seekr_tune.analysis.flat import flat_value, known_kinds
-from seekr_tune.analysis.ledger import read_table, read_trials, runs_in, table_path, trials_table, write_ledger
+from seekr_tune.analysis.ledger import COLUMNS, read_table, read_trials, runs_in, table_path, trials_table, write_ledger
 from seekr_tune.errors import StudyError
 
 NAMES: tuple[ledger.TableName, ...] = ("trials", "scores", "heads", "replay", "timing", "steps")
@@ -126,21 +126,48 @@ def test_the_long_tables_hold_every_row(make_record: RecordFactory, tmp_path: Pa
     records = [make_record("a", heads=make_record.heads()), make_record("b")]
     steps = {"a": make_record.steps(0, 2) + make_record.steps(1, 2, first=3), "b": make_record.steps(0, 1)}
     first, *others = steps["a"]
-    steps["a"] = (first.model_copy(update={"other_terms": {"ewc": 0.5}}), *others)
+    steps["a"] = (first.model_copy(update={"terms": {"ewc": 0.5}}), *others)
     write_ledger(tmp_path, records, steps)
     rows = {name: read_table(tmp_path, name).to_pylist() for name in NAMES}
     assert rows["scores"][3] == {"trial": "a", **records[0].scores[3].model_dump()}
     assert len(rows["scores"]) == 2 * (9 + 3)
     assert rows["heads"] == [{"trial": "a", **row.model_dump()} for row in records[0].heads]
-    assert rows["replay"] == [{"trial": r.trial, **row.model_dump()} for r in records for row in r.replay]
+    assert [row | {"shares": dict(row["shares"])} for row in rows["replay"]] == [
+        {"trial": r.trial, **row.model_dump()} for r in records for row in r.replay
+    ]
     assert rows["timing"] == [
         {"trial": r.trial, **row.model_dump(), "tokens_per_second": 1000 / 2**row.task_index}
         for r in records
         for row in r.timing
     ]
     logged = [{"trial": trial, **row.model_dump(mode="json")} for trial in steps for row in steps[trial]]
-    assert [row | {"other_terms": dict(row["other_terms"])} for row in rows["steps"]] == logged
-    assert any(row["other_terms"] for row in logged)
+    by_term = ("terms", "weights", "shares")
+    assert [row | {name: dict(row[name]) for name in by_term} for row in rows["steps"]] == logged
+    assert all(any(row[name] for row in logged) for name in by_term)
+
+
+def test_columns_of_three_terms_are_read_as_one_by_name(make_record: RecordFactory, tmp_path: Path) -> None:
+    """As earlier versions wrote them, to steps and to the tasks of a run."""
+    (step,) = make_record.steps(1, 1, first=2)
+    write_ledger(tmp_path, [make_record("a")], {"a": (step,)})
+    for name, columns in (("steps", ("terms", "weights", "shares")), ("replay", ("shares",))):
+        table = pq.read_table(table_path(tmp_path, name))  # type: ignore[arg-type]
+        earlier = {"cross_entropy_share": 0.25, "logit_distillation_share": None, "attention_distillation_share": 0.75}
+        if name == "steps":
+            earlier |= {"cross_entropy": 0.5, "logit_distillation": None, "attention_distillation": 0.125}
+            earlier |= {"attention_weight": 10.0}
+        table = table.drop_columns(list(columns))
+        for column, value in earlier.items():
+            table = table.append_column(column, pa.array([value] * len(table), pa.float64()))
+        if name == "steps":
+            table = table.append_column("other_terms", pa.array([[("ewc", 2.0)]], pa.map_(pa.string(), pa.float64())))
+        pq.write_table(table, table_path(tmp_path, name))  # type: ignore[arg-type]
+        found = read_table(tmp_path, name)  # type: ignore[arg-type]
+        assert dict(found["shares"].to_pylist()[0]) == {"cross_entropy": 0.25, "attention_distillation": 0.75}
+        assert set(found.column_names) == set(COLUMNS[name])  # type: ignore[index]
+    (row,) = read_table(tmp_path, "steps").to_pylist()
+    assert dict(row["terms"]) == {"cross_entropy": 0.5, "attention_distillation": 0.125, "ewc": 2.0}
+    assert dict(row["weights"]) == {"attention_distillation": 10.0}
 
 
 def test_large_tables_are_written_and_handed_out_run_by_run(
@@ -172,7 +199,7 @@ def test_files_are_zstd_and_versioned_and_leave_nothing_behind(make_record: Reco
 
 @pytest.mark.parametrize(
     ("name", "column"),
-    [("steps", "attention_distillation_share"), ("replay", "cross_entropy_share"), ("timing", "shared_step_seconds")],
+    [("steps", "flops"), ("replay", "state_bytes"), ("timing", "shared_step_seconds")],
 )
 def test_a_column_that_an_earlier_version_did_not_write_is_null(
     name: ledger.TableName, column: str, make_record: RecordFactory, tmp_path: Path
@@ -181,7 +208,8 @@ def test_a_column_that_an_earlier_version_did_not_write_is_null(
     whole = pq.read_table(table_path(tmp_path, name))
     pq.write_table(whole.drop_columns([column]), table_path(tmp_path, name))
     found = read_table(tmp_path, name)
-    assert set(found.column(column).to_pylist()) <= {None} and found.schema.field(column).type == pa.float64()
+    assert set(found.column(column).to_pylist()) <= {None}
+    assert found.schema.field(column).type == whole.schema.field(column).type
     assert len(found) == len(whole)
 
 

@@ -54,12 +54,15 @@ def test_losses_are_split_by_kind_and_counted_over_the_stream(make_record: Recor
     assert [round(rate, 9) for _, rate in read["train/learning_rate"]] == [1e-3] * 4
 
 
-def test_terms_of_other_methods_are_curves_of_their_names(make_record: RecordFactory, tmp_path: Path) -> None:
+def test_terms_of_any_method_are_curves_of_their_names(make_record: RecordFactory, tmp_path: Path) -> None:
     first, second = make_record.steps(0, 2)
     with TrialWriter(tmp_path) as writer:
-        for row in (first, second.model_copy(update={"other_terms": {"ewc": 0.25}})):
-            writer.log_step(row)
-    assert curves(tmp_path)["terms/ewc"] == [(2, 0.25)]
+        writer.log_step(first)
+        writer.log_step(
+            second.model_copy(update={"terms": {"ewc": 0.25}, "weights": {"ewc": 8.0}, "shares": {"ewc": 1.0}})
+        )
+    read = curves(tmp_path)
+    assert (read["new/ewc"], read["weight/ewc"], read["gradient_share/ewc"]) == ([(2, 0.25)], [(2, 8.0)], [(2, 1.0)])
 
 
 def test_scores_op_and_bwt_are_those_of_the_tasks_learned_so_far(make_record: RecordFactory, tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ SHOWN_GROUPS = ("score", "replay", "gain", "setting")
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "": ("rank", "trial", "method", "status", "replicates", "op"),
     "score": ("pareto", "op_floor", "op_ceiling", "tasks_learned", "p_best", "bwt", "fwt", "forgetting"),
-    "replay": ("distinct_replayed_samples", "stored_samples", "replay_presentations", "replay_tokens", "memory_bytes"),
+    "replay": (
+        *("distinct_replayed_samples", "stored_samples", "replay_presentations", "replay_tokens", "memory_bytes"),
+        "state_bytes",
+    ),
     "gain": (
         *("normalised_gain", "gain_per_replayed_sample", "op_per_replayed_sample", "op_per_presentation"),
         *("op_per_replayed_token", "op_per_replayed_byte"),

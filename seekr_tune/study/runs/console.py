@@ -53,7 +53,7 @@ class TaskProgress:
             matrix = score_matrix(record, split)[:done, :done]
             op, last = overall_performance(matrix), float(matrix[-1, -1])
             own = None if math.isnan(last) else last
-        found = dominant(record.replay[-1].model_dump()) if record.replay else None
+        found = dominant(record.replay[-1].shares) if record.replay else None
         warning = None if found is None else told(*found)
         return cls(record.trial, record.tasks[done - 1], done, len(record.tasks), op, record.wall_seconds, own, warning)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seekr_tune.analysis.record import (
     HeadRow,
@@ -129,25 +129,7 @@ def run_failed(directory: Path, config: Config, request: TrialRequest, error: Ba
 
 def step_rows(steps: Iterable[StepRecord]) -> Iterator[StepRow]:
     """Steps as rows of the ledger."""
-    return (StepRow(**_step_values(step)) for step in steps)
-
-
-def _step_values(step: StepRecord) -> dict[str, Any]:
-    values = {name: getattr(step, name) for name in StepRow.model_fields if hasattr(step, name)}
-    own = {name: value for name, value in step.terms.items() if name in StepRow.model_fields}
-    return {
-        **values,
-        **own,
-        **_share_columns(step.shares, StepRow),
-        "attention_weight": step.weights.get("attention_distillation"),
-        "other_terms": {name: value for name, value in step.terms.items() if name not in own},
-    }
-
-
-def _share_columns(shares: Mapping[str, float], row: type[StepRow] | type[ReplayRow]) -> dict[str, float]:
-    """Shares of the terms that have a column."""
-    named = {f"{name}_share": share for name, share in shares.items()}
-    return {name: share for name, share in named.items() if name in row.model_fields}
+    return (StepRow(**{name: getattr(step, name) for name in StepRow.model_fields}) for step in steps)
 
 
 def _head_rows(history: TaskHistory) -> Iterator[HeadRow]:
@@ -183,7 +165,8 @@ def _replay_row(history: TaskHistory) -> ReplayRow:
         replay_updates=history.replay_updates,
         tokens=history.replay_tokens,
         bytes=history.memory_bytes,
-        **_share_columns(history.shares, ReplayRow),
+        state_bytes=history.state_bytes,
+        shares=dict(history.shares),
         first_presentations=None if history.first_shown is None else len(history.first_shown),
     )
 

@@ -154,16 +154,16 @@ def test_losses_are_parted_by_kind_and_ends_of_tasks_are_marked(study: object) -
     assert [trace.name for trace in figure.data] == [
         "new steps",
         "replay steps",
-        "cross-entropy",
-        "logit distillation",
-        "attention distillation",
+        "cross_entropy",
+        "logit_distillation",
+        "attention_distillation",
     ]
     assert {shape.x0 for shape in figure.layout.shapes} == {30, 70}
 
 
 def test_a_term_of_another_method_is_a_curve_of_its_name(make_record: RecordFactory, tmp_path: Path) -> None:
     first, second = make_record.steps(0, 2)
-    steps = {"a": [first, second.model_copy(update={"other_terms": {"ewc": 0.25}})]}
+    steps = {"a": [first, second.model_copy(update={"terms": {"cross_entropy": 0.5, "ewc": 0.25}})]}
     write_ledger(tmp_path, [make_record("a")], steps)
     figure = losses_figure(read_table(tmp_path, "steps"), TASKS)
     (term,) = (trace for trace in figure.data if trace.name == "ewc")

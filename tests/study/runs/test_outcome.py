@@ -42,22 +42,13 @@ STEP = StepRecord(
 
 def test_every_field_of_a_step_is_in_its_row() -> None:
     (row,) = step_rows([STEP])
-    alike = {name: getattr(STEP, name) for name in STEP.__slots__ if name not in ("terms", "weights", "shares")}
-    shares = {f"{name}_share": share for name, share in STEP.shares.items()}
-    assert row == StepRow(**alike, **STEP.terms, **shares, attention_weight=10.0)
+    assert row == StepRow(**{name: getattr(STEP, name) for name in STEP.__slots__})
     assert row.batch == (3, 1) and row.distillation_seconds == 0.125
-
-
-def test_terms_of_other_methods_are_in_the_row_by_their_names() -> None:
-    own = {"cross_entropy": 1.0, "ewc": 0.5}
-    (row,) = step_rows([replace(STEP, terms=own, weights={"ewc": 9.0}, shares={"cross_entropy": 0.75, "far": 0.25})])
-    assert (row.cross_entropy, row.logit_distillation, row.other_terms) == (1.0, None, {"ewc": 0.5})
-    assert row.cross_entropy_share == 0.75
 
 
 def test_the_record_says_where_the_time_of_each_finished_task_went() -> None:
     config = parse_config({"stream": {"tasks": ["a", "b"]}}, "test")
-    history = TaskHistory("a", 0, None, 1, 10, 0, 0, 0, 8.0, TIMING)
+    history = TaskHistory("a", 0, None, 1, 10, 0, 0, 0, 8.0, TIMING, shares={"ewc": 1.0}, state_bytes=34)
     later = replace(history, task="b", index=1, timing=replace(TIMING, tokens=7, flops_utilisation=0.5))
     state = replace(StreamState.empty(2, 1, 1, ("eval",)), tasks_done=2, history=(history, later))
     record = with_state(new_record(config, TrialRequest("0000", "trial")), state, wall_seconds=9.0)
@@ -65,6 +56,7 @@ def test_the_record_says_where_the_time_of_each_finished_task_went() -> None:
     first, second = record.timing
     assert vars(TIMING).items() <= first.model_dump().items() and second.flops_utilisation == 0.5
     assert first.tokens_per_second == 100 / 5.0
+    assert [(row.bytes, row.state_bytes, row.shares) for row in record.replay] == [(10, 34, {"ewc": 1.0})] * 2
 
 
 def test_what_fails_behind_a_result_does_not_take_it_away(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def step(task: int, number: int) -> StepRow:
         step=number,
         kind="new",
         loss=1.0,
-        cross_entropy=1.0,
+        terms={"cross_entropy": 1.0},
         learning_rate=0.1,
         samples=4,
         tokens=8,

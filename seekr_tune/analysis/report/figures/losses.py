@@ -18,6 +18,7 @@ from seekr_tune.analysis.report.figures.style import (
     LEGEND_ON_TOP,
     PURPLE,
     VERMILION,
+    label,
     log_axis,
     panels,
     short_label,
@@ -26,21 +27,14 @@ from seekr_tune.analysis.report.figures.style import (
 MOST_POINTS = 300
 """Points of a curve; where a run has more steps, each point is the mean of as many neighbours as need be."""
 
-_CURVES = (
-    # column, kind (empty: both), name, panel, colour, dash
-    ("loss", "new", "new steps", 1, BLUE, "solid"),
-    ("loss", "replay", "replay steps", 1, VERMILION, "dash"),
-    ("cross_entropy", "replay", "cross-entropy", 2, VERMILION, "solid"),
-    ("logit_distillation", "replay", "logit distillation", 2, GREEN, "dash"),
-    ("attention_distillation", "replay", "attention distillation", 2, PURPLE, "dot"),
-)
-
+_STYLES = ((VERMILION, "solid"), (GREEN, "dash"), (PURPLE, "dot"), (BLUE, "longdash"), (GREY, "dashdot"))
+"""Colour and dash of the terms, in the order in which a step has them."""
 
 _Y_AXES = {1: "y", 2: "y2"}
 
 
 def losses_figure(steps: pa.Table, tasks: Sequence[str]) -> go.Figure:
-    """The minimised loss by the kind of step, and its terms, unweighted: of replay steps, and of other methods.
+    """The minimised loss by the kind of step, and its terms, unweighted: in replay steps, where those have them.
 
     Args:
         steps: the rows of one run in the `steps` table.
@@ -49,16 +43,19 @@ def losses_figure(steps: pa.Table, tasks: Sequence[str]) -> go.Figure:
     steps = steps.sort_by([("task_index", "ascending"), ("step", "ascending")])
     made = panels(["minimised loss", "terms, unweighted"], 2, 280, gap=90, top=70, narrow_top=150)
     kinds = np.array(steps.column("kind").to_pylist())
-    columns = {name: steps.column(name).to_numpy(zero_copy_only=False).astype(np.float64) for name, *_ in _CURVES}
-    curves = [*_CURVES]
-    others = [dict(row or ()) for row in steps.column("other_terms").to_pylist()]
-    for term, colour in zip(sorted({name for row in others for name in row}), cycle((BLUE, GREY)), strict=False):
-        columns[term] = np.array([row.get(term, np.nan) for row in others])
-        curves.append((term, "", term, 2, colour, "longdash"))
-    for column, kind, name, panel, colour, dash in curves:
-        values = columns[column]
-        shown = (kinds == kind) if kind else np.full(len(kinds), True)
-        at = np.flatnonzero(shown & (values > 0))  # the axis is logarithmic; nan compares false
+    terms = [dict(row or ()) for row in steps.column("terms").to_pylist()]
+    names = dict.fromkeys(name for row in terms for name in row)
+    loss = steps.column("loss").to_numpy(zero_copy_only=False)
+    curves = [
+        ("new steps", np.where(kinds == "new", loss, np.nan), 1, BLUE, "solid"),
+        ("replay steps", np.where(kinds == "replay", loss, np.nan), 1, VERMILION, "dash"),
+    ]
+    for name, (colour, dash) in zip(names, cycle(_STYLES), strict=False):
+        values = np.array([row.get(name, np.nan) for row in terms])
+        in_replay = np.where(kinds == "replay", values, np.nan)
+        curves.append((label(name), values if np.isnan(in_replay).all() else in_replay, 2, colour, dash))
+    for name, values, panel, colour, dash in curves:
+        at = np.flatnonzero(values > 0)  # the axis is logarithmic; nan compares false
         if len(at):
             made.add_scatter(
                 x=np.round(_thinned(at.astype(np.float64) + 1)),
