@@ -25,6 +25,7 @@ from seekr_tune.config import EvaluationConfig
 from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.evaluate import generate, score_task
 from seekr_tune.sequence.model import LoadedModel
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.task import Example, Task
 
 SHORTEST, LONGEST, PROMPTS, BATCH, NEW_TOKENS, REPEATS = 16, 512, 64, 16, 16, 5
@@ -75,9 +76,9 @@ def sides_of(model: Any, lengths: Sequence[int]) -> Sides:
     ids = [torch.randint(3, vocabulary, (length,), generator=generator).tolist() for length in lengths]
     loaded = LoadedModel(model, Words(), 0)
     unanswered = [Example(" ".join(map(str, own)), "") for own in ids]
-    answers = Sides(loaded, Task("task", "exact_match", {"eval": tuple(unanswered)})).plain()
+    answers = Sides(loaded, Task("task", SCORERS["exact_match"], {"eval": tuple(unanswered)})).plain()
     examples = tuple(Example(one.prompt, answer) for one, answer in zip(unanswered, answers, strict=True))
-    return Sides(loaded, Task("task", "exact_match", {"eval": examples}))
+    return Sides(loaded, Task("task", SCORERS["exact_match"], {"eval": examples}))
 
 
 def mixtures() -> dict[str, list[int]]:

@@ -255,7 +255,7 @@ def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> 
             f"; the best constant answer scores {constants[task.name, split].score:.1f} on {split}"
             for split in config.evaluation.splits
         ]
-        yield Finding("stream", f"{task.name}: {counts}; {task.metric}{''.join(told)}")
+        yield Finding("stream", f"{task.name}: {counts}; {task.scorer.name}{''.join(told)}")
     for note in filter(None, map(unread_script, stream)):
         yield Finding("metric", note, checked=False)
     yield Finding("stream", "no scored prompt occurs in the train split of its task")

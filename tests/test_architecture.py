@@ -28,7 +28,7 @@ BELOW: dict[str, set[str]] = {
     "store": {"errors", "access", "documents", "remains"},
     "experiment": {"errors", "config"},
     "plugins": {"errors", "config"},
-    "stream": {"errors", "access", "documents", "config", "noise"},
+    "stream": {"errors", "access", "documents", "config", "noise", "plugins"},
     "method": {"errors", "config", "plugins"},
     "sequence": {
         *("errors", "access", "documents", "config", "files", "remains", "noise", "store", "experiment"),

@@ -7,7 +7,7 @@ model's heads) is checked when those are loaded.
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -124,6 +124,15 @@ class Config(Section):
         foreign = next((name for name in self.method.model_extra or {} if name not in self.plugins), None)
         if foreign is not None:
             raise ValueError(f"method.{foreign}: there is no method {foreign!r} of your own; name it in method.name")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_known(self) -> Self:
+        known = (*get_args(MetricName), *self.plugins)
+        for task, name in self.stream.metrics.items():
+            if name not in known:
+                own = "or name a function of your own by its file, ./mine.py:f"
+                raise ValueError(f"stream.metrics.{task}={name!r} is refused: {hint(name, known)} {own}")
         return self
 
     @property

@@ -12,6 +12,7 @@ from seekr_tune.config.section import (
     Fact,
     MetricName,
     Natural,
+    PluginName,
     Positive,
     Section,
     Split,
@@ -65,8 +66,9 @@ class StreamConfig(Section):
     """Directory of the tasks (or a hub name for `datasets`); not used by `builtin`. Null: still to be given."""
     tasks: Annotated[tuple[str, ...], Field(min_length=1), Fact(searchable=False)]
     """Tasks in learning order, each named by its folder under `root`; sub-folders are allowed."""
-    metrics: dict[str, MetricName] = Field(default_factory=dict)
-    """Metric of a task; a task that is not listed is scored by `exact_match`."""
+    metrics: dict[str, MetricName | PluginName] = Field(default_factory=dict)
+    """Metric of a task, or a function of your own (`./mine.py:f`, docs/how-to/own-scorer.md); a task that is not listed
+    is scored by `exact_match`."""
     limits: Limits = Limits()
     """Caps on the rows of each split."""
     columns: Columns = Columns()
@@ -81,8 +83,8 @@ class StreamConfig(Section):
             raise ValueError(f"tasks must differ, but {twice[0]!r} is listed twice; drop one of them")
         return self
 
-    def metric_of(self, task: str) -> MetricName:
-        """The metric of one task."""
+    def metric_of(self, task: str) -> str:
+        """Name of the metric of one task."""
         return self.metrics.get(task, "exact_match")
 
 

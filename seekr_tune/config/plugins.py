@@ -21,13 +21,16 @@ from typing import Any, get_args
 from pydantic import Field
 
 from seekr_tune.config.leaves import Kind
-from seekr_tune.config.section import MethodName, Section
+from seekr_tune.config.section import MethodName, MetricName, Section
 from seekr_tune.documents import read_bytes, read_text
 from seekr_tune.errors import ConfigError, DocumentError, NoDocument
 
 MAX_BYTES = 256_000
 """Largest text of a file with those that it imports; it is a part of every record of a study."""
-SEAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {"method.name": ("method", get_args(MethodName))}
+SEAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "method.name": ("method", get_args(MethodName)),
+    "stream.metrics": ("scorer", get_args(MetricName)),
+}
 """Fields that take code of a user: what it is there, and the names of what the package has of the kind.
 
 A field holds one name, a list of names, or a mapping whose values are names. Entry points of a kind stand in the group

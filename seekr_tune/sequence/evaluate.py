@@ -104,7 +104,7 @@ class Scorer:
         return {
             "task": task.name,
             "split": split,
-            "metric": task.metric,
+            "metric": task.scorer.key,
             "examples": [[example.prompt, example.answer] for example in task.splits[split]],
             "batch_size": self._config.evaluation.batch_size,
             "max_prompt_tokens": self._config.recipe.max_prompt_tokens,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from seekr_tune.config import MetricName, Split
-from seekr_tune.stream.scoring import score
+from seekr_tune.config import Split
+from seekr_tune.stream.scoring import Scorer
 from seekr_tune.stream.task import Example, Task
 
 CANDIDATES = 50
@@ -37,20 +37,20 @@ def constant_baseline(task: Task, split: Split) -> ConstantBaseline:
     examples = task.splits[split]
     in_train, in_split = (Counter(example.answer for example in rows) for rows in (task.train, examples))
     candidates = sorted(in_train, key=lambda answer: (-in_split[answer], -in_train[answer]))[:CANDIDATES]
-    best = candidates[0] if task.metric == "exact_match" else _best_on(examples, task.metric, candidates)
+    best = candidates[0] if task.scorer.name == "exact_match" else _best_on(examples, task.scorer, candidates)
     answers, prompts = [example.answer for example in examples], [example.prompt for example in examples]
-    return ConstantBaseline(best, score(task.metric, [best] * len(examples), answers, prompts))
+    return ConstantBaseline(best, task.scorer.mean([best] * len(examples), answers, prompts))
 
 
-def _best_on(examples: Sequence[Example], metric: MetricName, candidates: Sequence[str]) -> str:
+def _best_on(examples: Sequence[Example], scorer: Scorer, candidates: Sequence[str]) -> str:
     """The candidate that scores best on the first rows; the first one of several."""
     rows = examples[:SEARCHED_ROWS]
-    share = _affordable_share(candidates, rows, reads_prompts=metric == "sari")
+    share = _affordable_share(candidates, rows, reads_prompts=scorer.reads_prompts)
     rows = rows[: max(1, int(share * len(rows)))]
     answers, prompts = [example.answer for example in rows], [example.prompt for example in rows]
 
     def found(answer: str) -> float:
-        return score(metric, [answer] * len(rows), answers, prompts)
+        return scorer.mean([answer] * len(rows), answers, prompts)
 
     return max(candidates[: max(1, int(share * len(candidates)))], key=found)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from seekr_tune.config import Split
 from seekr_tune.config.messages import shown
 from seekr_tune.stream.collate import Encoder
-from seekr_tune.stream.scoring import score
 from seekr_tune.stream.task import Example, Task
 
 _ROUNDING = 1e-6
@@ -99,4 +98,4 @@ def _first_lost(task: Task, examples: Sequence[Example], read: Sequence[str]) ->
 
 def _score(task: Task, examples: Sequence[Example], predictions: Sequence[str]) -> float:
     answers, prompts = [example.answer for example in examples], [example.prompt for example in examples]
-    return score(task.metric, predictions, answers, prompts)
+    return task.scorer.mean(predictions, answers, prompts)

@@ -16,7 +16,7 @@ import numpy as np
 
 from seekr_tune.errors import DataError
 from seekr_tune.stream.metrics import Scores
-from seekr_tune.stream.scoring import edit_similarity, exact_match, rouge_l, sari
+from seekr_tune.stream.scoring import SCORERS, edit_similarity, exact_match, rouge_l
 
 Results = dict[str, float]
 Texts = Sequence[str]
@@ -43,7 +43,10 @@ def evaluate(evaluation: str, predictions: Texts, targets: Texts, sources: Texts
         raise DataError(f"{evaluation}: no examples to score; give at least one")
     if evaluation == "eval_20Minuten":
         assert sources is not None, "SARI compares with the sources"
-        return {"rouge-L": mean_rouge(predictions, targets), "sari": sari(sources, predictions, targets)}
+        return {
+            "rouge-L": mean_rouge(predictions, targets),
+            "sari": SCORERS["sari"].mean(predictions, targets, sources),
+        }
     if evaluation not in _EVALUATORS:
         raise DataError(f"no evaluator {evaluation!r} in the release; choose from {', '.join(_EVALUATORS)}")
     return _EVALUATORS[evaluation](predictions, targets)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
-from seekr_tune.stream.scoring import score
 from seekr_tune.stream.task import Example, Task
 
 
@@ -46,7 +45,7 @@ def scored(
 def sample_scores(task: Task, examples: Sequence[Example], predictions: Sequence[str]) -> list[float]:
     """The score of each sample in percent; their mean is the score of the task."""
     pairs = zip(examples, predictions, strict=True)
-    return [score(task.metric, [prediction], [one.answer], [one.prompt]) for one, prediction in pairs]
+    return [task.scorer.score(prediction, one.answer, one.prompt) for one, prediction in pairs]
 
 
 def standard_error(values: Sequence[float]) -> float | None:

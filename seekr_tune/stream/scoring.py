@@ -1,4 +1,4 @@
-"""Predictions -> a score in percent, for each metric that an experiment may name.
+"""Predictions -> a score in percent, for each metric that an experiment may name; its own among them.
 
 Scores compare as the published benchmark does: exact strings, case included. The one difference is that blanks around
 a prediction and an answer are dropped first, because generation often starts with a space.
@@ -8,40 +8,95 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from rapidfuzz import fuzz
 
-from seekr_tune.config import MetricName
+from seekr_tune.config import Config
+from seekr_tune.config.messages import shown
+from seekr_tune.errors import ConfigError
+from seekr_tune.plugins import imported
 from seekr_tune.stream.rouge import rouge_l_of_release, rouge_l_of_words
 
-ExampleMetricName = Literal[
-    "exact_match", "first_character", "first_word", "rouge_l", "rouge_l_unicode", "edit_similarity"
-]
+SampleScore = Callable[[str, str, str], float]
+"""The score of one sample, in [0, 1]: of a prediction and the answer, without blanks around them, and the prompt."""
 _MAX_SARI_ORDER = 4
 
 
-def score(metric: MetricName, predictions: Sequence[str], answers: Sequence[str], prompts: Sequence[str]) -> float:
-    """Mean score of predictions, in percent, [0, 100].
+@dataclass(frozen=True)
+class Scorer:
+    """A metric: the mean over samples of a function of each.
 
-    Args:
-        metric: its name; see the functions of this module.
-        predictions, answers, prompts: one text an example; `prompts` are the sources that SARI compares with.
+    Attributes:
+        name: what an experiment calls it.
+        of: the function.
+        reads_prompts: whether it looks at the prompt.
+        strips: whether blanks around predictions and answers are dropped first.
+        sha256: of the code, where it is a user's.
     """
-    if not len(predictions) == len(answers) == len(prompts) > 0:
-        raise ValueError(f"{len(predictions)} predictions, {len(answers)} answers, {len(prompts)} prompts: must match")
-    if metric == "sari":
-        return sari(prompts, predictions, answers)
-    values = score_examples(metric, predictions, answers)
-    return sum(values) / len(values)
+
+    name: str
+    of: SampleScore
+    reads_prompts: bool = False
+    strips: bool = True
+    sha256: str | None = None
+
+    @property
+    def key(self) -> list[str | None]:
+        """Equal where the same predictions score the same, in one version of this package."""
+        return [self.name, self.sha256]
+
+    def score(self, prediction: str, answer: str, prompt: str) -> float:
+        """Of one sample, in percent.
+
+        Raises:
+            ConfigError: a user's function fails, or returns no number from 0 to 1.
+        """
+        texts = (prediction.strip(), answer.strip()) if self.strips else (prediction, answer)
+        if self.sha256 is None:
+            return 100.0 * self.of(*texts, prompt)
+        try:
+            value = float(self.of(*texts, prompt))
+        except Exception as error:
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(f"scorer {self.name}: fails ({line}) on {_sample(*texts)}; mend it") from error
+        if not 0.0 <= value <= 1.0:
+            raise ConfigError(f"scorer {self.name}: returns {value} for {_sample(*texts)}; it must be from 0 to 1")
+        return 100.0 * value
+
+    def mean(self, predictions: Sequence[str], answers: Sequence[str], prompts: Sequence[str]) -> float:
+        """Over samples, in percent."""
+        if not len(predictions) == len(answers) == len(prompts) > 0:
+            counts = f"{len(predictions)} predictions, {len(answers)} answers, {len(prompts)} prompts"
+            raise ValueError(f"{counts}: must match")
+        values = [self.score(*texts) for texts in zip(predictions, answers, prompts, strict=True)]
+        return sum(values) / len(values)
 
 
-def score_examples(metric: ExampleMetricName, predictions: Sequence[str], answers: Sequence[str]) -> list[float]:
-    """The score of each example, in percent. The mean of these is `score`."""
-    function = _EXAMPLE_METRICS[metric]
-    pairs = zip(predictions, answers, strict=True)
-    return [100.0 * function(prediction.strip(), answer.strip()) for prediction, answer in pairs]
+def scorers_of(config: Config) -> dict[str, Scorer]:
+    """The scorer of each task of an experiment; code of a user is imported.
+
+    Raises:
+        ConfigError: code that cannot be imported, or is no function.
+    """
+    return {task: _scorer(config.stream.metric_of(task), config) for task in config.stream.tasks}
+
+
+def _scorer(name: str, config: Config) -> Scorer:
+    if name in SCORERS:
+        return SCORERS[name]
+    plugin = config.plugins[name]
+    found = imported("scorer", name, plugin)
+    if not callable(found):
+        own = plugin.origin.rpartition(":")[2]
+        raise ConfigError(f"scorer {name} ({plugin.origin}): {own} is no function of (prediction, answer, prompt)")
+    return Scorer(name, found, reads_prompts=True, sha256=plugin.sha256)
+
+
+def _sample(prediction: str, answer: str) -> str:
+    return f"prediction {shown(prediction)} and answer {shown(answer)}"
 
 
 def exact_match(prediction: str, answer: str) -> float:
@@ -83,8 +138,8 @@ def edit_similarity(prediction: str, answer: str) -> float:
     return round(fuzz.ratio(prediction, answer)) / 100.0
 
 
-def sari(sources: Sequence[str], predictions: Sequence[str], answers: Sequence[str]) -> float:
-    """Mean SARI with one reference a text, in percent.
+def sari(prediction: str, answer: str, source: str) -> float:
+    """SARI with one reference, in [0, 1].
 
     Texts are lower-cased and split as sacrebleu's `13a` does. For n-grams of 1 to 4 words, with multisets S, P, R of
     source, prediction and reference:
@@ -97,11 +152,6 @@ def sari(sources: Sequence[str], predictions: Sequence[str], answers: Sequence[s
     A ratio with nothing below the line is 1, F of two zeros is 0. SARI is the mean of the three, each averaged over
     the four orders. Source: Xu et al. 2016, with the recall of keep as Hugging Face's metric mends it.
     """
-    values = [_sari_example(*texts) for texts in zip(sources, predictions, answers, strict=True)]
-    return 100.0 * sum(values) / len(values)
-
-
-def _sari_example(source: str, prediction: str, answer: str) -> float:
     tokens = [_sari_tokens(text) for text in (source, prediction, answer)]
     keep, delete, add = 0.0, 0.0, 0.0
     for order in range(1, _MAX_SARI_ORDER + 1):
@@ -155,11 +205,15 @@ def _tokenizer_13a() -> Any:
     return tokenizer_13a.Tokenizer13a()  # type: ignore[no-untyped-call]
 
 
-_EXAMPLE_METRICS: dict[str, Callable[[str, str], float]] = {
-    "exact_match": exact_match,
-    "first_character": first_character,
-    "first_word": first_word,
-    "rouge_l": rouge_l,
-    "rouge_l_unicode": rouge_l_unicode,
-    "edit_similarity": edit_similarity,
+def _of_answers(function: Callable[[str, str], float]) -> SampleScore:
+    return lambda prediction, answer, _: function(prediction, answer)
+
+
+SCORERS = {
+    **{
+        function.__name__: Scorer(function.__name__, _of_answers(function))
+        for function in (exact_match, first_character, first_word, rouge_l, rouge_l_unicode, edit_similarity)
+    },
+    "sari": Scorer("sari", sari, reads_prompts=True, strips=False),
 }
+"""What the package has, by the names that an experiment gives."""

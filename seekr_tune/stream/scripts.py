@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from seekr_tune.config import MetricName
 from seekr_tune.stream.rouge import share_without_blanks
 from seekr_tune.stream.task import Task
 
 _READ_ROWS = 200
 _MOSTLY = 0.5
-_INSTEAD: dict[MetricName, MetricName] = {
+_INSTEAD: dict[str, str] = {
     "first_word": "first_character",
     "rouge_l": "rouge_l_unicode",
     "sari": "rouge_l_unicode",
@@ -21,10 +20,10 @@ def unread_script(task: Task) -> str | None:
 
     Looks at the first train answers: letters of Chinese, Japanese, Thai, Lao, Khmer, Burmese and their like.
     """
-    instead = _INSTEAD.get(task.metric)
+    instead = _INSTEAD.get(task.scorer.name)
     if instead is None or share_without_blanks([row.answer for row in task.train[:_READ_ROWS]]) <= _MOSTLY:
         return None
     return (
-        f"{task.name}: its answers are in a script without blanks between words, so {task.metric} takes a whole answer "
-        f"for one word; set stream.metrics.{task.name}={instead}"
+        f"{task.name}: its answers are in a script without blanks between words, so {task.scorer.name} takes a whole "
+        f"answer for one word; set stream.metrics.{task.name}={instead}"
     )

@@ -24,6 +24,7 @@ from seekr_tune.stream.json_rows import any_rows, line_rows, list_rows
 from seekr_tune.stream.parquet import parquet_rows
 from seekr_tune.stream.rows import Wanted, examples_of
 from seekr_tune.stream.saved import arrow_files, arrow_rows
+from seekr_tune.stream.scoring import scorers_of
 from seekr_tune.stream.task import Example, Task, TaskStream
 
 Reader = Callable[[Path, Wanted], Iterator[Any]]
@@ -55,7 +56,7 @@ def load_stream(config: Config, splits: Sequence[Split]) -> TaskStream:
     else:
         check_root(stream)
     _check_task_names(stream)
-    tasks = []
+    tasks, scorers = [], scorers_of(config)
     for name in stream.tasks:
         examples = {split: _read_split(config, name, split) for split in dict.fromkeys(splits)}
         _check_no_leak(name, examples)
@@ -63,7 +64,7 @@ def load_stream(config: Config, splits: Sequence[Split]) -> TaskStream:
         if "train" in examples and name in stream.erased:
             erased = frozenset(stream.erased[name].rows)
             examples["train"] = without_erased(name, examples["train"], stream.erased[name])
-        tasks.append(Task(name, stream.metric_of(name), examples, erased))
+        tasks.append(Task(name, scorers[name], examples, erased))
     return TaskStream(tuple(tasks))
 
 

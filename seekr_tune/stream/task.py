@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from seekr_tune.config import MetricName, Split
+from seekr_tune.config import Split
+from seekr_tune.stream.scoring import Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,13 @@ class Task:
 
     Attributes:
         name: the task's folder under the stream's root.
-        metric: how predictions are scored.
+        scorer: how predictions are scored.
         splits: examples by split; a split that was not asked for is absent (a sealed `test` is never read).
         erased: rows of the train split that are not among the examples, for they were erased from the study.
     """
 
     name: str
-    metric: MetricName
+    scorer: Scorer
     splits: Mapping[Split, tuple[Example, ...]]
     erased: frozenset[int] = frozenset()
 

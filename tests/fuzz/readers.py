@@ -25,6 +25,7 @@ from seekr_tune.sequence.model_files import load_tokenizer, require_served, requ
 from seekr_tune.sequence.shared_scores import SharedScores, _digest
 from seekr_tune.stream.baseline import constant_baseline
 from seekr_tune.stream.collate import Encoder
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, Task, TaskStream
 from seekr_tune.study.directory.erased import read_erasing
@@ -81,7 +82,7 @@ def _data(source: str, folder: Path) -> TaskStream:
 
 def _scored(folder: Path) -> object:
     (task,) = _data("trace_json", folder)
-    return [constant_baseline(Task(task.name, metric, task.splits), "eval") for metric in get_args(MetricName)]
+    return [constant_baseline(Task(task.name, SCORERS[metric], task.splits), "eval") for metric in get_args(MetricName)]
 
 
 def _record(folder: Path) -> object:

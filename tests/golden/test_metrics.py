@@ -11,7 +11,7 @@ import pytest
 
 from seekr_tune.errors import DataError
 from seekr_tune.stream import metrics, official_scoring
-from seekr_tune.stream.scoring import sari
+from seekr_tune.stream.scoring import SCORERS
 
 ABSOLUTE = 1e-9
 
@@ -52,9 +52,10 @@ def test_sari_equals_the_release(golden: Path) -> None:
     *singles, whole = _records(golden, "sari.json")
     texts = [(record["source"], record["prediction"], record["target"]) for record in singles]
     for record, (source, prediction, target) in zip(singles, texts, strict=True):
-        assert sari([source], [prediction], [target]) == _approx(record["sari"])
+        assert SCORERS["sari"].mean([prediction], [target], [source]) == _approx(record["sari"])
     assert whole["corpus"]
-    assert sari(*map(list, zip(*texts, strict=True))) == _approx(whole["sari"])
+    sources, predictions, targets = map(list, zip(*texts, strict=True))
+    assert SCORERS["sari"].mean(predictions, targets, sources) == _approx(whole["sari"])
 
 
 def test_evaluators_equal_the_release(golden: Path) -> None:

@@ -22,6 +22,7 @@ from seekr_tune.sequence.loop import run_stream
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.state import TaskOutcome
 from seekr_tune.stream.collate import Encoder
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.task import Example, Task, TaskStream
 
 from .vectors import Arrays, load_model, read_json, relative_error
@@ -142,7 +143,7 @@ def _run(directory: Path, tag: str) -> Trajectory:
         encoded = Encoder(tokenizer, hyper["max_prompt_len"], hyper["max_ans_len"], "joint").encode_all(rows)
         assert [list(e.input_ids) for e in encoded] == [row["ids"] for row in data["tasks"][name]]
         assert [e.num_labels for e in encoded] == [row["label_len"] for row in data["tasks"][name]]
-        tasks.append(Task(name, "exact_match", {"train": rows}))
+        tasks.append(Task(name, SCORERS["exact_match"], {"train": rows}))
     leaks = hyper["stale_importance_gradients_leak_into_next_update"]
     run = run_stream(
         config,

@@ -16,6 +16,7 @@ from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.evaluate import generate, score_task, tasks_to_score
 from seekr_tune.sequence.model import LoadedModel, load_model
 from seekr_tune.stream.collate import Encoder
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.task import Example, Task
 
 from .tiny import WORDS, run, saved_model, tiny_config, tiny_loaded, tiny_stream
@@ -168,7 +169,7 @@ def echo_task() -> Task:
     """Rows of very different lengths in no order; a row is right only if its own prompt comes back."""
     lengths = (5, 1, 9, 2, 7, 1, 3, 8, 4)
     texts = [" ".join(WORDS[i : i + length]) for i, length in enumerate(lengths)]
-    return Task("echo", "exact_match", {"eval": tuple(Example(text, text) for text in texts)})
+    return Task("echo", SCORERS["exact_match"], {"eval": tuple(Example(text, text) for text in texts)})
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])

@@ -19,6 +19,7 @@ from seekr_tune.sequence.loop import StreamRun, run_stream
 from seekr_tune.sequence.schedule import replayed_samples
 from seekr_tune.sequence.state import StepRecord, StreamState
 from seekr_tune.stream.collate import Encoder
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, Task, TaskStream
 
@@ -347,14 +348,14 @@ def test_a_row_is_filled_when_its_task_ends_and_never_again() -> None:
 
 
 def test_a_split_that_is_not_scored_is_not_needed() -> None:
-    tasks = tuple(Task(t.name, t.metric, {"train": t.train}) for t in tiny_stream())
+    tasks = tuple(Task(t.name, t.scorer, {"train": t.train}) for t in tiny_stream())
     outcomes = list(run_stream(tiny_config(**NO_SCORES), TaskStream(tasks), tiny_loaded()))
     assert dict(outcomes[-1].state.scores) == {}
 
 
 def test_a_learned_task_scores_better_than_before() -> None:
     """The loop learns: with twelve rows, it can at least recite them."""
-    tasks = tuple(Task(t.name, t.metric, {"train": t.train, "eval": t.train}) for t in tiny_stream(("first",)))
+    tasks = tuple(Task(t.name, t.scorer, {"train": t.train, "eval": t.train}) for t in tiny_stream(("first",)))
     config = tiny_config(
         **{"stream.tasks": ("first",), "recipe.epochs": 30, "evaluation.matrix": "full", "method.name": "seqft"}
     )
@@ -561,7 +562,7 @@ def test_a_head_budget_above_the_model_is_refused_before_anything_is_learned() -
 def test_a_row_without_anything_to_predict_from_is_refused_by_task_and_row() -> None:
     loaded = tiny_loaded()
     loaded.tokenizer.bos_token = None
-    task = Task("first", "exact_match", {"train": (Example("", "w1"), Example("", ""))})
+    task = Task("first", SCORERS["exact_match"], {"train": (Example("", "w1"), Example("", ""))})
     config = tiny_config(**{"stream.tasks": ("first",)}, **NO_SCORES)
     with pytest.raises(DataError, match="task 'first', train row 2"):
         list(run_stream(config, TaskStream((task,)), loaded))
@@ -573,7 +574,7 @@ def test_without_scores_only_sequences_longer_than_the_model_s_positions_are_ref
         run(tiny_config(**limits))
     assert len(run(tiny_config(**limits, **NO_SCORES)).outcomes) == 3
     long = Example(" ".join(["w1"] * 80), "w1")
-    stream = TaskStream((Task("first", "exact_match", {"train": (long,)}),))
+    stream = TaskStream((Task("first", SCORERS["exact_match"], {"train": (long,)}),))
     config = tiny_config(**limits, **{"stream.tasks": ("first",)}, **NO_SCORES)
     with pytest.raises(DataError, match="task 'first', train row 1: has .* tokens, the model 64 positions"):
         list(run_stream(config, stream, tiny_loaded()))

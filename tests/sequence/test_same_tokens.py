@@ -15,6 +15,7 @@ from seekr_tune.sequence.loop import StreamRun, run_stream
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.same_tokens import require_same_tokens
 from seekr_tune.stream.collate import Encoder, Style
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.special_tokens import SpecialTokens
 from seekr_tune.stream.task import Example, Task, TaskStream
 
@@ -43,7 +44,7 @@ def test_checkpoints_made_with_other_special_tokens_are_refused(tmp_path: Path, 
 
 
 def tasks(prompt: str) -> TaskStream:
-    return TaskStream((Task("first", "exact_match", {"train": (Example("w1", "w2"), Example(prompt, "w2"))}),))
+    return TaskStream((Task("first", SCORERS["exact_match"], {"train": (Example("w1", "w2"), Example(prompt, "w2"))}),))
 
 
 @pytest.mark.parametrize(

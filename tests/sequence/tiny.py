@@ -23,6 +23,7 @@ from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.loop import run_stream
 from seekr_tune.sequence.model import LoadedModel
 from seekr_tune.sequence.state import StepRecord, TaskOutcome
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.task import Example, Task, TaskStream
 
 SPECIAL = ("<unk>", "<pad>", "<s>", "</s>")
@@ -96,7 +97,9 @@ def saved_model(directory: Path, family: str = "llama", **changes: Any) -> Path:
 
 def tiny_stream(tasks: tuple[str, ...] = tuple(TASKS)) -> TaskStream:
     """Notes of 3 to 7 words; the answer is one of them, or two."""
-    return TaskStream(tuple(Task(name, "exact_match", {s: _examples(name, s) for s in ROWS}) for name in tasks))
+    return TaskStream(
+        tuple(Task(name, SCORERS["exact_match"], {s: _examples(name, s) for s in ROWS}) for name in tasks)
+    )
 
 
 def _examples(name: str, split: Split) -> tuple[Example, ...]:

@@ -12,6 +12,7 @@ from seekr_tune.config import MetricName
 from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.stream.ceiling import Ceiling, Lost, ceiling, lost_line
 from seekr_tune.stream.collate import Encoder, Style
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.task import Example, Task
 
 from . import tokenizers as styles
@@ -26,7 +27,7 @@ def of(
     limit: int = 8,
     ends: tuple[int, ...] = (),
 ) -> Ceiling:
-    task = Task("names", metric, {"eval": tuple(Example("apple", answer) for answer in answers)})
+    task = Task("names", SCORERS[metric], {"eval": tuple(Example("apple", answer) for answer in answers)})
     return ceiling(task, "eval", Encoder(tokenizer, 8, limit, style, ends))
 
 

@@ -11,6 +11,7 @@ from seekr_tune.experiment import parse_config
 from seekr_tune.stream.baseline import ConstantBaseline
 from seekr_tune.stream.collate import Encoder, Style
 from seekr_tune.stream.prospect import prospects
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import Example, Task, TaskStream
 
@@ -73,7 +74,7 @@ def test_a_split_without_samples_loses_nothing() -> None:
 
 
 def test_only_scored_splits_have_ceiling_and_floor() -> None:
-    task = Task("names", "exact_match", {"train": examples(), "eval": examples("bell zebra")})
+    task = Task("names", SCORERS["exact_match"], {"train": examples(), "eval": examples("bell zebra")})
     constants = {("names", "eval"): ConstantBaseline("bell", 12.5)}
     encoder = Encoder(styles.llama3(), 8, 8, "separate")
     train, scored = prospects(TaskStream((task,)), ("eval",), encoder, constants)  # type: ignore[arg-type]

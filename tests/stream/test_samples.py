@@ -10,7 +10,7 @@ from scipy.stats import sem
 
 from seekr_tune.config import MetricName
 from seekr_tune.stream.samples import TaskScore, sample_scores, scored
-from seekr_tune.stream.scoring import score
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.task import Example, Task
 
 EXAMPLES = tuple(Example(f"say {answer} now", answer) for answer in ("yes", "no", "yes it is", "not at all", "yes"))
@@ -19,16 +19,16 @@ PREDICTIONS = ("yes", "yes", "yes it was", "", "no")
 
 @pytest.mark.parametrize("metric", get_args(MetricName))
 def test_the_mean_over_samples_is_the_score_of_the_metric(metric: MetricName) -> None:
-    task = Task("t", metric, {"eval": EXAMPLES})
+    task = Task("t", SCORERS[metric], {"eval": EXAMPLES})
     answers, prompts = [one.answer for one in EXAMPLES], [one.prompt for one in EXAMPLES]
     found = scored(task, EXAMPLES, PREDICTIONS)
-    assert found.score == pytest.approx(score(metric, PREDICTIONS, answers, prompts), abs=1e-9)
+    assert found.score == pytest.approx(SCORERS[metric].mean(PREDICTIONS, answers, prompts), abs=1e-9)
     assert found.error == pytest.approx(sem(sample_scores(task, EXAMPLES, PREDICTIONS)))
     assert found.margin_error is None
 
 
 def test_the_margin_is_paired_sample_by_sample() -> None:
-    task = Task("t", "exact_match", {"eval": EXAMPLES})
+    task = Task("t", SCORERS["exact_match"], {"eval": EXAMPLES})
     constant = sample_scores(task, EXAMPLES, ["yes"] * 5)
     assert constant == [100, 0, 0, 0, 100]
     found = scored(task, EXAMPLES, PREDICTIONS, constant)
@@ -37,5 +37,5 @@ def test_the_margin_is_paired_sample_by_sample() -> None:
 
 
 def test_one_sample_has_a_score_and_no_error() -> None:
-    task = Task("t", "exact_match", {"eval": EXAMPLES[:1]})
+    task = Task("t", SCORERS["exact_match"], {"eval": EXAMPLES[:1]})
     assert scored(task, EXAMPLES[:1], ["yes"], [0.0]) == TaskScore(100.0, None, None)

@@ -9,13 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seekr_tune.config import MetricName
-from seekr_tune.stream.scoring import edit_similarity, rouge_l, sari, score, score_examples
+from seekr_tune.stream.scoring import SCORERS, edit_similarity, rouge_l
 
 words = st.lists(st.sampled_from(["a", "b", "the", "cat", "Cat", "sat", "x1"]), max_size=6).map(" ".join)
 
 
 def _score(metric: MetricName, predictions: list[str], answers: list[str]) -> float:
-    return score(metric, predictions, answers, ["a source"] * len(answers))
+    return SCORERS[metric].mean(predictions, answers, ["a source"] * len(answers))
+
+
+def score_examples(metric: MetricName, predictions: list[str], answers: list[str]) -> list[float]:
+    pairs = zip(predictions, answers, strict=True)
+    return [SCORERS[metric].score(prediction, answer, "a source") for prediction, answer in pairs]
+
+
+def sari(sources: list[str], predictions: list[str], answers: list[str]) -> float:
+    return SCORERS["sari"].mean(predictions, answers, sources)
 
 
 def test_exact_match_ignores_outer_blanks_but_not_case() -> None:
@@ -91,11 +100,11 @@ def test_a_score_is_the_mean_over_examples(pairs: list[tuple[str, str]]) -> None
 )
 def test_every_metric_gives_odd_and_long_texts_a_percent(metric: MetricName, text: str) -> None:
     for pair in ((text, "answer"), ("answer", text), (text, text)):
-        assert 0.0 <= score(metric, [pair[0]], [pair[1]], [text]) <= 100.0 + 1e-9
+        assert 0.0 <= SCORERS[metric].score(*pair, text) <= 100.0 + 1e-9
 
 
 def test_lists_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="must match"):
-        score("exact_match", ["a"], ["a", "b"], ["p", "q"])
+        SCORERS["exact_match"].mean(["a"], ["a", "b"], ["p", "q"])
     with pytest.raises(ValueError, match="must match"):
-        score("exact_match", [], [], [])
+        SCORERS["exact_match"].mean([], [], [])

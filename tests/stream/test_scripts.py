@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from seekr_tune.config import MetricName
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.scripts import unread_script
 from seekr_tune.stream.task import Example, Task
 
@@ -10,7 +11,7 @@ _CHINESE = ("他今天去了北京", "Python 很好")
 
 
 def _task(metric: MetricName, *answers: str) -> Task:
-    return Task("titles", metric, {"train": tuple(Example("p", answer) for answer in answers)})
+    return Task("titles", SCORERS[metric], {"train": tuple(Example("p", answer) for answer in answers)})
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_order_metrics_and_sub_folders_come_from_the_experiment(root: Path) -> N
     config = _config(root, ("nested/shapes", "colours"), metrics={"colours": "rouge_l"})
     stream = load_stream(config, ("train",))
     assert stream.names == ("nested/shapes", "colours")
-    assert [task.metric for task in stream] == ["exact_match", "rouge_l"]
+    assert [task.scorer.name for task in stream] == ["exact_match", "rouge_l"]
 
 
 def test_limits_take_rows_from_the_start_and_do_not_check_the_rest(root: Path) -> None:

@@ -43,5 +43,5 @@ def _constant(task: Task, split: Split, known: SharedScores | None, workers: Wor
         return workers.broadcast(of_rank_0)
 
     rows = {name: [[one.prompt, one.answer] for one in task.splits[name]] for name in ("train", split)}
-    found = known.get({"code": code_digest(), "metric": task.metric, "split": split, "rows": rows}, find)
+    found = known.get({"code": code_digest(), "metric": task.scorer.key, "split": split, "rows": rows}, find)
     return ConstantBaseline(task.train[int(found["row"])].answer, found["score"])

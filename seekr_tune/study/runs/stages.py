@@ -82,7 +82,7 @@ def bound_directory(cache: Path, config: Config, stream: TaskStream, workers: Wo
         "recipe": recipe_of_all(config),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "tasks": [
-            [task.name, task.metric, split, [[example.prompt, example.answer] for example in task.splits[split]]]
+            [task.name, task.scorer.key, split, [[example.prompt, example.answer] for example in task.splits[split]]]
             for task in stream
             for split in sorted(task.splits)
         ],
