@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seekr_tune.analysis.record import HeadRow
+from seekr_tune.records import HeadRow
 
 QUANTITIES = ("sensitivity", "forgettability", "importance", "selected")
 """Columns of `HeadRow` that are drawn."""

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from seekr_tune.analysis.configurations import configuration_key, estimate
-from seekr_tune.analysis.record import (
+from seekr_tune.analysis.table import Estimate
+from seekr_tune.records import (
     Role,
     ScoredSplit,
     Scores,
@@ -24,7 +25,6 @@ from seekr_tune.analysis.record import (
     score_arrays,
     score_matrix,
 )
-from seekr_tune.analysis.table import Estimate
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from seekr_tune.analysis.glossary import column, setting_column
 from seekr_tune.analysis.ranking_tables import ERRORS, label
-from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.score_tables import MatrixTable, TaskRow
 from seekr_tune.analysis.table import Column, Estimate, Table
+from seekr_tune.records import ScoredSplit
 
 _MEANS = (column("op"), column("bwt"))
 

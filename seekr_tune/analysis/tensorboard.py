@@ -38,11 +38,11 @@ from seekr_tune.analysis.event_file import EventFile, event_file_name
 from seekr_tune.analysis.flat import Kind, flat_config, known_kinds
 from seekr_tune.analysis.head_images import head_images
 from seekr_tune.analysis.measures import measure
-from seekr_tune.analysis.record import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.analysis.sampled import sampled
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.config.readers import is_read
 from seekr_tune.documents import parse_json
+from seekr_tune.records import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.remains import new_file
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 

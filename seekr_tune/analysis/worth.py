@@ -16,9 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from seekr_tune.analysis.ledger import read_prospects, read_table, read_trials
-from seekr_tune.analysis.record import ProspectRow, ScoreCell, ScoredSplit, TrialRecord, tuning_split
 from seekr_tune.analysis.sampled import interval
+from seekr_tune.records import ProspectRow, ScoreCell, ScoredSplit, TrialRecord, tuning_split
 
 SLIGHT = 0.01
 """A larger share of prompts, answers or tokens that is lost is warned of."""
@@ -50,9 +49,13 @@ class RunTasks:
         return {(cell.evaluated, cell.trained_index): cell for cell in self.cells if cell.split == self.split}
 
     @cached_property
-    def expected(self) -> Mapping[str, ProspectRow]:
-        """What its split allows, by task."""
-        return {row.task: row for row in self.prospects if row.split == self.split}
+    def expected(self) -> Mapping[str, Mapping[str, ProspectRow]]:
+        """What its split and `train` allow, by task and split."""
+        found: dict[str, dict[str, ProspectRow]] = {}
+        for row in self.prospects:
+            if row.split in ("train", self.split):
+                found.setdefault(row.task, {})[row.split] = row
+        return found
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,12 @@ def runs_of_ledger(directory: Path) -> list[RunTasks]:
     Raises:
         StudyError: there is no ledger, or it is damaged.
     """
+    from seekr_tune.analysis.ledger import (  # with Arrow, which records do without
+        read_prospects,
+        read_table,
+        read_trials,
+    )
+
     names = ["trial", "method", "tasks", "split", *(f"config.recipe.{limit}" for limit in _LIMITS)]
     trials = read_trials(directory).select(names).to_pylist()
     scores, prospects = _by_trial(read_table(directory, "scores")), _by_trial(read_prospects(directory))
@@ -196,7 +205,7 @@ def _by_trial(table: Any) -> dict[str, list[Mapping[str, Any]]]:
 
 def _worth(task: str, runs: Sequence[RunTasks]) -> TaskWorth:
     having = [run for run in runs if task in run.tasks]
-    rows = [row for run in having for row in run.prospects if row.task == task and row.split in ("train", run.split)]
+    rows = [row for run in having for row in run.expected.get(task, {}).values()]
     scored = [row for row in rows if row.split != "train"]
     initial = [run.scores[task, -1].score for run in having if (task, -1) in run.scores]
     return TaskWorth(
@@ -221,7 +230,7 @@ def _measured(task: str, runs: Sequence[RunTasks], is_joint: bool) -> Measured |
     margins: list[tuple[float, float, int]] = []  # above the floor, its error, and of how many samples
     for run in runs:
         index = len(run.tasks) - 1 if is_joint else run.tasks.index(task)
-        cell, row = run.scores.get((task, index)), run.expected.get(task)
+        cell, row = run.scores.get((task, index)), run.expected.get(task, {}).get(run.split or "")
         if cell is not None:
             scores.append(cell.score)
             if row is not None and row.floor is not None and cell.margin_error is not None:

@@ -7,7 +7,7 @@ import pytest
 from synthetic import RecordFactory
 
 from seekr_tune.analysis.head_images import QUANTITIES, head_images
-from seekr_tune.analysis.record import HeadRow
+from seekr_tune.records import HeadRow
 
 
 def rows(values: list[list[float]], task_index: int = 0) -> list[HeadRow]:

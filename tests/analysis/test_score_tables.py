@@ -15,10 +15,10 @@ from seekr_tune.analysis.configurations import mean
 from seekr_tune.analysis.ledger import read_table, read_trials, trials_table, write_ledger
 from seekr_tune.analysis.ranking import rank
 from seekr_tune.analysis.ranking_tables import printed_ranking
-from seekr_tune.analysis.record import TrialRecord, score_cells
 from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, scores_of, task_rows
 from seekr_tune.analysis.study_tables import matrix_table, task_table
 from seekr_tune.analysis.table import Estimate
+from seekr_tune.records import TrialRecord, score_cells
 
 OTHER = [[80.0, 22.0, 10.0], [60.0, 84.0, 15.0], [50.0, 74.0, 89.0]]
 ORDER = ("birds", "flags", "rivers")

@@ -21,8 +21,8 @@ from tensorboard.plugins.hparams import backend_context, list_session_groups
 from tensorboard.plugins.hparams.api_pb2 import ListSessionGroupsRequest, Status
 
 from seekr_tune.analysis.head_images import head_images
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.tensorboard import CHARTS, HPARAM_METRICS, TrialWriter, hparam_values
+from seekr_tune.records import TrialRecord
 
 
 def curves(directory: Path) -> dict[str, list[tuple[int, float]]]:

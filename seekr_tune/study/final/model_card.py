@@ -13,7 +13,6 @@ from huggingface_hub import EvalResult, ModelCardData
 from seekr_tune.analysis.configurations import estimate, nothing_learned_by, void_line
 from seekr_tune.analysis.glossary import METRICS, column
 from seekr_tune.analysis.measures import measure
-from seekr_tune.analysis.record import ScoredSplit, TrialRecord, tuning_split
 from seekr_tune.analysis.score_tables import matrix_tables, scores_of
 from seekr_tune.analysis.study_tables import matrix_table
 from seekr_tune.analysis.table import Column, Table, as_markdown, escape_markdown, markdown_code
@@ -22,6 +21,7 @@ from seekr_tune.analysis.worth_lines import outlook, warnings
 from seekr_tune.config import Config
 from seekr_tune.config.readers import is_read
 from seekr_tune.experiment import flatten
+from seekr_tune.records import ScoredSplit, TrialRecord, tuning_split
 
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 _SETTINGS = ("method.", "recipe.", "model.", "seed", "memory_draw")

@@ -11,7 +11,6 @@ from seekr_tune.analysis import ranking_tables
 from seekr_tune.analysis.ledger import read_table, read_trials
 from seekr_tune.analysis.ranking import DEFAULT_COLUMN, rank
 from seekr_tune.analysis.ranking_tables import void_lines
-from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, task_rows
 from seekr_tune.analysis.study_tables import matrix_table, task_table
 from seekr_tune.analysis.table import Table
@@ -19,6 +18,7 @@ from seekr_tune.analysis.worth_lines import study_warnings
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.records import ScoredSplit
 from seekr_tune.study.directory.layout import experiment_path, is_study
 from seekr_tune.study.directory.unchanged import change_lines
 from seekr_tune.study.final.reported import reported

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seekr_tune.analysis.configurations import nothing_learned_by, void_line
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.table import as_lines
 from seekr_tune.analysis.worth import runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import warnings, worth_table
 from seekr_tune.config import Direction
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.records import TrialRecord
 from seekr_tune.shown import in_one_line, ours
 from seekr_tune.study.directory.erased import read_erased
 from seekr_tune.study.directory.layout import experiment_path, stop_path

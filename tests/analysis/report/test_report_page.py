@@ -11,7 +11,6 @@ from reported import ERROR, HOSTILE, NUM_FINISHED, study_records, write_study
 
 from seekr_tune.analysis.ledger import read_table, read_trials
 from seekr_tune.analysis.ranking import Ranking
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.report.columns import ranking_table
 from seekr_tune.analysis.report.embed import script_json
 from seekr_tune.analysis.report.page import report_page
@@ -22,6 +21,7 @@ from seekr_tune.analysis.report.texts import count, duration, settings
 from seekr_tune.analysis.table import rounded
 from seekr_tune.cli import main
 from seekr_tune.errors import StudyError
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.report_source import report_source
 
 
