@@ -21,7 +21,7 @@ from seekr_tune.analysis.report.figures.heads import drift_figure, head_map_figu
 from seekr_tune.analysis.report.figures.losses import losses_figure
 from seekr_tune.analysis.report.figures.matrices import forgetting_figure, matrix_figure
 from seekr_tune.analysis.report.figures.pareto import pareto_figure
-from seekr_tune.analysis.report.figures.settings import importance_figure, parallel_figure, slice_figure
+from seekr_tune.analysis.report.figures.settings import importance_figure, slice_figure
 from seekr_tune.analysis.report.runs import RunTables, ShownRun, first_runs, matrices, rows_of
 from seekr_tune.analysis.spent import spent_seconds
 from seekr_tune.errors import StudyError
@@ -58,17 +58,10 @@ def _score_panel(tables: RunTables, run: ShownRun) -> Panel:
 
 
 def setting_plots(ranking: Ranking, space: Mapping[str, Any]) -> Iterator[Plot]:
-    """All settings at once, and one by one."""
+    """How much each setting matters, and one by one."""
     logarithmic: Collection[str] = [
         path for path, dimension in space.items() if isinstance(dimension, Mapping) and dimension.get("log")
     ]
-    parallel = parallel_figure(ranking.rows, ranking.by, logarithmic)
-    if parallel is not None:
-        caption = (
-            f"One line a finished configuration. The right-most axis is {ranking.by}, and so is the colour. Drag along "
-            "an axis to keep the lines in that range; – stands for a setting that the method does not have."
-        )
-        yield plot("parallel", "All settings", caption, parallel)
     with suppress(StudyError):  # too few configurations: the page says so
         important = importances(ranking.rows, ranking.by, _EVALUATOR)
         caption = (

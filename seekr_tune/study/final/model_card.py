@@ -14,7 +14,6 @@ from seekr_tune.analysis.configurations import estimate, nothing_learned_by, voi
 from seekr_tune.analysis.glossary import METRICS, column
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.score_tables import matrix_tables, scores_of
-from seekr_tune.analysis.study_tables import matrix_table
 from seekr_tune.analysis.table import Column, Table, as_markdown, escape_markdown, markdown_code
 from seekr_tune.analysis.worth import TaskWorth, runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import outlook, warnings
@@ -130,10 +129,11 @@ def _scores(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
         yield "It was not scored."
         yield ""
         return
-    (matrix,) = matrix_tables([scores_of(source.record, split)], source.record.configuration_key)
-    yield as_markdown([matrix_table(matrix, source.study, split)])
+    scores = [scores_of(source.record, split)]
+    yield as_markdown(matrix_tables(scores, source.record.configuration_key, source.study, split))
     metrics = ", ".join(
-        f"{escape_markdown(task)}: {escape_markdown(source.config.stream.metric_of(task))}" for task in matrix.order
+        f"{escape_markdown(task)}: {escape_markdown(source.config.stream.metric_of(task))}"
+        for task in source.record.tasks
     )
     yield f"Metrics: {metrics}."
     if split == "eval" and source.record.role == "trial":
