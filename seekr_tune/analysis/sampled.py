@@ -89,9 +89,9 @@ def sampled(record: TrialRecord, split: ScoredSplit | None) -> Sampled:
         op_margin_error=_of_mean([cell.margin_error for cell in last]) if is_whole else None,
         scored_samples=sum(row.rows for row in scored.values()) or None,
         tasks_learned=tasks_learned(record, split),
-        prompts_cut=_share(rows, "prompts_cut"),
-        answers_cut=_share(rows, "answers_cut"),
-        unknown_tokens=_share(rows, "unknown_tokens"),
+        prompts_cut=share_of_rows(rows, "prompts_cut"),
+        answers_cut=share_of_rows(rows, "answers_cut"),
+        unknown_tokens=share_of_rows(rows, "unknown_tokens"),
     )
 
 
@@ -120,8 +120,8 @@ def _mean(values: Sequence[float | None], count: int) -> float | None:
     return sum(known) / count if len(known) == count else None
 
 
-def _share(rows: Sequence[ProspectRow], name: str) -> float | None:
-    """Of the samples of all tasks and splits."""
+def share_of_rows(rows: Sequence[ProspectRow], name: str) -> float | None:
+    """A share of these rows together (`prompts_cut`, `unknown_tokens`, ...); None where none of them knows its own."""
     known = [(getattr(row, name), row.rows) for row in rows if getattr(row, name) is not None]
     count = sum(samples for _, samples in known)
     return sum(share * samples for share, samples in known) / count if count else None

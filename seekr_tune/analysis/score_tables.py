@@ -31,6 +31,7 @@ from seekr_tune.records import (
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
 _MEANS = (column("op"), column("bwt"))
+_UNTRAINED = "(before training)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,7 @@ def _matrix_table(runs: Sequence[RunScores], name: str, split: ScoredSplit) -> T
             *_MEANS,
         ),
         rows=tuple(rows),
-        num_references=sum("op" not in row for row in rows),
+        num_references=sum(row["trained"] == _UNTRAINED for row in rows),
         notes=(
             "row: the task learned last; column: the task that was scored; - was not scored",
             "OP: mean over the tasks learned so far; BWT: mean change of all but the last since each was learned",
@@ -171,7 +172,8 @@ def _matrix_table(runs: Sequence[RunScores], name: str, split: ScoredSplit) -> T
 def _matrix_rows(runs: Sequence[RunScores]) -> Iterator[dict[str, Any]]:
     order = runs[0].order
     if not all(np.isnan(run.initial).all() for run in runs):
-        yield {"trained": "(before training)", **_cells(order, [run.initial for run in runs])}
+        nothing = Estimate(None, None)
+        yield {"trained": _UNTRAINED, **_cells(order, [run.initial for run in runs]), "op": nothing, "bwt": nothing}
     for index, task in enumerate(order):
         rows = [run.scores[index] for run in runs]
         if not all(np.isnan(row).all() for row in rows):  # joint training has a last row only

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from seekr_tune.analysis.sampled import interval
+from seekr_tune.analysis.sampled import interval, share_of_rows
 from seekr_tune.records import ProspectRow, ScoreCell, ScoredSplit, TrialRecord, tuning_split
 
 SLIGHT = 0.01
@@ -212,11 +212,14 @@ def _worth(task: str, runs: Sequence[RunTasks]) -> TaskWorth:
         task=task,
         split=next((run.split for run in having if run.split), None),
         is_known=bool(rows),
-        prompts_cut=_share([(row.prompts_cut, row.rows) for row in rows]),
-        answers_cut=_share([(row.answers_cut, row.rows) for row in rows]),
-        unknown_tokens=_share([(row.unknown_tokens, row.rows) for row in rows if row.unknown_tokens is not None]),
+        prompts_cut=share_of_rows(rows, "prompts_cut"),
+        answers_cut=share_of_rows(rows, "answers_cut"),
+        unknown_tokens=share_of_rows(rows, "unknown_tokens"),
         limits=having[0].limits,
-        needed=(max((row.longest_prompt for row in rows), default=0), _longest_answer(rows)),
+        needed=(
+            max((row.longest_prompt for row in rows), default=0),
+            max((row.longest_answer for row in rows), default=0),
+        ),
         ceiling=_mean([row.ceiling for row in scored]),
         floor=_mean([row.floor for row in scored]),
         zero_shot=fmean(initial) if initial else None,
@@ -241,16 +244,6 @@ def _measured(task: str, runs: Sequence[RunTasks], is_joint: bool) -> Measured |
         return Measured(fmean(scores))
     margin, error, samples = (fmean(column) for column in zip(*margins, strict=True))
     return Measured(fmean(scores), *interval(margin, error, int(samples)))
-
-
-def _longest_answer(rows: Sequence[ProspectRow]) -> int:
-    return max((row.longest_answer for row in rows), default=0)
-
-
-def _share(shares: Sequence[tuple[float | None, int]]) -> float | None:
-    """Of shares of several splits, that of all of their rows."""
-    rows = sum(count for _, count in shares)
-    return sum((share or 0.0) * count for share, count in shares) / rows if rows else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -72,7 +72,7 @@ def test_there_is_a_matrix_for_each_order_and_its_cells_are_means_over_the_runs(
     assert [row["trained"] for row in other.rows] == [*ORDER]
     first = one.rows[0]
     assert [first[f"score/{task}"] for task in TASKS] == [Estimate(10.0, 0.0), Estimate(20.0, 0.0), Estimate(5.0, 0.0)]
-    assert "op" not in first
+    assert first["op"] == Estimate(None, None)
     second = one.rows[2]
     assert numbers(second["score/flags"]) == pytest.approx(estimate(70, 60))
     # After two tasks: OP is the mean of the first two cells, BWT what happened to the first one.

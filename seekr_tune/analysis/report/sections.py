@@ -25,6 +25,8 @@ from seekr_tune.analysis.report.figures.settings import importance_figure, slice
 from seekr_tune.analysis.report.runs import RunTables, ShownRun, first_runs, matrices, rows_of
 from seekr_tune.analysis.spent import spent_seconds
 from seekr_tune.errors import StudyError
+from seekr_tune.records import HeadRow
+from seekr_tune.records.meaning import meanings_of
 
 _EVALUATOR: EvaluatorName = "fanova"
 
@@ -89,7 +91,7 @@ def _head_panel(tables: RunTables, run: ShownRun) -> Panel:
         plot(
             f"selected-{run.key}",
             "Selected heads",
-            "Heads that are distilled for a task's samples. Rows: layers; columns: heads.",
+            "Heads that the method selected when a task ended. Rows: layers; columns: heads.",
             chosen,
         )
     ]
@@ -103,18 +105,17 @@ def _head_panel(tables: RunTables, run: ShownRun) -> Panel:
             drift = drift_figure(running, own, maps.tasks)
             shown.append(plot(f"drift-{run.key}", "Drift of the importance", caption, drift))
     measured = {"importance": maps.importance, "sensitivity": maps.sensitivity, "forgettability": maps.forgettability}
+    meant = {name: one.formula for name, one in meanings_of(HeadRow).items()}
     folded = [
-        plot(f"{name}-{run.key}", name.capitalize(), _HEAD_CAPTIONS[name], head_map_figure(values, maps.tasks, name))
+        plot(
+            f"{name}-{run.key}",
+            name.capitalize(),
+            f"{meant[name][:1].upper()}{meant[name][1:]}.",
+            head_map_figure(values, maps.tasks, name),
+        )
         for name, values in measured.items()
     ]
     return Panel(run.key, run.label, tuple(shown), tuple(folded))
-
-
-_HEAD_CAPTIONS = {
-    "importance": "Running sum over the tasks of sensitivity times forgettability: what the selection ranks.",
-    "sensitivity": "Share of the layer's task sensitivity.",
-    "forgettability": "Mean squared change of the attention rows while the task was learned.",
-}
 
 
 def loss_panels(tables: RunTables, runs: Sequence[ShownRun]) -> tuple[Panel, ...]:
