@@ -29,23 +29,23 @@ from optuna.trial import TrialState, create_trial
 
 from benchmarks.report import SPACE, timing_row
 from benchmarks.results import Figure, keep
-from seekr_tune.analysis.record import (
+from seekr_tune.config import Config
+from seekr_tune.experiment import dump_config, parse_config, with_values
+from seekr_tune.files import write_atomically
+from seekr_tune.records import (
     HeadRow,
     ProspectRow,
     ReplayRow,
     StepRow,
     TrialRecord,
     heads_path,
-    read_heads,
     read_record,
     score_cells,
     write_record,
     write_steps,
 )
-from seekr_tune.analysis.seal import sealed
-from seekr_tune.config import Config
-from seekr_tune.experiment import dump_config, parse_config, with_values
-from seekr_tune.files import write_atomically
+from seekr_tune.records.heads import read_heads
+from seekr_tune.records.seal import sealed
 from seekr_tune.study.directory.layout import (
     experiment_path,
     result_path,

@@ -23,9 +23,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from benchmarks.results import Figure, keep
-from seekr_tune.analysis.record import read_steps
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
+from seekr_tune.records import read_steps
 from seekr_tune.study.directory.layout import journal_path, trial_path
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.life.study import start_study

@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.results import Figure, keep
 from seekr_tune.analysis.ledger import read_table, table_path, write_ledger
-from seekr_tune.analysis.record import ReplayRow, StepRow, TimingRow, TrialRecord, score_cells
 from seekr_tune.config import Config
 from seekr_tune.experiment import dump_config, parse_config, with_values
+from seekr_tune.records import ReplayRow, StepRow, TimingRow, TrialRecord, score_cells
 from seekr_tune.study.directory.layout import experiment_path, run_key, space_path, trial_key
 
 TASKS = tuple(f"task-{number:02d}" for number in range(12))

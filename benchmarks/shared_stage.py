@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Figure, keep
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.life.study import start_study
 from seekr_tune.study.plan.plan import Plan, plan_study

@@ -23,9 +23,9 @@ import numpy as np
 import optuna
 
 from benchmarks.results import Curve, keep
-from seekr_tune.analysis.record import TrialRecord, score_cells, write_record
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment
+from seekr_tune.records import TrialRecord, score_cells, write_record
 from seekr_tune.study.directory.layout import result_path
 from seekr_tune.study.life.ledger_writer import LedgerWriter
 from seekr_tune.study.life.quota import enforce_quota

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 
 from benchmarks.results import Figure, keep
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, parse_config, with_values
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.life.study import start_study
 from seekr_tune.study.runs.request import TrialRequest

@@ -132,7 +132,7 @@ def parse_json(text: str | bytes, *, finite: bool = True, pairs: Pairs | None = 
         raise DocumentError(f"nests deeper than {MAX_DEPTH} levels", "write it anew, flatter")
     try:
         if pairs is None:
-            return (_FINITE if finite and not _is_modest(text) else _ANY).decode(text)
+            return (_FINITE if finite and not is_modest(text) else _ANY).decode(text)
         return json.JSONDecoder(object_pairs_hook=pairs, **(_NUMBERS if finite else {})).decode(text)
     except DocumentError:
         raise
@@ -166,7 +166,7 @@ def _is_deep(text: str) -> bool:
     return b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH
 
 
-def _is_modest(text: str) -> bool:
+def is_modest(text: str) -> bool:
     """Whether no number can be beyond any float, so nobody has to look at each: fewer than 200 digits in a row, and two
     in an exponent."""
     seen = text.encode("utf-8", "replace").translate(_AS_NUMBERS, b"+-.")

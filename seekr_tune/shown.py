@@ -3,6 +3,7 @@
 Names of tasks, directories and hosts, errors of libraries, what stands in a study's files: all of it is data. A
 terminal obeys control characters, a spreadsheet computes what begins like a formula, a shell expands what is pasted
 into it. There is one function for each of the three, and `tests/security/test_shown.py` finds who goes around them.
+Beside them stands how long a time is said to be.
 """
 
 from __future__ import annotations
@@ -96,3 +97,11 @@ def _bytes_of(character: str) -> bytes:
 
 def _is_plain(byte: int) -> bool:
     return chr(byte).isalnum() and byte < 0x80 or chr(byte) in "/._-+:,=@%"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"

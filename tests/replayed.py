@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seekr_tune.analysis.record import ReplayRow
+from seekr_tune.records import ReplayRow
 
 
 def replay_row(task: str, index: int, stored: int, shown: int, first: int | None) -> ReplayRow:

@@ -12,11 +12,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 from seekr_tune.analysis.measures import Measures, quotient
-from seekr_tune.analysis.record import TrialRecord, tuning_split
-from seekr_tune.analysis.sampled import LEVEL, Sampled, interval, sampled
+from seekr_tune.analysis.sampled import LEVEL, Sampled, interval, tasks_learned
 from seekr_tune.analysis.table import Estimate
 from seekr_tune.config import ReplicatesConfig
 from seekr_tune.documents import parse_json
+from seekr_tune.records import TrialRecord, tuning_split
 from seekr_tune.stream.metrics import normalised_gain
 
 TrialRow = dict[str, Any]
@@ -74,10 +74,7 @@ def nothing_learned(rows: Sequence[TrialRow]) -> str | None:
 def nothing_learned_by(records: Iterable[TrialRecord]) -> str | None:
     """`nothing_learned` of runs by their records."""
     return nothing_learned(
-        [
-            {"tasks": record.tasks, "tasks_learned": sampled(record, tuning_split(record)).tasks_learned}
-            for record in records
-        ]
+        [{"tasks": record.tasks, "tasks_learned": tasks_learned(record, tuning_split(record))} for record in records]
     )
 
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from seekr_tune.analysis.flat import flat_config
 from seekr_tune.analysis.measures import quotient, replayed_samples
-from seekr_tune.analysis.record import EARLIER_TERMS, ReplayRow
 from seekr_tune.config.facts import former_paths
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.documents import parse_json
+from seekr_tune.records import EARLIER_TERMS, ReplayRow
 
 _logger = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from seekr_tune.analysis.configurations import (
 )
 from seekr_tune.analysis.glossary import column
 from seekr_tune.analysis.ledger import trials_table
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.table import Column, Estimate, Table
 from seekr_tune.analysis.worth import runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import warnings
+from seekr_tune.records import TrialRecord
 
 FINAL_COLUMNS = ("op", "bwt", "forgetting", "distinct_replayed_samples", "normalised_gain")
 """What is reported."""

@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, NamedTuple
 
-from seekr_tune.analysis.columns import Meaning
-from seekr_tune.analysis.record import Row
 from seekr_tune.errors import StudyError
+from seekr_tune.records import Row
+from seekr_tune.records.meaning import Meaning
 
 
 class Outcome(NamedTuple):

@@ -10,17 +10,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from seekr_tune.analysis.columns import Meaning, meanings_of
 from seekr_tune.analysis.front import StudyMeasures
 from seekr_tune.analysis.ledger import COLUMNS
 from seekr_tune.analysis.measures import Measures
-from seekr_tune.analysis.record import Row, TimingRow, TrialRecord
 from seekr_tune.analysis.sampled import Sampled
 from seekr_tune.analysis.table import COUNT, Column
 from seekr_tune.config.facts import short_name
 from seekr_tune.config.meaning import setting_text
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import StudyError
+from seekr_tune.records import Row, TimingRow, TrialRecord
+from seekr_tune.records.meaning import Meaning, meanings_of
 
 
 class Compared(Row):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from seekr_tune.analysis.configurations import TrialRow, grouped
+
+if TYPE_CHECKING:  # `status` needs no Arrow
+    import pyarrow as pa
 
 DOMINANT = 0.95
 """A term with a larger share leaves the others no say: clipping and AdamW make runs of larger weights alike."""

@@ -19,8 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seekr_tune.analysis.column_file import table_of
-from seekr_tune.analysis.columns import columns_of
 from seekr_tune.analysis.earlier import (
     with_columns,
     with_counts_and_shares,
@@ -30,7 +28,12 @@ from seekr_tune.analysis.earlier import (
 )
 from seekr_tune.analysis.flat import Scalar, flat_config, kind_of, known_kinds
 from seekr_tune.analysis.measures import Measures, measure
-from seekr_tune.analysis.record import (
+from seekr_tune.analysis.sampled import Sampled, sampled
+from seekr_tune.config.leaves import Kind
+from seekr_tune.documents import opened, parse_json
+from seekr_tune.errors import DocumentError, NoDocument, StudyError
+from seekr_tune.files import replacing
+from seekr_tune.records import (
     READABLE_VERSIONS,
     SCHEMA_VERSION,
     ErasedRow,
@@ -44,11 +47,7 @@ from seekr_tune.analysis.record import (
     TrialRecord,
     readable_versions,
 )
-from seekr_tune.analysis.sampled import Sampled, sampled
-from seekr_tune.config.leaves import Kind
-from seekr_tune.documents import opened, parse_json
-from seekr_tune.errors import DocumentError, NoDocument, StudyError
-from seekr_tune.files import replacing
+from seekr_tune.records.columns import columns_of, table_of
 from seekr_tune.shown import ours
 
 TableName = Literal["trials", "scores", "prospects", "heads", "replay", "timing", "steps", "erased"]

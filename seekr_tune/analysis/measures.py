@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from seekr_tune.analysis.columns import Meaning
-from seekr_tune.analysis.record import (
+from seekr_tune.records import (
     ReplayRow,
     Row,
     ScoredSplit,
     TimingRow,
     TrialRecord,
-    initial_scores,
-    score_matrix,
+    score_arrays_of,
     tuning_split,
 )
+from seekr_tune.records.meaning import Meaning
 from seekr_tune.stream.metrics import (
     backward_transfer,
     backward_transfer_official,
@@ -148,7 +147,7 @@ def measure(record: TrialRecord, split: ScoredSplit | None = None) -> Measures:
         split: split of the scores; None takes `eval` if it was scored, else `test`.
     """
     split = split or tuning_split(record)
-    scores = score_matrix(record, split) if split else None
+    scores, initial = score_arrays_of(record, split) if split else (None, None)
     op = overall_performance(scores) if scores is not None else None
     samples = replayed_samples(record.replay, record.config)
     presentations = sum(row.presentations for row in record.replay)
@@ -160,7 +159,7 @@ def measure(record: TrialRecord, split: ScoredSplit | None = None) -> Measures:
         op=op,
         bwt=None if scores is None else backward_transfer(scores),
         bwt_official=None if scores is None else backward_transfer_official(scores),
-        fwt=None if scores is None or split is None else forward_transfer(scores, initial_scores(record, split)),
+        fwt=None if scores is None or initial is None else forward_transfer(scores, initial),
         forgetting=None if scores is None else forgetting(scores),
         distinct_replayed_samples=samples,
         stored_samples=sum(row.stored_samples for row in record.replay),

@@ -10,9 +10,9 @@ from seekr_tune.analysis.configurations import TrialRow, void_line
 from seekr_tune.analysis.front import StudyMeasures
 from seekr_tune.analysis.glossary import METRICS, column, setting_column
 from seekr_tune.analysis.ranking import Ranking
-from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.analysis.table import COUNT, Column, Estimate, Table, rounded
 from seekr_tune.documents import parse_json
+from seekr_tune.records import ScoredSplit
 
 _FIRST = (
     *("rank", "trial", "role", "status", "method", "semantics", "op", "op_se", "op_low", "op_high", "op_floor"),

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated
 
-from seekr_tune.analysis.columns import Meaning
-from seekr_tune.analysis.record import ProspectRow, Row, ScoreCell, ScoredSplit, TrialRecord
+from seekr_tune.records import ProspectRow, Row, ScoredSplit, TrialRecord
+from seekr_tune.records.meaning import Meaning
 
 LEVEL = 0.95
 """Nominal coverage of the intervals."""
@@ -24,10 +25,15 @@ def interval(mean: float, error: float, samples: int) -> tuple[float, float]:
         error: its standard error.
         samples: how many there are, at least 2.
     """
+    reach = _quantile(max(1, samples - 1)) * error
+    return mean - reach, mean + reach
+
+
+@cache
+def _quantile(freedom: int) -> float:
     from scipy.special import stdtrit  # half a second of import, which what has no errors need not wait for
 
-    reach = float(stdtrit(max(1, samples - 1), 0.5 + LEVEL / 2)) * error
-    return mean - reach, mean + reach
+    return float(stdtrit(freedom, 0.5 + LEVEL / 2))
 
 
 class Sampled(Row):
@@ -75,7 +81,6 @@ def sampled(record: TrialRecord, split: ScoredSplit | None) -> Sampled:
     scored = {row.task: row for row in rows if row.split == split}
     cells = [cell for cell in record.scores if cell.split == split]
     last = [cell for cell in cells if cell.trained_index == len(record.tasks) - 1]
-    own = last if record.method == "joint" else [cell for cell in cells if cell.trained_index == cell.evaluated_index]
     is_whole = len(last) == len(record.tasks)
     return Sampled(
         op_floor=_mean([scored[task].floor for task in record.tasks if task in scored], len(record.tasks)),
@@ -83,23 +88,26 @@ def sampled(record: TrialRecord, split: ScoredSplit | None) -> Sampled:
         op_sample_error=_of_mean([cell.error for cell in last]) if is_whole else None,
         op_margin_error=_of_mean([cell.margin_error for cell in last]) if is_whole else None,
         scored_samples=sum(row.rows for row in scored.values()) or None,
-        tasks_learned=_num_learned(own, scored, len(record.tasks)),
-        prompts_cut=_share(rows, "prompts_cut"),
-        answers_cut=_share(rows, "answers_cut"),
-        unknown_tokens=_share(rows, "unknown_tokens"),
+        tasks_learned=tasks_learned(record, split),
+        prompts_cut=share_of_rows(rows, "prompts_cut"),
+        answers_cut=share_of_rows(rows, "answers_cut"),
+        unknown_tokens=share_of_rows(rows, "unknown_tokens"),
     )
 
 
-def _num_learned(own: Sequence[ScoreCell], scored: dict[str, ProspectRow], num_tasks: int) -> int | None:
-    """Tasks whose score just after learning is above the floor; None until that is known of all."""
+def tasks_learned(record: TrialRecord, split: ScoredSplit | None) -> int | None:
+    """`Sampled.tasks_learned`: tasks whose score just after learning is above the floor; None until known of all."""
+    scored = {row.task: row for row in record.prospects if row.split == split}
     known = 0
     learned = 0
-    for cell in own:
+    for cell in record.scores:
+        index = len(record.tasks) - 1 if record.method == "joint" else cell.evaluated_index
         row = scored.get(cell.evaluated)
-        if row is not None and row.floor is not None and cell.margin_error is not None:
-            known += 1
-            learned += interval(cell.score - row.floor, cell.margin_error, row.rows)[0] > 0
-    return learned if known == num_tasks else None
+        if cell.split == split and cell.trained_index == index and row and row.floor is not None:
+            if cell.margin_error is not None:
+                known += 1
+                learned += interval(cell.score - row.floor, cell.margin_error, row.rows)[0] > 0
+    return learned if known == len(record.tasks) else None
 
 
 def _of_mean(errors: Sequence[float | None]) -> float | None:
@@ -112,8 +120,8 @@ def _mean(values: Sequence[float | None], count: int) -> float | None:
     return sum(known) / count if len(known) == count else None
 
 
-def _share(rows: Sequence[ProspectRow], name: str) -> float | None:
-    """Of the samples of all tasks and splits."""
+def share_of_rows(rows: Sequence[ProspectRow], name: str) -> float | None:
+    """A share of these rows together (`prompts_cut`, `unknown_tokens`, ...); None where none of them knows its own."""
     known = [(getattr(row, name), row.rows) for row in rows if getattr(row, name) is not None]
     count = sum(samples for _, samples in known)
     return sum(share * samples for share, samples in known) / count if count else None

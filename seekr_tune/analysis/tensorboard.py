@@ -18,8 +18,7 @@ Curves of tasks (x = tasks done; 0 is before any training):
                     and `shared`: those that were spared, because another run had done the same
     memory/peak_bytes, throughput/flops_utilisation     of the fullest worker; share of the devices' peak
 
-Pictures of tasks (x = tasks done), for methods that judge heads: `heads/sensitivity`, `heads/forgettability`,
-`heads/importance`, `heads/selected` (`head_images`). The Custom Scalars tab has the losses, the scores of all tasks,
+The Custom Scalars tab has the losses, the scores of all tasks,
 OP and BWT as charts of their own.
 
 `op` and `bwt` have no point where the scores they need were not evaluated.
@@ -32,18 +31,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from torch.utils.tensorboard.summary import custom_scalars, hparams, image, scalar
+from torch.utils.tensorboard.summary import custom_scalars, hparams, scalar
 
 from seekr_tune.analysis.event_file import EventFile, event_file_name
 from seekr_tune.analysis.flat import flat_config, known_kinds
-from seekr_tune.analysis.head_images import head_images
 from seekr_tune.analysis.measures import measure
-from seekr_tune.analysis.record import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.analysis.sampled import sampled
 from seekr_tune.config.facts import is_read
 from seekr_tune.config.leaves import Kind
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.documents import parse_json
+from seekr_tune.records import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.remains import new_file
 from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
@@ -144,8 +142,6 @@ class TrialWriter:
             self._scalar("bwt", backward_transfer(scores[:done, :done]), done)
         if record.timing:
             self._log_timing(record.timing[-1], done)
-        for quantity, picture in head_images(record.heads, done - 1):
-            self._file.add(image(f"heads/{quantity}", picture, dataformats="HW"), done)  # type: ignore[no-untyped-call]
         self._file.flush()
 
     def close(self, record: TrialRecord | None = None) -> None:

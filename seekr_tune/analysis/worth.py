@@ -16,9 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from seekr_tune.analysis.ledger import read_prospects, read_table, read_trials
-from seekr_tune.analysis.record import ProspectRow, ScoreCell, ScoredSplit, TrialRecord, tuning_split
-from seekr_tune.analysis.sampled import interval
+from seekr_tune.analysis.sampled import interval, share_of_rows
+from seekr_tune.records import ProspectRow, ScoreCell, ScoredSplit, TrialRecord, tuning_split
 
 SLIGHT = 0.01
 """A larger share of prompts, answers or tokens that is lost is warned of."""
@@ -50,9 +49,13 @@ class RunTasks:
         return {(cell.evaluated, cell.trained_index): cell for cell in self.cells if cell.split == self.split}
 
     @cached_property
-    def expected(self) -> Mapping[str, ProspectRow]:
-        """What its split allows, by task."""
-        return {row.task: row for row in self.prospects if row.split == self.split}
+    def expected(self) -> Mapping[str, Mapping[str, ProspectRow]]:
+        """What its split and `train` allow, by task and split."""
+        found: dict[str, dict[str, ProspectRow]] = {}
+        for row in self.prospects:
+            if row.split in ("train", self.split):
+                found.setdefault(row.task, {})[row.split] = row
+        return found
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,12 @@ def runs_of_ledger(directory: Path) -> list[RunTasks]:
     Raises:
         StudyError: there is no ledger, or it is damaged.
     """
+    from seekr_tune.analysis.ledger import (  # with Arrow, which records do without
+        read_prospects,
+        read_table,
+        read_trials,
+    )
+
     names = ["trial", "method", "tasks", "split", *(f"config.recipe.{limit}" for limit in _LIMITS)]
     trials = read_trials(directory).select(names).to_pylist()
     scores, prospects = _by_trial(read_table(directory, "scores")), _by_trial(read_prospects(directory))
@@ -196,18 +205,21 @@ def _by_trial(table: Any) -> dict[str, list[Mapping[str, Any]]]:
 
 def _worth(task: str, runs: Sequence[RunTasks]) -> TaskWorth:
     having = [run for run in runs if task in run.tasks]
-    rows = [row for run in having for row in run.prospects if row.task == task and row.split in ("train", run.split)]
+    rows = [row for run in having for row in run.expected.get(task, {}).values()]
     scored = [row for row in rows if row.split != "train"]
     initial = [run.scores[task, -1].score for run in having if (task, -1) in run.scores]
     return TaskWorth(
         task=task,
         split=next((run.split for run in having if run.split), None),
         is_known=bool(rows),
-        prompts_cut=_share([(row.prompts_cut, row.rows) for row in rows]),
-        answers_cut=_share([(row.answers_cut, row.rows) for row in rows]),
-        unknown_tokens=_share([(row.unknown_tokens, row.rows) for row in rows if row.unknown_tokens is not None]),
+        prompts_cut=share_of_rows(rows, "prompts_cut"),
+        answers_cut=share_of_rows(rows, "answers_cut"),
+        unknown_tokens=share_of_rows(rows, "unknown_tokens"),
         limits=having[0].limits,
-        needed=(max((row.longest_prompt for row in rows), default=0), _longest_answer(rows)),
+        needed=(
+            max((row.longest_prompt for row in rows), default=0),
+            max((row.longest_answer for row in rows), default=0),
+        ),
         ceiling=_mean([row.ceiling for row in scored]),
         floor=_mean([row.floor for row in scored]),
         zero_shot=fmean(initial) if initial else None,
@@ -221,7 +233,7 @@ def _measured(task: str, runs: Sequence[RunTasks], is_joint: bool) -> Measured |
     margins: list[tuple[float, float, int]] = []  # above the floor, its error, and of how many samples
     for run in runs:
         index = len(run.tasks) - 1 if is_joint else run.tasks.index(task)
-        cell, row = run.scores.get((task, index)), run.expected.get(task)
+        cell, row = run.scores.get((task, index)), run.expected.get(task, {}).get(run.split or "")
         if cell is not None:
             scores.append(cell.score)
             if row is not None and row.floor is not None and cell.margin_error is not None:
@@ -232,16 +244,6 @@ def _measured(task: str, runs: Sequence[RunTasks], is_joint: bool) -> Measured |
         return Measured(fmean(scores))
     margin, error, samples = (fmean(column) for column in zip(*margins, strict=True))
     return Measured(fmean(scores), *interval(margin, error, int(samples)))
-
-
-def _longest_answer(rows: Sequence[ProspectRow]) -> int:
-    return max((row.longest_answer for row in rows), default=0)
-
-
-def _share(shares: Sequence[tuple[float | None, int]]) -> float | None:
-    """Of shares of several splits, that of all of their rows."""
-    rows = sum(count for _, count in shares)
-    return sum((share or 0.0) * count for share, count in shares) / rows if rows else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

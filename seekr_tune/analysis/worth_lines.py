@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seekr_tune.analysis.configurations import nothing_learned, void_line
-from seekr_tune.analysis.ledger import read_trials
-from seekr_tune.analysis.record import ProspectRow
 from seekr_tune.analysis.table import NOTHING, Column, Table, rounded
 from seekr_tune.analysis.worth import SLIGHT, TaskWorth, study_worths, worths_of
+from seekr_tune.records import ProspectRow
 
 _MEANING = (
     "floor: the best constant answer; ceiling: a perfect model; learned, joint: score just after learning and of joint "
@@ -78,6 +77,8 @@ def study_warnings(directory: Path) -> tuple[str, ...]:
     Raises:
         StudyError: there is no ledger, or it is damaged.
     """
+    from seekr_tune.analysis.ledger import read_trials  # with Arrow, which records do without
+
     void = nothing_learned(read_trials(directory).select(["tasks", "tasks_learned"]).to_pylist())
     return (*([] if void is None else [void_line(void)]), *warnings(study_worths(directory)))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from seekr_tune.analysis.record import HeadRow, ReplayRow, StepRow, TimingRow, TrialRecord, score_cells
 from seekr_tune.experiment import parse_config
+from seekr_tune.records import HeadRow, ReplayRow, StepRow, TimingRow, TrialRecord, score_cells
 
 TERMS = ("cross_entropy", "logit_distillation", "attention_distillation")
 TASKS = ("flags", "rivers", "birds")

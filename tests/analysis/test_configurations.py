@@ -15,8 +15,8 @@ from seekr_tune.analysis.configurations import mean, standard_error
 from seekr_tune.analysis.ledger import trials_table
 from seekr_tune.analysis.ranking import Ranking, rank, study_measures
 from seekr_tune.analysis.ranking_tables import terminal_ranking
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.table import as_terminal
+from seekr_tune.records import TrialRecord
 
 Run = Callable[..., TrialRecord]
 

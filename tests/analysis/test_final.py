@@ -14,8 +14,8 @@ from rich.console import Console
 from synthetic import RecordFactory
 
 from seekr_tune.analysis.final import FINAL_COLUMNS, FinalTable, final_rows, final_table
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.table import Table, as_csv, as_markdown, as_terminal, json_text
+from seekr_tune.records import TrialRecord
 
 OPS = {"bound-seqft": (40.0, 20.0), "bound-joint": (80.0, 60.0), "trial-0007": (60.0, 50.0), "trial-0003": (70.0, 30.0)}
 

@@ -8,7 +8,7 @@ import pytest
 from synthetic import RecordFactory
 
 from seekr_tune.analysis.measures import measure, replayed_samples
-from seekr_tune.analysis.record import ReplayRow, TrialRecord
+from seekr_tune.records import ReplayRow, TrialRecord
 from tests.replayed import replay_row
 
 

@@ -17,7 +17,7 @@ from synthetic import NAN, RecordFactory
 from seekr_tune.analysis.ledger import trials_table
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.ranking import Ranking, rank, study_measures
-from seekr_tune.analysis.record import ReplayRow, TrialRecord, score_cells
+from seekr_tune.records import ReplayRow, TrialRecord, score_cells
 
 PER_TASK, NUM_TASKS = 5000, 8
 ONE, TEN = NUM_TASKS * PER_TASK // 100, NUM_TASKS * PER_TASK // 10  # 400 and 4000

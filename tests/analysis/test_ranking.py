@@ -8,8 +8,8 @@ from synthetic import RecordFactory
 
 from seekr_tune.analysis.ledger import trials_table
 from seekr_tune.analysis.ranking import Ranking, rank, study_measures
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.errors import StudyError
+from seekr_tune.records import TrialRecord
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 from pydantic import ValidationError
 from synthetic import FULL, TASKS, RecordFactory
 
-from seekr_tune.analysis.record import (
+from seekr_tune.errors import StudyError
+from seekr_tune.records import (
     ScoreCell,
     StepRow,
     TrialRecord,
     initial_scores,
-    read_heads,
     read_record,
     read_steps,
     score_cells,
@@ -25,7 +25,7 @@ from seekr_tune.analysis.record import (
     write_record,
     write_steps,
 )
-from seekr_tune.errors import StudyError
+from seekr_tune.records.heads import read_heads
 
 
 def test_a_record_survives_json_unchanged(make_record: RecordFactory, tmp_path: Path) -> None:
@@ -50,6 +50,17 @@ def test_a_diverged_run_is_still_valid_json(make_record: RecordFactory, tmp_path
     json.loads((tmp_path / "steps.jsonl").read_text(), parse_constant=pytest.fail)
     (read,) = read_steps(tmp_path / "steps.jsonl")
     assert math.isnan(read.loss) and read.grad_norm == math.inf and read.terms == step.terms
+
+
+def test_a_record_is_the_same_with_and_without_its_checksum(make_record: RecordFactory, tmp_path: Path) -> None:
+    """What has one is read without another look at each of its numbers."""
+    record = write_record(
+        tmp_path / "result.json", make_record(config=make_record.config(seed=7), wall_seconds=math.inf)
+    )
+    plain = TrialRecord.from_json(record.to_json())
+    sealed = read_record(tmp_path / "result.json")
+    assert sealed.to_json() == plain.to_json() == record.to_json()
+    assert repr(sealed) == repr(plain), "counts stay counts, and tuples tuples"
 
 
 def test_score_cells_and_score_matrix_are_inverses() -> None:

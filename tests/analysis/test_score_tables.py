@@ -15,10 +15,9 @@ from seekr_tune.analysis.configurations import mean
 from seekr_tune.analysis.ledger import read_table, read_trials, trials_table, write_ledger
 from seekr_tune.analysis.ranking import rank
 from seekr_tune.analysis.ranking_tables import printed_ranking
-from seekr_tune.analysis.record import TrialRecord, score_cells
-from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, scores_of, task_rows
-from seekr_tune.analysis.study_tables import matrix_table, task_table
+from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, scores_of, task_table
 from seekr_tune.analysis.table import Estimate
+from seekr_tune.records import TrialRecord, score_cells
 
 OTHER = [[80.0, 22.0, 10.0], [60.0, 84.0, 15.0], [50.0, 74.0, 89.0]]
 ORDER = ("birds", "flags", "rivers")
@@ -51,6 +50,10 @@ def estimate(*values: float) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
 
 
+def numbers(one: Estimate) -> tuple[float | None, float | None]:
+    return one.mean, one.error
+
+
 def test_the_ledger_gives_the_scores_of_the_records(runs: tuple[RunScores, ...], make_record: RecordFactory) -> None:
     finished = [record for record in replicates(make_record) if record.status == "finished"]
     assert len(runs) == len(finished) == 4
@@ -63,26 +66,29 @@ def test_the_ledger_gives_the_scores_of_the_records(runs: tuple[RunScores, ...],
 
 
 def test_there_is_a_matrix_for_each_order_and_its_cells_are_means_over_the_runs(runs: tuple[RunScores, ...]) -> None:
-    one, other = matrix_tables(runs, "trial-0001")
-    assert (one.order, one.n, other.order, other.n) == (TASKS, 2, ORDER, 1)
-    assert [row.trained for row in one.rows] == ["", *TASKS] and [row.trained for row in other.rows] == [*ORDER]
-    assert one.rows[0].scores == (Estimate(10.0, 0.0), Estimate(20.0, 0.0), Estimate(5.0, 0.0))
-    assert one.rows[0].op == Estimate(None, None)
+    one, other = matrix_tables(runs, "trial-0001", "s", "eval")
+    assert [(json.loads(t.rows[0]["order"]), t.rows[0]["n"]) for t in (one, other)] == [([*TASKS], 2), ([*ORDER], 1)]
+    assert [row["trained"] for row in one.rows] == ["(before training)", *TASKS]
+    assert [row["trained"] for row in other.rows] == [*ORDER]
+    first = one.rows[0]
+    assert [first[f"score/{task}"] for task in TASKS] == [Estimate(10.0, 0.0), Estimate(20.0, 0.0), Estimate(5.0, 0.0)]
+    assert first["op"] == Estimate(None, None)
     second = one.rows[2]
-    assert (second.scores[0].mean, second.scores[0].error) == pytest.approx(estimate(70, 60))
+    assert numbers(second["score/flags"]) == pytest.approx(estimate(70, 60))
     # After two tasks: OP is the mean of the first two cells, BWT what happened to the first one.
-    assert (second.op.mean, second.op.error) == pytest.approx(estimate((70 + 80) / 2, (60 + 84) / 2))
-    assert (second.bwt.mean, second.bwt.error) == pytest.approx(estimate(70 - 90, 60 - 80))
-    assert other.rows[2].bwt == Estimate(-20.0, None)
+    assert numbers(second["op"]) == pytest.approx(estimate((70 + 80) / 2, (60 + 84) / 2))
+    assert numbers(second["bwt"]) == pytest.approx(estimate(70 - 90, 60 - 80))
+    assert other.rows[2]["bwt"] == Estimate(-20.0, None)
 
 
 def test_final_scores_follow_the_tasks_through_all_orders(runs: tuple[RunScores, ...]) -> None:
-    bound, row = task_rows(runs, ["bound-seqft", "trial-0001", "trial-0002"], TASKS)
-    assert (bound.role, bound.n, row.n) == ("bound", 1, 3)
+    table = task_table(runs, ["trial-0001", "bound-seqft", "trial-0002"], TASKS, "s", "eval")
+    bound, row = table.rows
+    assert (table.num_references, bound["n"], row["n"]) == (1, 1, 3)
     # The third run learned birds, flags, rivers: its last row, 60 70 95, belongs to them in this order.
-    for cell, values in zip(row.scores, ((60, 50, 70), (70, 74, 95), (95, 89, 60)), strict=True):
-        assert (cell.mean, cell.error) == pytest.approx(estimate(*values))
-    assert row.op.mean == pytest.approx(mean([75.0, 71.0, 75.0]))
+    for task, values in zip(TASKS, ((60, 50, 70), (70, 74, 95), (95, 89, 60)), strict=True):
+        assert numbers(row[f"score/{task}"]) == pytest.approx(estimate(*values))
+    assert row["op"].mean == pytest.approx(mean([75.0, 71.0, 75.0]))
 
 
 def test_a_cell_that_one_run_did_not_score_is_empty(make_record: RecordFactory) -> None:
@@ -91,19 +97,20 @@ def test_a_cell_that_one_run_did_not_score_is_empty(make_record: RecordFactory) 
         make_record("a", configuration="a"),
         make_record("a-r1", configuration="a", matrix=holes, initial=[NAN] * 3),
     ]
-    (matrix,) = matrix_tables([scores_of(record, "eval") for record in records], "a")
-    assert [cell.mean for cell in matrix.rows[2].scores] == [None, 80.0, None]
-    assert matrix.rows[2].op.mean is None and matrix.rows[3].op.mean == 75.0
+    (matrix,) = matrix_tables([scores_of(record, "eval") for record in records], "a", "s", "eval")
+    assert [matrix.rows[2][f"score/{task}"].mean for task in TASKS] == [None, 80.0, None]
+    assert matrix.rows[2]["op"].mean is None and matrix.rows[3]["op"].mean == 75.0
 
 
 def test_joint_training_has_one_row(make_record: RecordFactory) -> None:
     last = [[NAN] * 3, [NAN] * 3, [60.0, 70.0, 80.0]]
-    (matrix,) = matrix_tables([scores_of(make_record(method="joint", matrix=last), "eval")], "0000")
-    assert [row.trained for row in matrix.rows] == ["", "birds"] and matrix.rows[1].op.mean == 70.0
+    (matrix,) = matrix_tables([scores_of(make_record(method="joint", matrix=last), "eval")], "0000", "s", "eval")
+    assert [row["trained"] for row in matrix.rows] == ["(before training)", "birds"]
+    assert matrix.rows[1]["op"].mean == 70.0
 
 
 def test_the_printed_matrix_names_the_tasks_and_says_how_many_runs(runs: tuple[RunScores, ...]) -> None:
-    table = matrix_table(matrix_tables(runs, "trial-0001")[0], "my study", "eval")
+    table, _ = matrix_tables(runs, "trial-0001", "my study", "eval")
     assert [column.heading for column in table.printed] == ["after task", *TASKS, "OP", "BWT"]
     assert table.caption == "my study, trial-0001 (seekr): scores on eval in percent, 2 runs"
     assert table.label == "my-study-trial-0001" and table.num_references == 1
@@ -111,8 +118,8 @@ def test_the_printed_matrix_names_the_tasks_and_says_how_many_runs(runs: tuple[R
 
 
 def test_the_printed_tasks_put_bounds_first_and_tell_alike_methods_apart(runs: tuple[RunScores, ...]) -> None:
-    rows = task_rows(runs, ["trial-0001", "bound-seqft"], TASKS)
-    table = task_table(rows, TASKS, "s", "eval", {"trial-0001": {"method.seekr.selection": "random"}})
+    told = {"trial-0001": {"method.seekr.selection": "random"}}
+    table = task_table(runs, ["trial-0001", "bound-seqft"], TASKS, "s", "eval", told)
     assert [row["method"] for row in table.rows] == ["seqft", "seekr"] and table.num_references == 1
     assert [column.heading for column in table.printed][:3] == ["method", "selection", "configuration"]
     assert [row.get("method.seekr.selection") for row in table.rows] == [None, "random"]

@@ -14,9 +14,9 @@ from synthetic import NAN, TASKS, RecordFactory
 
 from seekr_tune.analysis.ledger import read_table, read_trials, write_ledger
 from seekr_tune.analysis.ranking import rank
-from seekr_tune.analysis.record import TrialRecord, score_cells
 from seekr_tune.analysis.table import as_csv, as_terminal
 from seekr_tune.analysis.tasks import TaskRow, TaskScore, task_rows, task_table, task_values
+from seekr_tune.records import TrialRecord, score_cells
 
 FIRST, TURNED = TASKS, TASKS[::-1]
 

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
-from PIL import Image
 from synthetic import FULL, NAN, TASKS, RecordFactory
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,9 +17,8 @@ from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalar
 from tensorboard.plugins.hparams import backend_context, list_session_groups
 from tensorboard.plugins.hparams.api_pb2 import ListSessionGroupsRequest, Status
 
-from seekr_tune.analysis.head_images import head_images
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.tensorboard import CHARTS, HPARAM_METRICS, TrialWriter, hparam_values
+from seekr_tune.records import TrialRecord
 
 
 def curves(directory: Path) -> dict[str, list[tuple[int, float]]]:
@@ -215,50 +211,6 @@ def test_a_bound_shows_no_setting_that_it_does_not_read(make_record: RecordFacto
     assert {"method.seekr.attention_weight", "method.seekr.head_budget"} <= shown["seekr"].keys() - shown[
         "derpp"
     ].keys()
-
-
-def images(directory: Path) -> dict[str, list[tuple[int, Any]]]:
-    """Every series of pictures, as (x, grey levels)."""
-    events = EventAccumulator(str(directory), size_guidance={"images": 0})
-    events.Reload()
-    return {
-        tag: [
-            (e.step, np.asarray(Image.open(io.BytesIO(e.encoded_image_string)).convert("L")))
-            for e in events.Images(tag)
-        ]
-        for tag in events.Tags()["images"]
-    }
-
-
-def test_the_heads_after_each_task_are_pictures(make_record: RecordFactory, tmp_path: Path) -> None:
-    heads = make_record.heads()
-    with TrialWriter(tmp_path) as writer:
-        for done in (1, 2, 3):
-            writer.log_task(make_record(tasks_done=done, heads=[row for row in heads if row.task_index < done]))
-    read = images(tmp_path)
-    assert read.keys() == {f"heads/{name}" for name in ("sensitivity", "forgettability", "importance", "selected")}
-    for index in range(3):
-        for quantity, expected in head_images(heads, index):
-            step, picture = read[f"heads/{quantity}"][index]
-            assert step == index + 1 and np.array_equal(picture, expected)
-
-
-def test_methods_that_judge_no_heads_have_no_pictures(make_record: RecordFactory, tmp_path: Path) -> None:
-    with TrialWriter(tmp_path) as writer:
-        writer.log_task(make_record(method="replay", tasks_done=1))
-    assert not images(tmp_path)
-
-
-def test_the_maps_of_a_large_model_are_small_files(make_record: RecordFactory, tmp_path: Path) -> None:
-    """32 layers of 32 heads, with values that do not repeat: the four maps of a task take less than 40 kB."""
-    noise = np.random.default_rng(0).random(32 * 32)
-    heads = [
-        row.model_copy(update={"importance": float(value), "sensitivity": float(value), "forgettability": float(value)})
-        for row, value in zip(make_record.heads(32, 32)[: 32 * 32], noise, strict=True)
-    ]
-    with TrialWriter(tmp_path) as writer:
-        writer.log_task(make_record(tasks_done=1, heads=heads))
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 40_000
 
 
 def layout(root: Path) -> dict[str, dict[str, list[str]]]:

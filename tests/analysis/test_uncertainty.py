@@ -16,7 +16,6 @@ from synthetic import RecordFactory
 from seekr_tune.analysis.configurations import add_gains
 from seekr_tune.analysis.ledger import trials_table
 from seekr_tune.analysis.ranking import Ranking, rank
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.uncertainty import (
     INTERVALS,
     Difference,
@@ -26,6 +25,7 @@ from seekr_tune.analysis.uncertainty import (
     share_of_best,
     study_differences,
 )
+from seekr_tune.records import TrialRecord
 
 Run = Callable[..., TrialRecord]
 

@@ -11,11 +11,11 @@ from worths import prospects, study
 
 from seekr_tune.analysis.final import final_rows, final_warnings
 from seekr_tune.analysis.ledger import write_ledger
-from seekr_tune.analysis.record import TrialRecord, write_record
 from seekr_tune.analysis.report.page import report_page
 from seekr_tune.cli import main
 from seekr_tune.config import Config
 from seekr_tune.experiment import dump_config
+from seekr_tune.records import TrialRecord, write_record
 from seekr_tune.study.directory.layout import result_path
 from seekr_tune.study.directory.provenance import keep_provenance
 from seekr_tune.study.directory.report_source import report_source

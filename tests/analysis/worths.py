@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from synthetic import NAN, TASKS, RecordFactory
 
-from seekr_tune.analysis.record import ProspectRow, TrialRecord, score_cells
+from seekr_tune.records import ProspectRow, TrialRecord, score_cells
 
 SAMPLES = 40
 

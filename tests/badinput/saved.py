@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow.parquet
 
-from seekr_tune.analysis.seal import sealed
 from seekr_tune.cli import main
 from seekr_tune.experiment import dump_config, load_experiment
+from seekr_tune.records.seal import sealed
 from seekr_tune.study.directory.layout import experiment_path, space_path
 from seekr_tune.study.search.journal import open_study
 from seekr_tune.study.search.space import load_space

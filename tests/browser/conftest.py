@@ -15,7 +15,7 @@ from seekr_tune.study.directory.report_source import report_source
 from tests.analysis.report.reported import write_study
 
 MARKS = ".point, .js-line, .heatmaplayer image, .gl-canvas"
-"""What plotly draws for a value: points and bars, lines, cells of a map, lines of parallel coordinates."""
+"""What plotly draws for a value: points and bars, lines, cells of a map."""
 
 _QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -15,8 +15,8 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from seekr_tune.analysis.record import write_record
 from seekr_tune.analysis.tensorboard import TrialWriter
+from seekr_tune.records import write_record
 from seekr_tune.study.directory.layout import journal_path, result_path, trial_path
 from tests.analysis.report.reported import study_records, write_study
 from tests.analysis.synthetic import RecordFactory

@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
-from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, score_matrix, step_of
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
+from seekr_tune.records import StepRow, TrialRecord, read_record, read_steps, score_matrix, step_of
 from seekr_tune.sequence.checkpoint import Position
 from seekr_tune.study.directory.log import attempts
 from seekr_tune.study.runs.request import TrialRequest

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seekr_tune.analysis.record import read_record
+from seekr_tune.records import read_record
 from seekr_tune.study.directory.erased import erasing_path, read_erased
 from seekr_tune.study.life.erasure import stored_samples
 from tests.faults.bench import Bench

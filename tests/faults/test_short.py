@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import read_record, write_record
+from seekr_tune.records import read_record, write_record
 from seekr_tune.study.directory.layout import journal_path, result_path
 from tests.faults.bench import Bench
 from tests.faults.command import Launcher

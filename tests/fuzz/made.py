@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import pyarrow
 import pyarrow.parquet
 
-from seekr_tune.analysis.record import read_record, read_steps
 from seekr_tune.config import SignalForm
 from seekr_tune.method.workers import SingleProcess
+from seekr_tune.records import read_record, read_steps
 from seekr_tune.sequence.shared_scores import SharedScores
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.study.directory.erased import Erasing, write_erasing

@@ -11,13 +11,13 @@ from typing import Any, get_args
 from seekr_tune.analysis.head_maps import head_maps
 from seekr_tune.analysis.ledger import TableName, read_table, read_trials, trials_table
 from seekr_tune.analysis.ranking import rank
-from seekr_tune.analysis.record import read_record, read_steps
 from seekr_tune.analysis.tensorboard import hparam_values
 from seekr_tune.config import MetricName
 from seekr_tune.errors import CheckpointError
 from seekr_tune.experiment import load_experiment, parse_config
 from seekr_tune.method.targets import teacher_batch
 from seekr_tune.method.workers import SingleProcess
+from seekr_tune.records import read_record, read_steps
 from seekr_tune.sequence.checkpoint import MANIFEST, Position, base_digest, newest_intact, read_json
 from seekr_tune.sequence.keeper import CheckpointKeeper
 from seekr_tune.sequence.model import check_fit, load_model, read_model_config

@@ -89,7 +89,7 @@ def served(url: str) -> tuple[str, Message]:
 
 def test_tensorboard_serves_names_as_data(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
-    from seekr_tune.analysis.record import read_record
+    from seekr_tune.records import read_record
 
     record = read_record(run / "result.json")
     hostile = HOSTILE["a script"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import read_record, write_record
 from seekr_tune.cli import main
 from seekr_tune.errors import CheckpointError, ConfigError, DataError, StudyError
+from seekr_tune.records import read_record, write_record
 from seekr_tune.sequence.checkpoint import MANIFEST, read_json
 from seekr_tune.sequence.erasure import erase, stage_checkpoints
 from seekr_tune.stream.sources import load_stream

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seekr_tune.analysis.record import TrialRecord, score_cells, write_record
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
+from seekr_tune.records import TrialRecord, score_cells, write_record
 from seekr_tune.study.directory.layout import result_path
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest

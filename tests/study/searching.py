@@ -10,8 +10,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from seekr_tune.analysis.record import TrialRecord, score_cells, write_record
 from seekr_tune.config import Config
+from seekr_tune.records import TrialRecord, score_cells, write_record
 from seekr_tune.study.directory.layout import result_path
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest

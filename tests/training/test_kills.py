@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config
+from seekr_tune.records import StepRow, TrialRecord, read_record, read_steps, score_matrix
 from seekr_tune.study.runs.single import run_experiment
 from tests.processes import descendants
 from tests.waiting import PATIENCE

@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config, with_values
+from seekr_tune.records import TrialRecord, read_record, read_steps, score_matrix
 from seekr_tune.study.directory.log import attempts
 from seekr_tune.study.life.study import start_study
 from seekr_tune.study.runs.single import run_experiment

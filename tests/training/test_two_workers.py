@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seekr_tune.analysis.record import TrialRecord, read_record, read_steps, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.experiment import parse_config, with_values
 from seekr_tune.method.workers import Workers
+from seekr_tune.records import TrialRecord, read_record, read_steps, score_matrix
 from seekr_tune.study.directory.log import read_log
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.single import run_experiment

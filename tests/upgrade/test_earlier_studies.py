@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from seekr_tune.analysis.record import read_record
 from seekr_tune.cli import main
 from seekr_tune.errors import StudyError
+from seekr_tune.records import read_record
 from seekr_tune.study.directory.log import read_log
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.runs.extend import extend_run

@@ -28,7 +28,6 @@ class Plot:
         data: the figure as JSON, without the template, which the page holds once.
         height: in pixels, kept free until it is drawn.
         is_wide: whether it takes a row of the page for itself.
-        min_width: in pixels; where there is less room, the figure can be scrolled. 0: it fits anywhere.
     """
 
     key: str
@@ -37,7 +36,6 @@ class Plot:
     data: Markup
     height: int
     is_wide: bool
-    min_width: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,6 @@ def plot(key: str, title: str, caption: str, figure: go.Figure) -> Plot:
         data=data,
         height=int(plain["layout"]["height"]),
         is_wide=bool(meta.get("wide")),
-        min_width=int(meta.get("min_width", 0)),
     )
 
 

@@ -21,11 +21,11 @@ from seekr_tune.analysis.report.embed import asset, plotly_script, template_json
 from seekr_tune.analysis.report.runs import MOST_CONFIGURATIONS, MOST_REPLICATES, read_runs, shown_runs
 from seekr_tune.analysis.report.source import Source
 from seekr_tune.analysis.report.summary import caveats, findings
-from seekr_tune.analysis.report.texts import count, duration, share
+from seekr_tune.analysis.report.texts import count, share
 from seekr_tune.analysis.worth import study_worths
 from seekr_tune.analysis.worth_lines import warnings, worth_table
 from seekr_tune.config.reading import parse_yaml
-from seekr_tune.shown import printable
+from seekr_tune.shown import duration, printable
 
 
 def report_page(source: Source) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from seekr_tune.analysis.configurations import TrialRow, grouped
 from seekr_tune.analysis.ledger import read_table
 from seekr_tune.analysis.ranking import Ranking
-from seekr_tune.analysis.record import Scores, score_arrays
+from seekr_tune.records import Scores, score_arrays
 
 MOST_CONFIGURATIONS = 6
 """Configurations whose runs are shown one by one: the first ones of the ranking, and the knee."""

@@ -21,10 +21,12 @@ from seekr_tune.analysis.report.figures.heads import drift_figure, head_map_figu
 from seekr_tune.analysis.report.figures.losses import losses_figure
 from seekr_tune.analysis.report.figures.matrices import forgetting_figure, matrix_figure
 from seekr_tune.analysis.report.figures.pareto import pareto_figure
-from seekr_tune.analysis.report.figures.settings import importance_figure, parallel_figure, slice_figure
+from seekr_tune.analysis.report.figures.settings import importance_figure, slice_figure
 from seekr_tune.analysis.report.runs import RunTables, ShownRun, first_runs, matrices, rows_of
 from seekr_tune.analysis.spent import spent_seconds
 from seekr_tune.errors import StudyError
+from seekr_tune.records import HeadRow
+from seekr_tune.records.meaning import meanings_of
 
 _EVALUATOR: EvaluatorName = "fanova"
 
@@ -58,17 +60,10 @@ def _score_panel(tables: RunTables, run: ShownRun) -> Panel:
 
 
 def setting_plots(ranking: Ranking, space: Mapping[str, Any]) -> Iterator[Plot]:
-    """All settings at once, and one by one."""
+    """How much each setting matters, and one by one."""
     logarithmic: Collection[str] = [
         path for path, dimension in space.items() if isinstance(dimension, Mapping) and dimension.get("log")
     ]
-    parallel = parallel_figure(ranking.rows, ranking.by, logarithmic)
-    if parallel is not None:
-        caption = (
-            f"One line a finished configuration. The right-most axis is {ranking.by}, and so is the colour. Drag along "
-            "an axis to keep the lines in that range; – stands for a setting that the method does not have."
-        )
-        yield plot("parallel", "All settings", caption, parallel)
     with suppress(StudyError):  # too few configurations: the page says so
         important = importances(ranking.rows, ranking.by, _EVALUATOR)
         caption = (
@@ -96,7 +91,7 @@ def _head_panel(tables: RunTables, run: ShownRun) -> Panel:
         plot(
             f"selected-{run.key}",
             "Selected heads",
-            "Heads that are distilled for a task's samples. Rows: layers; columns: heads.",
+            "Heads that the method selected when a task ended. Rows: layers; columns: heads.",
             chosen,
         )
     ]
@@ -110,18 +105,17 @@ def _head_panel(tables: RunTables, run: ShownRun) -> Panel:
             drift = drift_figure(running, own, maps.tasks)
             shown.append(plot(f"drift-{run.key}", "Drift of the importance", caption, drift))
     measured = {"importance": maps.importance, "sensitivity": maps.sensitivity, "forgettability": maps.forgettability}
+    meant = {name: one.formula for name, one in meanings_of(HeadRow).items()}
     folded = [
-        plot(f"{name}-{run.key}", name.capitalize(), _HEAD_CAPTIONS[name], head_map_figure(values, maps.tasks, name))
+        plot(
+            f"{name}-{run.key}",
+            name.capitalize(),
+            f"{meant[name][:1].upper()}{meant[name][1:]}.",
+            head_map_figure(values, maps.tasks, name),
+        )
         for name, values in measured.items()
     ]
     return Panel(run.key, run.label, tuple(shown), tuple(folded))
-
-
-_HEAD_CAPTIONS = {
-    "importance": "Running sum over the tasks of sensitivity times forgettability: what the selection ranks.",
-    "sensitivity": "Share of the layer's task sensitivity.",
-    "forgettability": "Mean squared change of the attention rows while the task was learned.",
-}
 
 
 def loss_panels(tables: RunTables, runs: Sequence[ShownRun]) -> tuple[Panel, ...]:

@@ -36,14 +36,6 @@ def short_path(path: str) -> str:
     return short_name(path).replace("distinct_replayed_samples", "samples")
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
 def plural(value: int, one: str, many: str | None = None) -> str:
     """`1 trial`, `2 trials`."""
     return f"{value:,} {one if value == 1 else many or one + 's'}"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from seekr_tune.analysis.record import ErasedRow
 from seekr_tune.config import Section
 from seekr_tune.documents import read_json
 from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.files import replacing, write_atomically
+from seekr_tune.records import ErasedRow
 from seekr_tune.shown import ours
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from seekr_tune.access import access_told, listed
-from seekr_tune.analysis.record import TrialRecord, read_record, write_record
 from seekr_tune.errors import StudyError
+from seekr_tune.records import TrialRecord, read_record, write_record
 from seekr_tune.study.directory.layout import trials_path
 
 
@@ -24,11 +25,17 @@ def read_records(directory: Path) -> list[TrialRecord]:
 def read_all_records(directory: Path) -> tuple[list[TrialRecord], dict[str, str]]:
     """The records that can be read, and by key why each of the others cannot."""
     records, damaged = [], {}
-    for path in _results(directory):
-        try:
-            records.append(record_at(path))
-        except StudyError as error:
-            damaged[path.parent.name] = str(error)
+    collects = gc.isenabled()
+    gc.disable()  # a thousand records hold no cycle, and the collector would look at each again and again
+    try:
+        for path in _results(directory):
+            try:
+                records.append(record_at(path))
+            except StudyError as error:
+                damaged[path.parent.name] = str(error)
+    finally:
+        if collects:
+            gc.enable()
     return records, damaged
 
 

@@ -1,14 +1,6 @@
-"""Times and sizes in words."""
+"""Sizes in words."""
 
 from __future__ import annotations
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def bytes_text(number: float) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, StudyConfig
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.search.objectives import as_gains
 from seekr_tune.study.search.standing import configuration_values, group_of, pareto_front
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from seekr_tune.access import listed
 from seekr_tune.analysis.configurations import nothing_learned_by
-from seekr_tune.analysis.record import TrialRecord, read_record
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment
+from seekr_tune.records import TrialRecord, read_record
 from seekr_tune.remains import remove_remains_of, unfinished
 from seekr_tune.sequence.finished import FinishedModel, load_finished
 from seekr_tune.study.directory.disk import disk_fault

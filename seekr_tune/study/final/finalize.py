@@ -18,12 +18,12 @@ from rich.console import Console
 
 from seekr_tune.analysis.configurations import mean, nothing_learned_by
 from seekr_tune.analysis.final import FinalTable, final_rows, final_table, final_warnings
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.table import as_csv, as_markdown, json_text
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.files import write_atomically
+from seekr_tune.records import TrialRecord
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import (
     bound_key,

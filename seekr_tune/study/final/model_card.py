@@ -13,15 +13,14 @@ from huggingface_hub import EvalResult, ModelCardData
 from seekr_tune.analysis.configurations import estimate, nothing_learned_by, void_line
 from seekr_tune.analysis.glossary import METRICS, column
 from seekr_tune.analysis.measures import measure
-from seekr_tune.analysis.record import ScoredSplit, TrialRecord, tuning_split
 from seekr_tune.analysis.score_tables import matrix_tables, scores_of
-from seekr_tune.analysis.study_tables import matrix_table
 from seekr_tune.analysis.table import Column, Table, as_markdown, escape_markdown, markdown_code
 from seekr_tune.analysis.worth import TaskWorth, runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import outlook, warnings
 from seekr_tune.config import Config
 from seekr_tune.config.facts import is_read
 from seekr_tune.experiment import flatten
+from seekr_tune.records import ScoredSplit, TrialRecord, tuning_split
 
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 _SETTINGS = ("method.", "recipe.", "model.", "seed", "memory_draw")
@@ -130,10 +129,11 @@ def _scores(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
         yield "It was not scored."
         yield ""
         return
-    (matrix,) = matrix_tables([scores_of(source.record, split)], source.record.configuration_key)
-    yield as_markdown([matrix_table(matrix, source.study, split)])
+    scores = [scores_of(source.record, split)]
+    yield as_markdown(matrix_tables(scores, source.record.configuration_key, source.study, split))
     metrics = ", ".join(
-        f"{escape_markdown(task)}: {escape_markdown(source.config.stream.metric_of(task))}" for task in matrix.order
+        f"{escape_markdown(task)}: {escape_markdown(source.config.stream.metric_of(task))}"
+        for task in source.record.tasks
     )
     yield f"Metrics: {metrics}."
     if split == "eval" and source.record.role == "trial":

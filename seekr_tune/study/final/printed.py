@@ -11,14 +11,13 @@ from seekr_tune.analysis import ranking_tables
 from seekr_tune.analysis.ledger import read_table, read_trials
 from seekr_tune.analysis.ranking import DEFAULT_COLUMN, rank
 from seekr_tune.analysis.ranking_tables import void_lines
-from seekr_tune.analysis.record import ScoredSplit
-from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, task_rows
-from seekr_tune.analysis.study_tables import matrix_table, task_table
+from seekr_tune.analysis.score_tables import RunScores, matrix_tables, run_scores, task_table
 from seekr_tune.analysis.table import Table
 from seekr_tune.analysis.worth_lines import study_warnings
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.records import ScoredSplit
 from seekr_tune.study.directory.layout import experiment_path, is_study
 from seekr_tune.study.directory.unchanged import change_lines
 from seekr_tune.study.final.reported import reported
@@ -58,8 +57,8 @@ def printed_matrices(directory: Path, split: ScoredSplit, configurations: Sequen
     runs = _runs(directory, split)
     keys = [*configurations] or [_best(directory, split, runs)]
     _require_known(directory, split, keys, runs)
-    matrices = [matrix for key in keys for matrix in matrix_tables(runs, key)]
-    return [_warned(matrix_table(matrix, _name(directory), split), directory, split) for matrix in matrices]
+    matrices = [matrix for key in keys for matrix in matrix_tables(runs, key, _name(directory), split)]
+    return [_warned(matrix, directory, split) for matrix in matrices]
 
 
 def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[str] = ()) -> Table:
@@ -81,8 +80,8 @@ def printed_tasks(directory: Path, split: ScoredSplit, configurations: Sequence[
     _require_known(directory, split, keys, runs)
     bounds = dict.fromkeys(run.configuration for run in runs if run.role == "bound")
     tasks = runs[0].order if not is_study(directory) else _columns(directory, runs)
-    rows = task_rows(runs, [*bounds, *keys], tasks)
-    table = task_table(rows, tasks, _name(directory), split, _told_apart(directory, split, keys))
+    told = _told_apart(directory, split, keys)
+    table = task_table(runs, [*bounds, *keys], tasks, _name(directory), split, told)
     return _warned(table, directory, split)
 
 

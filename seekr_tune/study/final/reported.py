@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from seekr_tune.analysis.record import ScoredSplit
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.records import ScoredSplit
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import experiment_path
 from seekr_tune.study.directory.openings import Opening, openings

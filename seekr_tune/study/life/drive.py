@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import imports
 from seekr_tune.errors import Stopped, StudyError
+from seekr_tune.records import TrialRecord
 from seekr_tune.remains import remove_remains
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import refusing_disk_faults

@@ -25,11 +25,11 @@ from pathlib import Path
 
 from seekr_tune.access import walked
 from seekr_tune.analysis.ledger import write_erased_table
-from seekr_tune.analysis.record import ErasedRow
 from seekr_tune.config import Config, ErasedRows
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
 from seekr_tune.files import write_atomically
+from seekr_tune.records import ErasedRow
 from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.erasure import Held
 from seekr_tune.shown import ours

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from seekr_tune.analysis.ledger import runs_in, table_path, write_erased_table, write_ledger
-from seekr_tune.analysis.record import StepRow, heads_path, read_heads, read_steps
 from seekr_tune.errors import StudyError
+from seekr_tune.records import StepRow, heads_path, read_steps
+from seekr_tune.records.heads import read_heads
 from seekr_tune.study.directory.erased import read_erased
 from seekr_tune.study.directory.layout import result_path
 from seekr_tune.study.directory.records import read_all_records

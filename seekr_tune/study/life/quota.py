@@ -23,9 +23,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
+from seekr_tune.records import TrialRecord
 from seekr_tune.sequence.checkpoint import Position
 from seekr_tune.study.directory.layout import trial_path
 from seekr_tune.study.directory.links import leads_elsewhere

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from ray import tune
 from ray.tune.search import Searcher
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, ModelError, StudyError, UserError
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.layout import trial_path
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 from seekr_tune.study.runs.outcome import run_failed

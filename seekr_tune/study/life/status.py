@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seekr_tune.analysis.configurations import nothing_learned_by, void_line
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.table import as_lines
 from seekr_tune.analysis.worth import runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import warnings, worth_table
 from seekr_tune.config import Direction
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
-from seekr_tune.shown import in_one_line, ours
+from seekr_tune.records import TrialRecord
+from seekr_tune.shown import duration, in_one_line, ours
 from seekr_tune.study.directory.erased import read_erased
 from seekr_tune.study.directory.layout import experiment_path, stop_path
 from seekr_tune.study.directory.lock import living_driver, require_study
@@ -25,7 +25,7 @@ from seekr_tune.study.directory.log import last_failure
 from seekr_tune.study.directory.openings import protocol_line
 from seekr_tune.study.directory.records import read_all_records, read_records
 from seekr_tune.study.directory.unchanged import change_lines
-from seekr_tune.study.directory.units import bytes_text, duration
+from seekr_tune.study.directory.units import bytes_text
 from seekr_tune.study.life.journal_view import told_trials
 from seekr_tune.study.life.quota import disk_usage
 from seekr_tune.study.runs.console import TaskProgress, score_text

@@ -15,10 +15,10 @@ from typing import Any
 
 from ray import tune
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import SeekrTuneError, StudyError
+from seekr_tune.records import TrialRecord
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
 from seekr_tune.study.directory.layout import ray_path, trial_path

@@ -24,8 +24,9 @@ from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import with_values
 from seekr_tune.noise import hear_libraries
+from seekr_tune.shown import duration
 from seekr_tune.study.directory.layout import bound_key, run_key, trial_key
-from seekr_tune.study.directory.units import bytes_text, duration
+from seekr_tune.study.directory.units import bytes_text
 from seekr_tune.study.plan.calibration import Calibration, calibrate
 from seekr_tune.study.plan.disk_plan import DiskPlan, disk_plan
 from seekr_tune.study.plan.workload import RunWork, Work, run_work, shared_work

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seekr_tune.analysis.gradients import dominant, told
 from seekr_tune.analysis.measures import measure
-from seekr_tune.analysis.record import TrialRecord, score_matrix, tuning_split
 from seekr_tune.config.meaning import number_text
+from seekr_tune.records import TrialRecord, score_matrix, tuning_split
 from seekr_tune.shown import in_one_line
 from seekr_tune.stream.metrics import overall_performance
 

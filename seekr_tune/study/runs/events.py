@@ -11,10 +11,10 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import fingerprint
 from seekr_tune.method.workers import Workers
+from seekr_tune.records import TrialRecord
 from seekr_tune.sequence.state import TaskOutcome
 from seekr_tune.stream.prospect import Prospect
 from seekr_tune.study.directory.log import RUN_STARTED

@@ -18,7 +18,12 @@ from typing import Any
 
 from rich.console import Console
 
-from seekr_tune.analysis.record import (
+from seekr_tune.analysis.worth_lines import data_warnings
+from seekr_tune.config import Config
+from seekr_tune.errors import ConfigError, StudyError
+from seekr_tune.experiment import dump_config, load_experiment, with_values
+from seekr_tune.files import write_atomically
+from seekr_tune.records import (
     TrialRecord,
     heads_path,
     read_record,
@@ -26,11 +31,6 @@ from seekr_tune.analysis.record import (
     tuning_split,
     write_record,
 )
-from seekr_tune.analysis.worth_lines import data_warnings
-from seekr_tune.config import Config
-from seekr_tune.errors import ConfigError, StudyError
-from seekr_tune.experiment import dump_config, load_experiment, with_values
-from seekr_tune.files import write_atomically
 from seekr_tune.remains import remove_remains_of, unfinished
 from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.sequence.fit import prospects_of

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from seekr_tune.analysis.record import StepRow, TrialRecord, read_record, read_steps, write_record
 from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.config import Config
 from seekr_tune.config.facts import is_learned
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import differing, dump_config, flatten, load_experiment
 from seekr_tune.files import write_atomically
+from seekr_tune.records import StepRow, TrialRecord, read_record, read_steps, write_record
 from seekr_tune.remains import remove_remains
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.sequence.writing import remove_rooms

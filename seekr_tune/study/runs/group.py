@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
 from seekr_tune.method.workers import Workers
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.layout import ray_path
 from seekr_tune.study.runs.console import TaskProgress
 from seekr_tune.study.runs.files import TrialFiles

@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seekr_tune.analysis.record import (
+from seekr_tune.config import Config
+from seekr_tune.files import write_atomically
+from seekr_tune.records import (
     HeadRow,
     ProspectRow,
     ReplayRow,
@@ -20,8 +22,6 @@ from seekr_tune.analysis.record import (
     score_cells,
     write_record,
 )
-from seekr_tune.config import Config
-from seekr_tune.files import write_atomically
 from seekr_tune.study.directory.layout import result_path
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.records import record_at

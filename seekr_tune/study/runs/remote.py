@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from seekr_tune.analysis.record import StepRow, TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.method.workers import Workers
+from seekr_tune.records import StepRow, TrialRecord
 from seekr_tune.sequence.remote import Claim, RemoteRoom
 from seekr_tune.sequence.state import StepRecord
 from seekr_tune.store import Stamp, Store

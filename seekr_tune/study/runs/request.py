@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from seekr_tune.analysis.record import Role
 from seekr_tune.config import Config
 from seekr_tune.experiment import with_values
+from seekr_tune.records import Role
 
 
 @dataclass(frozen=True)

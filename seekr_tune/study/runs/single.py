@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from seekr_tune.analysis.ledger import write_ledger
-from seekr_tune.analysis.record import TrialRecord, read_heads, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import imports
 from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import fingerprint, with_values
 from seekr_tune.method.registry import with_needs
+from seekr_tune.records import TrialRecord, read_record, read_steps
+from seekr_tune.records.heads import read_heads
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, ray_path, storage_path
 from seekr_tune.study.directory.links import require_no_links

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from seekr_tune.analysis.record import StepRow, step_line, step_of, write_steps
 from seekr_tune.documents import MAX_GROWN_BYTES, read_bytes
 from seekr_tune.files import open_to_append
+from seekr_tune.records import StepRow, step_line, step_of, write_steps
 
 _logger = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from typing import TypeVar
 import torch
 from transformers.utils import logging as transformers_logging
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, Split
 from seekr_tune.errors import CheckpointError, StudyError, UserError
 from seekr_tune.method.workers import SingleProcess, Workers
+from seekr_tune.records import TrialRecord
 from seekr_tune.sequence.keeper import Room
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import LoadedModel, load_model

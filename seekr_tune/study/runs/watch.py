@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seekr_tune.analysis.record import TrialRecord, read_record
+from seekr_tune.records import TrialRecord, read_record
 
 _POLL_SECONDS = 0.5
 

@@ -11,8 +11,8 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 from seekr_tune.analysis.front import on_front
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Direction, PruningConfig, RacingConfig
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.search.objectives import as_gains, objective_value
 
 Values = tuple[float, ...]

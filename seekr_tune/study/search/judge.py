@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, PruningConfig, RacingConfig
 from seekr_tune.errors import ConfigError
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.search.fidelity import Position, at_position, is_hopeless, is_rung
 from seekr_tune.study.search.standing import group_of

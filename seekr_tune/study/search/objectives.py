@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 
 from seekr_tune.analysis.measures import Measures, measure
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Direction
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError
+from seekr_tune.records import TrialRecord
 
 OBJECTIVES = (*(name for name in Measures.model_fields if name != "split"), "wall_seconds")
 """Columns that a study can optimise."""

@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from seekr_tune.analysis.front import dominates, on_front
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config, Direction
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.search.objectives import as_gains, objective_values
 from seekr_tune.study.search.protocol import replicates, settings_of_bounds
 

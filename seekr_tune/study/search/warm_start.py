@@ -11,7 +11,6 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.config.facts import fields_at, is_learned
 from seekr_tune.config.meaning import same_meaning
@@ -19,6 +18,7 @@ from seekr_tune.config.messages import hint
 from seekr_tune.config.reading import read_yaml
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import flatten, load_experiment, parse_config, with_values
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.layout import cache_path, experiment_path, is_study
 from seekr_tune.study.directory.provenance import read_provenance
 from seekr_tune.study.directory.records import read_records

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from seekr_tune.analysis.ledger import write_ledger
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import dump_config, parse_config
+from seekr_tune.records import TrialRecord
 from tests.analysis.synthetic import NAN, RecordFactory
 
 HOSTILE = "</script><script>document.title='broken'</script><!--"

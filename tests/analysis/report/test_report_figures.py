@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from seekr_tune.analysis.report.figures.heads import head_map_figure
 from seekr_tune.analysis.report.figures.losses import MOST_POINTS, losses_figure
 from seekr_tune.analysis.report.figures.matrices import forgetting_figure, matrix_figure
 from seekr_tune.analysis.report.figures.pareto import pareto_figure
-from seekr_tune.analysis.report.figures.settings import parallel_figure, slice_figure
+from seekr_tune.analysis.report.figures.settings import slice_figure
 from seekr_tune.analysis.report.figures.style import label, log_axis, panels, short_label
 from seekr_tune.analysis.spent import PARTS
 
@@ -112,20 +111,6 @@ def test_what_replayed_nothing_has_no_place_over_a_logarithm(ranking: Ranking) -
     assert len(drawn) == 4 and min(drawn) > 0
 
 
-def test_settings_that_a_method_lacks_stand_below_the_others(ranking: Ranking) -> None:
-    figure = parallel_figure(ranking.rows, "op", {"method.seekr.attention_weight"})
-    axes = {axis.label: axis for axis in figure.data[0].dimensions}
-    assert list(axes) == ["method", "replay_percent", "attention_weight", "samples", "op"]
-    weights = [json.loads(row["params"]).get("method.seekr.attention_weight") for row in ranking.rows[:5]]
-    places = axes["attention_weight"].values
-    assert [place for place, weight in zip(places, weights, strict=True) if weight] == pytest.approx(
-        [math.log10(weight) for weight in weights if weight]
-    )
-    assert {place for place, weight in zip(places, weights, strict=True) if not weight} == {min(places)}
-    assert axes["attention_weight"].ticktext[0] == "–"
-    assert axes["method"].ticktext == ("replay", "seekr")
-
-
 def test_a_slice_has_the_configurations_that_have_the_setting(ranking: Ranking) -> None:
     figure = slice_figure(ranking.rows, "op")
     of_weight = [trace for trace in figure.data if trace.xaxis == "x3"]
@@ -136,7 +121,6 @@ def test_a_slice_has_the_configurations_that_have_the_setting(ranking: Ranking) 
 
 def test_without_a_finished_configuration_there_is_nothing_to_slice(ranking: Ranking) -> None:
     unfinished = [row for row in ranking.rows if row["rank"] is None]
-    assert parallel_figure(unfinished, "op") is None
     assert slice_figure(unfinished, "op") is None
 
 

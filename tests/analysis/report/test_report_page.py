@@ -11,17 +11,18 @@ from reported import ERROR, HOSTILE, NUM_FINISHED, study_records, write_study
 
 from seekr_tune.analysis.ledger import read_table, read_trials
 from seekr_tune.analysis.ranking import Ranking
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.analysis.report.columns import ranking_table
 from seekr_tune.analysis.report.embed import script_json
 from seekr_tune.analysis.report.page import report_page
 from seekr_tune.analysis.report.runs import matrices, read_runs, shown_runs
 from seekr_tune.analysis.report.source import Final
 from seekr_tune.analysis.report.summary import caveats, findings
-from seekr_tune.analysis.report.texts import count, duration, settings
+from seekr_tune.analysis.report.texts import count, settings
 from seekr_tune.analysis.table import rounded
 from seekr_tune.cli import main
 from seekr_tune.errors import StudyError
+from seekr_tune.records import TrialRecord
+from seekr_tune.shown import duration
 from seekr_tune.study.directory.report_source import report_source
 
 
@@ -225,7 +226,7 @@ def test_a_study_without_a_ledger_is_refused(tmp_path: Path) -> None:
 
 def test_numbers_are_written_as_people_read_them() -> None:
     assert [count(value) for value in (None, 12, 12.5, 1234.5)] == ["-", "12", "12.5", "1,234"]
-    assert [duration(seconds) for seconds in (3.21, 119, 125, 7300)] == ["3.2 s", "119.0 s", "2.1 min", "2.0 h"]
+    assert [duration(seconds) for seconds in (3.21, 119, 125, 7300)] == ["3.21 s", "119 s", "2.08 min", "2.03 h"]
     assert [rounded(value) for value in (None, float("nan"), 0.123456)] == ["-", "-", "0.1235"]
     assert settings({"method.name": "seekr", "method.memory.percent": 1.23456}) == "replay_percent 1.235"
 

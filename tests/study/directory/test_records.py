@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import heads_path, read_heads, read_record, write_record
-from seekr_tune.analysis.seal import sealed
 from seekr_tune.errors import StudyError
 from seekr_tune.files import write_atomically
+from seekr_tune.records import heads_path, read_record, write_record
+from seekr_tune.records.heads import read_heads
+from seekr_tune.records.seal import sealed
 from seekr_tune.study.directory.records import change_record, record_at
 from tests.analysis.synthetic import RecordFactory
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import with_values
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.final.choice import Candidate, candidates, choose, rule_text
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.protocol import replicates

@@ -22,12 +22,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from seekr_tune.analysis.ledger import write_ledger
-from seekr_tune.analysis.record import read_record, write_record
 from seekr_tune.cli import main
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, parse_config, with_values
 from seekr_tune.method.workers import SingleProcess
+from seekr_tune.records import read_record, write_record
 from seekr_tune.sequence.keeper import CheckpointKeeper
 from seekr_tune.sequence.model import load_model
 from seekr_tune.study.directory.layout import experiment_path, trial_path

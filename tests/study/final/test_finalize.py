@@ -15,10 +15,10 @@ from optuna.trial import create_trial
 
 from seekr_tune.analysis.final import FinalRow, FinalTable
 from seekr_tune.analysis.ledger import read_table, write_ledger
-from seekr_tune.analysis.record import TrialRecord, score_cells, write_record
 from seekr_tune.config import Config, Split
 from seekr_tune.errors import ConfigError, DataError, StudyError
 from seekr_tune.experiment import dump_config, with_values
+from seekr_tune.records import TrialRecord, score_cells, write_record
 from seekr_tune.stream import sources
 from seekr_tune.study.directory.layout import (
     experiment_path,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import TrialRecord, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.experiment import dump_config, load_experiment, parse_config
+from seekr_tune.records import TrialRecord, score_matrix
 from seekr_tune.study.directory.layout import experiment_path, is_study, journal_path, space_path
 from seekr_tune.study.life.status import read_records
 from seekr_tune.study.search.queue import open_study

@@ -15,8 +15,8 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from seekr_tune.analysis.record import write_record
 from seekr_tune.errors import StudyError
+from seekr_tune.records import write_record
 from seekr_tune.study.directory.layout import journal_path, result_path
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.life import dashboard

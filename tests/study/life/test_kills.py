@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seekr_tune.analysis.record import TrialRecord, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.experiment import dump_config, load_experiment, with_values
+from seekr_tune.records import TrialRecord, score_matrix
 from seekr_tune.study.directory.layout import experiment_path, space_path, trials_path
 from seekr_tune.study.life.status import read_records
 from seekr_tune.study.search.queue import open_study

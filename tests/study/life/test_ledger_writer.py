@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from seekr_tune.analysis.ledger import read_table, table_path
-from seekr_tune.analysis.record import heads_path, write_record, write_steps
+from seekr_tune.records import heads_path, write_record, write_steps
 from seekr_tune.study.directory.layout import result_path, trial_key
 from seekr_tune.study.directory.records import change_record
 from seekr_tune.study.life import ledger_writer

@@ -9,10 +9,10 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from seekr_tune.analysis.record import write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, with_values
+from seekr_tune.records import write_record
 from seekr_tune.study.directory.layout import experiment_path, journal_path, result_path, trial_path
 from seekr_tune.study.life.show import show_trial
 from seekr_tune.study.runs.outcome import new_record

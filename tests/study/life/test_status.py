@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import TimingRow, read_record, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, with_values
+from seekr_tune.records import TimingRow, read_record, write_record
 from seekr_tune.study.directory.layout import driver_path, experiment_path, openings_path, result_path, stop_path
 from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.life.status import study_status, watch_study
@@ -172,10 +172,10 @@ def test_watching_ends_when_nobody_runs_the_study(study: Path) -> None:
     assert ["run by process" in text for text in shown] == [True, True, False]
 
 
-def test_status_loads_neither_ray_nor_torch(study: Path) -> None:
+def test_status_loads_no_large_library(study: Path) -> None:
     code = (
         "import sys; from seekr_tune.cli import main; assert main(sys.argv[1:]) == 0; "
-        "assert not {'ray', 'torch', 'transformers'} & set(sys.modules)"
+        "assert not {'ray', 'torch', 'transformers', 'pandas', 'pyarrow', 'datasets'} & set(sys.modules)"
     )
     for arguments in (["status"], ["show"]):
         last = ["trial-0000"] if arguments == ["show"] else []

@@ -12,10 +12,10 @@ import optuna
 import pytest
 
 from seekr_tune.analysis.ledger import read_trials
-from seekr_tune.analysis.record import TrialRecord, read_record
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
+from seekr_tune.records import TrialRecord, read_record
 from seekr_tune.study.directory.layout import experiment_path, space_path, trial_key, trial_path, trials_path
 from seekr_tune.study.life.status import read_records
 from seekr_tune.study.life.study import resume_study

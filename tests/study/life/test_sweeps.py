@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from seekr_tune.analysis.ledger import read_trials
-from seekr_tune.analysis.record import score_matrix
 from seekr_tune.config import Config
 from seekr_tune.experiment import dump_config, with_values
+from seekr_tune.records import score_matrix
 from seekr_tune.study.directory.layout import is_study
 from seekr_tune.study.directory.records import read_records
 from tests.processes import descendants, living

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from seekr_tune.analysis.record import read_record, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import with_values
+from seekr_tune.records import read_record, write_record
 from seekr_tune.study.directory.layout import result_path, stop_path
 from seekr_tune.study.directory.lock import StudyLock
 from seekr_tune.study.life.searcher import QueueSearcher, StopWhen

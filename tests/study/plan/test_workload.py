@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from seekr_tune.analysis.record import read_steps
 from seekr_tune.config import Config
 from seekr_tune.experiment import with_values
+from seekr_tune.records import read_steps
 from seekr_tune.study.plan.workload import Rates, RunWork, TaskRates, TaskSize, Work, run_work, shared_work
 from seekr_tune.study.runs.single import run_experiment
 from tests.study.conftest import TASKS

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import seekr_tune.study.runs.trial as trial_module
-from seekr_tune.analysis.record import TrialRecord, read_record, read_steps
 from seekr_tune.config import Config
 from seekr_tune.experiment import with_values
+from seekr_tune.records import TrialRecord, read_record, read_steps
 from seekr_tune.study.runs.bounds import keep_bound
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import run_trial

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from seekr_tune.analysis.record import ReplayRow, TrialRecord, score_cells
 from seekr_tune.experiment import parse_config
+from seekr_tune.records import ReplayRow, TrialRecord, score_cells
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
 
 TASKS = ("a", "b", "c")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import TrialRecord, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError
 from seekr_tune.experiment import fingerprint, with_values
+from seekr_tune.records import TrialRecord, score_matrix
 from seekr_tune.study.directory.log import Entry, read_log
 from seekr_tune.study.runs.outcome import run_failed
 from seekr_tune.study.runs.request import TrialRequest

@@ -14,10 +14,11 @@ import pytest
 from safetensors.torch import load_file
 
 from seekr_tune.analysis.ledger import read_table
-from seekr_tune.analysis.record import TrialRecord, read_heads, read_record, read_steps, score_matrix
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, DataError, StudyError
 from seekr_tune.experiment import parse_config, with_values
+from seekr_tune.records import TrialRecord, read_record, read_steps, score_matrix
+from seekr_tune.records.heads import read_heads
 from seekr_tune.study.runs import extend, trial
 from seekr_tune.study.runs.extend import extend_run
 from seekr_tune.study.runs.single import run_experiment

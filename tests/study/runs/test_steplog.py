@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import StepRow, read_steps
+from seekr_tune.records import StepRow, read_steps
 from seekr_tune.study.runs.steplog import StepLog
 
 

@@ -18,11 +18,12 @@ import seekr_tune.study.runs.storage as storage_module
 import seekr_tune.study.runs.trial as trial_module
 import seekr_tune.training.session as session_module
 import seekr_tune.training.trainer as trainer_module
-from seekr_tune.analysis.record import TrialRecord, read_heads, read_record
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.method.workers import SingleProcess
+from seekr_tune.records import TrialRecord, read_record
+from seekr_tune.records.heads import read_heads
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.remote import Claim
 from seekr_tune.sequence.state import TaskOutcome

@@ -18,10 +18,11 @@ from filelock import FileLock
 import seekr_tune.study.runs.files
 import seekr_tune.study.runs.trial as trial_module
 from seekr_tune.analysis.ledger import read_table, read_trials
-from seekr_tune.analysis.record import TrialRecord, read_heads, read_record, read_steps, score_matrix, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
+from seekr_tune.records import TrialRecord, read_record, read_steps, score_matrix, write_record
+from seekr_tune.records.heads import read_heads
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.state import TaskOutcome
 from seekr_tune.study.directory.log import read_log

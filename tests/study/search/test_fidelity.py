@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seekr_tune.analysis.record import score_cells
 from seekr_tune.config import Config, Direction, PruningConfig, StoppingRule
+from seekr_tune.records import score_cells
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.fidelity import at_position, is_hopeless, is_rung, prefix, ranks
 from seekr_tune.study.search.objectives import objective_value

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Config
 from seekr_tune.experiment import with_values
+from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.layout import trial_key
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.judge import Judge

@@ -11,10 +11,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from seekr_tune.analysis.record import score_cells, write_record
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import with_values
+from seekr_tune.records import score_cells, write_record
 from seekr_tune.study.directory.layout import journal_path, result_path
 from seekr_tune.study.runs.outcome import run_failed
 from seekr_tune.study.runs.request import TrialRequest

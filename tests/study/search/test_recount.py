@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from seekr_tune.analysis.record import read_record
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import with_values
+from seekr_tune.records import read_record
 from seekr_tune.study.directory.layout import journal_path, result_path
 from seekr_tune.study.search.space import Space
 from tests.study.searching import drain, open_queue, trials_of

@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from seekr_tune.analysis.record import TrialRecord, score_cells
 from seekr_tune.config import Config
 from seekr_tune.experiment import with_values
+from seekr_tune.records import TrialRecord, score_cells
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.standing import best_of, configuration_values, num_waiting, pareto_front, seconds_left

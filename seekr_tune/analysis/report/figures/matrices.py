@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from seekr_tune.analysis.record import Scores
 from seekr_tune.analysis.report.figures.style import SEQUENTIAL, figure, label, mark, short_label
+from seekr_tune.records import Scores
 
 _MOST_CELLS_WITH_TEXT = 15
 _UNTRAINED = "(before training)"

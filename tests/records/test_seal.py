@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seekr_tune.analysis.seal import sealed, sealed_line, unsealed, unsealed_line
 from seekr_tune.errors import StudyError
+from seekr_tune.records.seal import sealed, sealed_line, unsealed, unsealed_line
 
 OBJECTS = st.dictionaries(st.text(), st.integers() | st.text() | st.none(), min_size=1)
 

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from pydantic import BaseModel, Field, FiniteFloat
 
-from seekr_tune.analysis.columns import Meaning, columns_of, meanings_of
 from seekr_tune.analysis.ledger import COLUMNS
 from seekr_tune.config import Section
+from seekr_tune.records.columns import columns_of
+from seekr_tune.records.meaning import Meaning, meanings_of
 
 
 class _Row(BaseModel):

@@ -1,0 +1,68 @@
+"""What a run leaves behind: rows with a meaning, the record of a run, and their files."""
+
+from seekr_tune.records.files import (
+    heads_path,
+    read_record,
+    read_steps,
+    step_line,
+    step_of,
+    write_record,
+    write_steps,
+)
+from seekr_tune.records.rows import (
+    EARLIER_TERMS,
+    ErasedRow,
+    HeadRow,
+    ProspectRow,
+    ReplayRow,
+    Role,
+    Row,
+    ScoreCell,
+    ScoredSplit,
+    Status,
+    StepRow,
+    TimingRow,
+)
+from seekr_tune.records.scores import (
+    Scores,
+    initial_scores,
+    score_arrays,
+    score_arrays_of,
+    score_cells,
+    score_matrix,
+    tuning_split,
+)
+from seekr_tune.records.trial import READABLE_VERSIONS, SCHEMA_VERSION, TrialRecord, readable_versions
+
+__all__ = [
+    "EARLIER_TERMS",
+    "ErasedRow",
+    "HeadRow",
+    "ProspectRow",
+    "READABLE_VERSIONS",
+    "ReplayRow",
+    "Role",
+    "Row",
+    "SCHEMA_VERSION",
+    "ScoreCell",
+    "ScoredSplit",
+    "Scores",
+    "Status",
+    "StepRow",
+    "TimingRow",
+    "TrialRecord",
+    "heads_path",
+    "initial_scores",
+    "read_record",
+    "read_steps",
+    "readable_versions",
+    "score_arrays",
+    "score_arrays_of",
+    "score_cells",
+    "score_matrix",
+    "step_line",
+    "step_of",
+    "tuning_split",
+    "write_record",
+    "write_steps",
+]
