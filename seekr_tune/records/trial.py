@@ -85,7 +85,7 @@ class TrialRecord(Row):
     ray_trial_id: str | None = None
     """Id of the Ray Tune trial. It is its name in Ray's logs."""
     num_layers: int | None = None
-    """Layers of the model; null until it was loaded. `method.layer_ratio` is a share of them."""
+    """Layers of the model; null until it was loaded. `method.seekr.layer_ratio` is a share of them."""
     num_heads: int | None = None
     """Attention heads of each layer; null until the model was loaded. Times num_layers: what head_budget is of."""
     code_version: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -73,8 +74,8 @@ def newest_step(directory: Path) -> tuple[int, int]:
     for name in ("steps.jsonl", "steps.partial.jsonl"):
         path = directory / name
         lines += path.read_text().rpartition("\n")[0].splitlines() if path.is_file() else []
-    last = StepRow.model_validate_json(lines[-1]) if lines else None
-    return (last.task_index, last.step) if last else (-1, -1)
+    last = json.loads(lines[-1]) if lines else None
+    return (last["task_index"], last["step"]) if last else (-1, -1)
 
 
 def planned_kills(steps: tuple[StepRow, ...], rng: random.Random) -> list[tuple[int, int]]:

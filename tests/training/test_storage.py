@@ -121,6 +121,7 @@ def test_a_run_over_a_store_that_loses_a_worker_within_a_task_equals_one_on_a_sh
         "log.jsonl",
         "owner",
         "result.json",
+        "result.heads.parquet",
         "steps.jsonl",
     }
     assert len(list((place / "checkpoints").iterdir())) == away.training.checkpoints_kept

@@ -103,7 +103,9 @@ def test_two_studies_run_at_once_and_a_stopped_one_ends_like_an_undisturbed_one(
     sweeps = {directory: begin(experiment, directory) for directory in (whole, stopped)}
     wait_for_the_middle(stopped, sweeps[stopped])
 
+    os.kill(sweeps[stopped].pid, signal.SIGSTOP)  # under a load its study could end before the other command has begun
     second = call("resume", stopped)
+    os.kill(sweeps[stopped].pid, signal.SIGCONT)
     assert second.returncode == 2 and f"is being run by process {sweeps[stopped].pid} on " in second.stderr
     assert len(second.stderr.splitlines()) == 1
 
