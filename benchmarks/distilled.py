@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from seekr_tune.config import MethodConfig
+from seekr_tune.config import SeekrOptions
 from seekr_tune.method.draws import SeededDraws
 from seekr_tune.method.losses import answer_cross_entropy
 from seekr_tune.method.passes import Tokens, answer_logits
@@ -54,9 +54,9 @@ def replay_losses(
         step_rows: attention rows of the whole step, over all its micro-batches and workers.
         timed: entered wherever there is work for distillation alone.
     """
-    options = MethodConfig(logit_weight=0.5 * distil_logits, attention_weight=1.0 * distil_attention)
+    options = SeekrOptions(logit_weight=0.5 * distil_logits, attention_weight=1.0 * distil_attention)
     shape = (model.config.num_hidden_layers, model.config.num_attention_heads)
-    method = Seekr(options, Setting(model, shape, semantics, SeededDraws(0), SingleProcess(), "exact"))
+    method = Seekr(options, Setting(model, shape, semantics, SeededDraws(0), SingleProcess(), "float32"))
     step = StepView("replay", tokens, tuple(teacher.samples), teacher.tensors, 1, step_rows, timed)
     logits = answer_logits(model, tokens, semantics, method.watch(step))
     terms = method.terms(step, logits)

@@ -179,9 +179,9 @@ def make_study(directory: Path, runs: int) -> None:
     for number in range(runs):
         params = {
             "method.name": "seekr",
-            "method.replay_percent": float(10 ** random.uniform(-0.3, 1)),
-            "method.attention_weight": float(10 ** random.uniform(0, 3)),
-            "method.logit_weight": float(random.uniform(0.2, 0.8)),
+            "method.memory.percent": float(10 ** random.uniform(-0.3, 1)),
+            "method.seekr.attention_weight": float(10 ** random.uniform(0, 3)),
+            "method.seekr.logit_weight": float(random.uniform(0.2, 0.8)),
         }
         record = record_of(config, number, params, heads_of(number))
         place = trial_path(directory, record.trial)

@@ -106,7 +106,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         for form, goal in GOALS.items():
             for place, found in bytes_of(form, Path(scratch)).items():
-                name = f"a replay sample of Llama-2-7B in {place}, `method.signals: {form}`"
+                name = f"a replay sample of Llama-2-7B in {place}, `method.seekr.signals: {form}`"
                 value, spread = statistics.mean(found) / 1e6, (min(found) / 1e6, max(found) / 1e6)
                 figures.append(Figure(name=name, value=value, unit="MB", spread=spread, goal=goal))
         for place, shares in waits(Path(scratch)).items():

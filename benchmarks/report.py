@@ -39,9 +39,9 @@ GOAL_SECONDS, GOAL_BYTES, GOAL_LOAD = 20.0, 2**30, 3.0
 
 SPACE = """\
 method.name: {type: categorical, choices: [replay, seekr]}
-method.replay_percent: {type: float, low: 0.5, high: 10, log: true}
-method.attention_weight: {type: float, low: 1, high: 1000, log: true}
-method.logit_weight: {type: float, low: 0.2, high: 0.8}
+method.memory.percent: {type: float, low: 0.5, high: 10, log: true}
+method.seekr.attention_weight: {type: float, low: 1, high: 1000, log: true}
+method.seekr.logit_weight: {type: float, low: 0.2, high: 0.8}
 """
 
 
@@ -49,7 +49,7 @@ def record_of(config: Config, configuration: str, replicate: int, params: dict[s
     """A finished run; more replay keeps more."""
     random = np.random.default_rng(seed)
     is_bound = configuration.startswith("bound")
-    percent = float(params.get("method.replay_percent", 0.0))
+    percent = float(params.get("method.memory.percent", 0.0))
     kept = 1.0 if "joint" in configuration else 0.3 + 0.2 * percent**0.5
     learned = random.uniform(40, 95, len(TASKS))
     age = np.maximum(np.subtract.outer(np.arange(len(TASKS)), np.arange(len(TASKS))), 0)
@@ -159,9 +159,9 @@ def make_study(directory: Path, configurations: int, replicates: int) -> None:
     for number in range(configurations):
         keys[trial_key(number)] = {
             "method.name": str(random.choice(["replay", "seekr"])),
-            "method.replay_percent": float(10 ** random.uniform(-0.3, 1)),
-            "method.attention_weight": float(10 ** random.uniform(0, 3)),
-            "method.logit_weight": float(random.uniform(0.2, 0.8)),
+            "method.memory.percent": float(10 ** random.uniform(-0.3, 1)),
+            "method.seekr.attention_weight": float(10 ** random.uniform(0, 3)),
+            "method.seekr.logit_weight": float(random.uniform(0.2, 0.8)),
         }
     runs = [(key, replicate) for key in keys for replicate in range(replicates)]
     records = [record_of(config, key, replicate, keys[key], seed) for seed, (key, replicate) in enumerate(runs)]

@@ -103,7 +103,7 @@ def run_at_once(directory: Path, config: Config, request: TrialRequest, judge: J
     with clock.part("record"):
         record = new_record(own, request)
     for done in (1, 2):
-        scores[done - 1, :done] = 50 + np.log(own.method.replay_percent) - done
+        scores[done - 1, :done] = 50 + np.log(own.method.memory.percent) - done
         with clock.part("record"):
             record = _after(record, done, scores, tasks)
             write_record(result_path(directory, request.key), record)

@@ -42,7 +42,7 @@ SETTINGS = (
     "stream.limits.train=160",  # whole batches
     "recipe.epochs=1",
     "recipe.pad_to_multiple_of=1",  # as the other sides pad
-    "method.replay_percent=10",
+    "method.memory.percent=10",
     "evaluation.splits=[]",
 )
 HIDDEN, LAYERS = 128, 4

@@ -1,6 +1,6 @@
 """A hyperparameter-study framework for SEEKR continual learning.
 
-    config = seekr_tune.load_experiment("experiments/demo.yaml", ["method.replay_percent=3"])
+    config = seekr_tune.load_experiment("experiments/demo.yaml", ["method.memory.percent=3"])
     record = seekr_tune.run_experiment(config, "runs/three-percent")
 
 Names are imported when they are first used, so that `import seekr_tune` is quick and a part of the package that

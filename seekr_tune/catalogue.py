@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seekr_tune.config import Config
+from seekr_tune.config import Section
 from seekr_tune.errors import UserError
 from seekr_tune.experiment import load_experiment, parse_config
 from seekr_tune.study.directory.layout import is_run, is_study
+
+_NO_OPTIONS: Mapping[str, type[Section]] = {}
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,26 @@ def catalogue(folder: Path = Path()) -> Catalogue:
     return Catalogue(experiments, tuple(sorted((folder / "search_spaces").glob("*.yaml"))), results)
 
 
-def fields() -> tuple[Field, ...]:
-    """Every field of an experiment file, in the order of the schema."""
-    schema = Config.model_json_schema()
-    defaults = parse_config({"stream": {"tasks": ["any"]}}, "defaults").model_dump(mode="json")
-    return tuple(_fields("", schema, schema["$defs"], defaults))
+def fields(options: Mapping[str, type[Section]] = _NO_OPTIONS) -> tuple[Field, ...]:
+    """Every field of an experiment file, in the order of the schema.
+
+    Args:
+        options: of methods of the user's own, by name.
+    """
+    defaults = parse_config({"stream": {"tasks": ["any"]}}, "defaults")
+    sections = {"": defaults, **{f"method.{name}.": own() for name, own in options.items()}}
+    schemas = {prefix: values.model_json_schema() for prefix, values in sections.items()}
+    return tuple(
+        field
+        for prefix, values in sections.items()
+        for field in _fields(prefix, schemas[prefix], schemas[prefix].get("$defs", {}), values.model_dump(mode="json"))
+    )
 
 
-def fields_as_markdown() -> str:
-    """The fields as one Markdown table for each section."""
+def fields_as_markdown(options: Mapping[str, type[Section]] = _NO_OPTIONS) -> str:
+    """The fields as one Markdown table for each section; see `fields`."""
     sections: dict[str, list[Field]] = {}
-    for field in fields():
+    for field in fields(options):
         sections.setdefault(field.path.rpartition(".")[0], []).append(field)
     return "\n".join(_table(name, rows) for name, rows in sections.items())
 
@@ -94,7 +105,7 @@ def _fields(
     """The leaves of a section first, then its sub-sections; the schema lacks defaults that are made by a factory."""
     required = section.get("required", ())
     nested: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = []
-    for name, schema in section["properties"].items():
+    for name, schema in section.get("properties", {}).items():
         path = f"{prefix}{name}"
         inner = _section_of(schema, definitions)
         if inner is not None:

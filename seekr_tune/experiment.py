@@ -12,12 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from seekr_tune.config import Config, MethodConfig
-from seekr_tune.config.leaves import fields_of, leaves_of
+from seekr_tune.config.facts import facts, fields_at, former_paths, gives_way, is_learned, renamed
+from seekr_tune.config.leaves import leaves_of
 from seekr_tune.config.meaning import same_meaning
 from seekr_tune.config.messages import one_line, shown, suggestion
 from seekr_tune.config.numerals import UnclearValue
 from seekr_tune.config.plugins import with_plugins
-from seekr_tune.config.readers import ALTERNATIVES
 from seekr_tune.config.reading import dump_yaml, parse_yaml, read_yaml, told
 from seekr_tune.errors import ConfigError
 
@@ -34,7 +34,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: with one line that names the file, the field and the mend.
     """
-    values = read_yaml_mapping(Path(path))
+    values = renamed(read_yaml_mapping(Path(path)), str(path))
     _assign_all(values, [_parse_override(override) for override in overrides])
     values = with_plugins(values, Path(path).parent, str(path))
     config = _checked(values, str(path))
@@ -69,7 +69,7 @@ def dump_config(config: Config) -> str:
 
 def parse_config(values: Mapping[str, Any], origin: str) -> Config:
     """Check a nested mapping of values; `origin` names it in errors."""
-    return _checked(dict(values), origin)
+    return _checked(renamed(values, origin), origin)
 
 
 def with_values(config: Config, values: Mapping[str, Any], origin: str = "override") -> Config:
@@ -80,7 +80,7 @@ def with_values(config: Config, values: Mapping[str, Any], origin: str = "overri
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Every leaf of the config by its path: `{"method.replay_percent": 1.0, ...}`."""
+    """Every leaf of the config by its path: `{"method.memory.percent": 1.0, ...}`."""
     return dict(leaves_of(config.model_dump(mode="json")))
 
 
@@ -92,19 +92,23 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def fingerprint(config: Config) -> str:
     """The same for the same settings of what is learned, wherever and however often that is: 8 hex digits."""
-    learned = {path: value for path, value in flatten(config).items() if not path.startswith(("study.", "training."))}
+    learned = {path: value for path, value in flatten(config).items() if is_learned(path)}
     return hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def config_paths() -> tuple[str, ...]:
     """The path of every field that an experiment file may set."""
-    return tuple(path for path, *_ in fields_of(Config))
+    return tuple(facts())
+
+
+def _understood() -> tuple[str, ...]:
+    return *config_paths(), *former_paths()
 
 
 def require_path(key: str, origin: str) -> None:
-    """Raise ConfigError, with a suggestion, unless `key` is the path of a field."""
-    if key not in config_paths() and not _is_option(key):
-        raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], config_paths())}")
+    """Raise ConfigError, with a suggestion, unless `key` is the path of a field, or was one."""
+    if key not in config_paths() and key not in former_paths() and not _is_option(key):
+        raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], _understood())}")
 
 
 def _is_option(key: str) -> bool:
@@ -117,9 +121,9 @@ def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     key, origin = key.strip(), f"--set {override if len(override) <= 80 else override[:80] + '...'}"
     if not equals or not key:
-        raise ConfigError(f"{origin}: must read path=value, such as method.replay_percent=3")
+        raise ConfigError(f"{origin}: must read path=value, such as method.memory.percent=3")
     if not all(key.split(".")):
-        raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], config_paths())}")
+        raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], _understood())}")
     try:
         return key, parse_yaml(text)
     except UnclearValue as error:
@@ -131,12 +135,12 @@ def _parse_override(override: str) -> tuple[str, Any]:
 
 def _assign_all(values: dict[str, Any], given: Sequence[tuple[str, Any]]) -> None:
     """Set config paths in order; one that stands for another takes its place, unless both are given."""
-    together = dict(given)
-    for key, value in given:
-        other = ALTERNATIVES.get(key)
+    together = {field: value for key, value in given for field in fields_at(key)}
+    for field, value in [(field, value) for key, value in given for field in fields_at(key)]:
+        other = gives_way(field)
         if other is not None and value is not None and together.get(other) is None:
             _assign(values, other, None)
-        _assign(values, key, value)
+        _assign(values, field, value)
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
@@ -158,11 +162,11 @@ def _checked(values: dict[str, Any], origin: str) -> Config:
     for name in (name for name, value in given.items() if not isinstance(value, dict)):  # a mapping may be options
         if name not in MethodConfig.model_fields:
             parts = ["method", str(name)]
-            raise ConfigError(f"{origin}: unknown field {shown('.'.join(parts))}{suggestion(parts, config_paths())}")
+            raise ConfigError(f"{origin}: unknown field {shown('.'.join(parts))}{suggestion(parts, _understood())}")
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {one_line(error.errors(include_url=False)[0], config_paths())}") from None
+        raise ConfigError(f"{origin}: {one_line(error.errors(include_url=False)[0], _understood())}") from None
 
 
 def _flags_as_numbers(path: str, given: Any, found: Any) -> Iterator[tuple[str, bool]]:

@@ -16,7 +16,8 @@ from seekr_tune.study.directory.units import bytes_text
 if TYPE_CHECKING:  # commands that only read results need no torch
     from transformers import PretrainedConfig
 
-    from seekr_tune.sequence.footprint import Footprint, ModelSize, SampleSize
+    from seekr_tune.method.sizes import SampleSize
+    from seekr_tune.sequence.footprint import Footprint, ModelSize
     from seekr_tune.stream.prospect import Constants, Prospect
     from seekr_tune.stream.task import TaskStream
     from seekr_tune.study.search.space import Space
@@ -83,7 +84,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         UserError: the first thing that is wrong.
     """
     from seekr_tune.analysis.worth_lines import data_warnings
-    from seekr_tune.method.registry import require_methods
+    from seekr_tune.method.registry import with_needs
     from seekr_tune.sequence.fit import check_parts, prospects_of
     from seekr_tune.sequence.model import check_fit, num_positions, read_model_config
     from seekr_tune.stream.ceiling import lost_line
@@ -107,7 +108,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         stream = load_stream(config, ("train", *config.evaluation.splits))
         model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
         assert model is not None
-        require_methods(config)
+        config = with_needs(config)
         check_fit(config, model)
         check_parts(config, model, stream)
         if space is not None:
@@ -354,10 +355,11 @@ def _memory(config: Config, stream: TaskStream | None, model: PretrainedConfig |
     if model is None:
         return
     from seekr_tune.method.semantics import SEMANTICS
-    from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint
+    from seekr_tune.method.sizes import SampleSize
+    from seekr_tune.sequence.footprint import ModelSize, footprint
     from seekr_tune.sequence.schedule import stored_samples
 
-    recipe, percent = config.recipe, config.method.in_effect().replay_percent
+    recipe, percent = config.recipe, config.stored_percent
     semantics, size = SEMANTICS[config.method.semantics], ModelSize.of(config.model, model)
     longest = SampleSize(recipe.max_prompt_tokens + recipe.max_answer_tokens, recipe.max_answer_tokens)
     counts = [stored_samples(len(task.train), percent, semantics) for task in stream or ()]
@@ -394,11 +396,11 @@ def _worker_text(config: Config, found: Footprint) -> str:
 
 
 def _sample_text(config: Config, size: ModelSize, sample: SampleSize) -> str:
-    from seekr_tune.sequence.footprint import row_bytes, signal_bytes
+    from seekr_tune.sequence.footprint import bytes_of
 
-    rows = row_bytes(sample, size, config)
-    kept = f"each stored sample keeps about {bytes_text(signal_bytes(sample, size, config))} of teacher signals"
-    return f"{kept}, and takes {bytes_text(rows)} until its task ends; the workers share them"
+    found = bytes_of(size, config)(sample)
+    kept = f"each stored sample keeps about {bytes_text(found.signals)} of teacher signals"
+    return f"{kept}, and takes {bytes_text(found.rows)} until its task ends; the workers share them"
 
 
 def _parts(parts: dict[str, int]) -> str:

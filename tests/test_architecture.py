@@ -27,8 +27,9 @@ BELOW: dict[str, set[str]] = {
     "shown": set(),
     "store": {"errors", "access", "documents", "remains"},
     "experiment": {"errors", "config"},
+    "plugins": {"errors", "config"},
     "stream": {"errors", "access", "documents", "config", "noise"},
-    "method": {"errors", "config"},
+    "method": {"errors", "config", "plugins"},
     "sequence": {
         *("errors", "access", "documents", "config", "files", "remains", "noise", "store", "experiment"),
         *("stream", "method"),
@@ -46,7 +47,7 @@ BELOW: dict[str, set[str]] = {
         *("errors", "access", "documents", "config", "files", "remains", "noise", "shown", "store", "experiment"),
         *("stream", "method", "sequence", "training", "analysis", "records"),
     },
-    "testing": {"errors", "config", "experiment", "stream", "method", "sequence", "training.strategy"},
+    "testing": {"errors", "config", "experiment", "plugins", "stream", "method", "sequence", "training.strategy"},
     "catalogue": {"errors", "config", "experiment", "study.directory.layout"},
     "doctor": {"errors", "documents", "config", "sequence", "training", "study.directory"},
     "validation": {

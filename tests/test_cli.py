@@ -23,7 +23,7 @@ COMMANDS = (
 )
 SMALL = (
     *("--set", "stream.tasks=[star, last]", "stream.metrics={}", "stream.limits.train=32", "stream.limits.eval=8"),
-    *("recipe.epochs=1", "method.replay_percent=10"),
+    *("recipe.epochs=1", "method.memory.percent=10"),
 )
 CONTRACT = {
     *("trial", "status", "method", "op", "bwt", "distinct_replayed_samples", "replay_presentations"),
@@ -63,7 +63,7 @@ def test_output_directories_follow_the_name_and_the_settings() -> None:
     run = default_run_directory(config)
     assert run.parent == Path("runs") and run.name.startswith("demo-")
     assert default_run_directory(load_experiment(DEMO)) == run
-    assert default_run_directory(with_values(config, {"method.replay_percent": 7.0})) != run
+    assert default_run_directory(with_values(config, {"method.memory.percent": 7.0})) != run
     assert default_run_directory(with_values(config, {"study.trials": 99, "training.workers": 2})) == run
 
 
@@ -71,7 +71,7 @@ def test_validate_tells_what_was_checked(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["validate", str(DEMO)]) == 0
     out = capsys.readouterr().out
     assert "star: 400 train, 100 eval, 100 test; exact_match; the best constant answer scores" in out
-    assert "3 layers of 4 heads" in out and "method.replay_percent" in out
+    assert "3 layers of 4 heads" in out and "method.memory.percent" in out
 
 
 @pytest.mark.parametrize("name", ["superni", "trace", "trace_llama2_7b", "superni_llama2_7b"])
@@ -139,7 +139,7 @@ def test_a_run_is_ranked_as_one_row(finished_run: Path, capsys: pytest.CaptureFi
     assert set(row) >= CONTRACT
     assert row["status"] == "finished" and row["method"] == "seekr" and row["semantics"] == "corrected"
     assert row["distinct_replayed_samples"] > 0
-    assert row["config"]["method"]["replay_percent"] == 10.0
+    assert row["config"]["method"]["memory"]["percent"] == 10.0
     assert row["op_per_replayed_sample"] == pytest.approx(row["op"] / row["distinct_replayed_samples"])
 
 

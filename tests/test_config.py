@@ -17,37 +17,33 @@ def parse(**sections: Any) -> Config:
 
 def test_the_defaults_are_the_published_settings() -> None:
     method = parse().method
-    assert (method.name, method.semantics, method.replay_percent) == ("seekr", "corrected", 1.0)
-    assert (method.layer_ratio, method.query_budget, method.logit_weight, method.attention_weight) == (
-        24 / 32,
-        100,
-        0.5,
-        1e3,
-    )
-    assert method.head_budget == 128 / 1024
+    assert (method.name, method.semantics, method.memory.percent) == ("seekr", "corrected", 1.0)
+    seekr = method.seekr
+    assert (seekr.head_budget, seekr.layer_ratio, seekr.query_budget) == (128 / 1024, 24 / 32, 100)
+    assert (seekr.logit_weight, seekr.attention_weight, method.derpp.logit_weight) == (0.5, 1e3, 0.5)
 
 
 @pytest.mark.parametrize(("budget", "kind"), [(1, int), (8, int), (1.0, float), (0.125, float)])
 def test_a_whole_number_is_a_count_and_a_decimal_is_a_fraction(budget: float, kind: type) -> None:
-    assert type(parse(method={"head_budget": budget}).method.head_budget) is kind
+    assert type(parse(method={"head_budget": budget}).method.seekr.head_budget) is kind
 
 
 @pytest.mark.parametrize("budget", [0, -1, 0.0, 1.5, "half", None, True])
 def test_a_head_budget_that_is_neither_is_refused(budget: object) -> None:
-    with pytest.raises(ConfigError, match=r"method\.head_budget.*count of heads.*fraction"):
+    with pytest.raises(ConfigError, match=r"method\.seekr\.head_budget.*count of heads.*fraction"):
         parse(method={"head_budget": budget})
 
 
 @pytest.mark.parametrize(
     ("section", "field", "value"),
     [
-        ("method", "replay_percent", 101.0),
-        ("method", "replay_percent", -1.0),
-        ("method", "layer_ratio", 0.0),
-        ("method", "layer_ratio", 1.5),
-        ("method", "logit_weight", 1.1),
-        ("method", "attention_weight", -1.0),
-        ("method", "query_budget", 0),
+        ("method.memory", "percent", 101.0),
+        ("method.memory", "percent", -1.0),
+        ("method.seekr", "layer_ratio", 0.0),
+        ("method.seekr", "layer_ratio", 1.5),
+        ("method.seekr", "logit_weight", 1.1),
+        ("method.seekr", "attention_weight", -1.0),
+        ("method.seekr", "query_budget", 0),
         ("method", "name", "sekr"),
         ("recipe", "learning_rate", 0.0),
         ("recipe", "batch_size", 0),
@@ -58,9 +54,8 @@ def test_a_head_budget_that_is_neither_is_refused(budget: object) -> None:
     ],
 )
 def test_a_value_out_of_range_is_named_by_its_path(section: str, field: str, value: object) -> None:
-    sections: dict[str, Any] = {section: {field: value}}
-    if section == "stream":
-        sections = {"stream": {field: value}}
+    outer, _, inner = section.partition(".")
+    sections: dict[str, Any] = {outer: {inner: {field: value}} if inner else {field: value}}
     with pytest.raises(ConfigError) as caught:
         parse(**sections)
     message = str(caught.value)
@@ -68,8 +63,8 @@ def test_a_value_out_of_range_is_named_by_its_path(section: str, field: str, val
 
 
 def test_an_unknown_field_is_answered_with_the_nearest_one() -> None:
-    with pytest.raises(ConfigError, match=r"'method\.replay_percnt'; did you mean 'method\.replay_percent'"):
-        parse(method={"replay_percnt": 1})
+    with pytest.raises(ConfigError, match=r"'method\.memory\.precent'; did you mean 'method\.memory\.percent'"):
+        parse(method={"memory": {"precent": 1}})
 
 
 def test_a_task_listed_twice_is_refused() -> None:
@@ -124,11 +119,13 @@ def test_a_task_without_a_metric_is_scored_by_exact_match() -> None:
 
 def test_a_share_of_attention_takes_the_place_of_the_default_weight() -> None:
     method = parse(method={"attention_share": 0.5}).method
-    assert (method.attention_weight, method.attention_share, method.distils_attention) == (None, 0.5, True)
+    assert (method.seekr.attention_weight, method.seekr.attention_share, method.seekr.distils_attention) == (
+        None,
+        0.5,
+        True,
+    )
     again = parse_config(parse(method={"attention_share": 0.5}).model_dump(mode="json"), "again")
     assert again.method == method
-    without = method.model_copy(update={"name": "derpp"}).in_effect()
-    assert (without.attention_weight, without.attention_share, without.distils_attention) == (0.0, None, False)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +144,8 @@ def test_a_share_and_a_weight_are_refused_together_and_so_is_neither(values: dic
 
 def test_what_is_set_over_an_experiment_takes_the_place_of_its_alternative() -> None:
     weighed = parse(method={"attention_weight": 10})
-    shared = with_values(weighed, {"method.attention_share": 0.3})
-    assert (shared.method.attention_weight, shared.method.attention_share) == (None, 0.3)
-    assert with_values(shared, {"method.attention_weight": 10}) == weighed
+    shared = with_values(weighed, {"method.seekr.attention_share": 0.3})
+    assert (shared.method.seekr.attention_weight, shared.method.seekr.attention_share) == (None, 0.3)
+    assert with_values(shared, {"method.seekr.attention_weight": 10}) == weighed
     with pytest.raises(ConfigError, match="exclude each other"):
-        with_values(weighed, {"method.attention_weight": 10, "method.attention_share": 0.3})
+        with_values(weighed, {"method.seekr.attention_weight": 10, "method.seekr.attention_share": 0.3})

@@ -43,9 +43,9 @@ configs = st.builds(
         "model.lora": st.none() | st.just({"rank": 4, "target_modules": ["q_proj"]}),
         "recipe.epochs": st.integers(1, 9) | st.just([2, 3]),
         "recipe.learning_rate": st.floats(1e-7, 1.0),
-        "method.head_budget": st.integers(1, 64) | st.floats(0.01, 1.0),
-        "method.attention_weight": st.floats(0.0, 1e6),
-        "method.query_budget": st.none() | st.integers(1, 512),
+        "method.seekr.head_budget": st.integers(1, 64) | st.floats(0.01, 1.0),
+        "method.seekr.attention_weight": st.floats(0.0, 1e6),
+        "method.seekr.query_budget": st.none() | st.integers(1, 512),
         "study.objectives": st.just({"op": "maximize", "distinct_replayed_samples": "minimize"}),
     },
 )
@@ -62,10 +62,16 @@ def test_config_to_yaml_to_config_is_the_identity(tmp_path_factory: pytest.TempP
 def test_overrides_take_yaml_values(experiment: Path) -> None:
     config = load_experiment(
         experiment,
-        ["stream.tasks=[c, d, e]", "method.head_budget=4", "model.lora.rank=2", "stream.root=null", "recipe.epochs=3"],
+        [
+            "stream.tasks=[c, d, e]",
+            "method.seekr.head_budget=4",
+            "model.lora.rank=2",
+            "stream.root=null",
+            "recipe.epochs=3",
+        ],
     )
     assert config.stream.tasks == ("c", "d", "e")
-    assert config.method.head_budget == 4
+    assert config.method.seekr.head_budget == 4
     assert config.model.lora is not None and config.model.lora.rank == 2
     assert config.stream.root is None and config.recipe.epochs == 3
 
@@ -82,7 +88,7 @@ def test_the_last_of_two_overrides_counts(experiment: Path) -> None:
         ("seed=[1", "not valid YAML"),
         ("name.deeper=1", "is not a section"),
         ("method.replay=1", "unknown field 'method.replay'"),
-        ("method.replay_percent=lots", "method.replay_percent='lots' is refused"),
+        ("method.memory.percent=lots", "method.memory.percent='lots' is refused"),
     ],
 )
 def test_a_bad_override_is_one_line(experiment: Path, override: str, message: str) -> None:
@@ -112,7 +118,7 @@ def test_a_bad_file_is_one_line(tmp_path: Path, content: bytes, message: str) ->
 def test_flat_paths_are_the_paths_of_overrides(experiment: Path) -> None:
     config = load_experiment(experiment)
     flat = flatten(config)
-    assert flat["method.replay_percent"] == 2.0 and flat["stream.tasks"] == ["a", "b"]
+    assert flat["method.memory.percent"] == 2.0 and flat["stream.tasks"] == ["a", "b"]
     assert with_values(config, {path: value for path, value in flat.items() if "." in path}) == config
 
 
@@ -128,7 +134,7 @@ def test_every_config_path_has_a_docstring_in_the_schema() -> None:
 
 
 def test_require_path_knows_nested_fields() -> None:
-    for path in ("method.replay_percent", "stream.limits.train", "model.lora.rank"):
+    for path in ("method.memory.percent", "stream.limits.train", "model.lora.rank"):
         assert path in config_paths()
         require_path(path, "space.yaml")
     with pytest.raises(ConfigError, match=r"space\.yaml: unknown field 'method\.heads'"):

@@ -56,9 +56,13 @@ def test_the_7b_experiments_carry_the_published_settings(name: str) -> None:
     assert config.stream.root is None and config.model.path == "meta-llama/Llama-2-7b-chat-hf"
     assert (config.recipe.learning_rate, config.recipe.batch_size, config.recipe.betas) == (1e-5, 128, (0.9, 0.95))
     assert (config.recipe.lr_schedule, config.recipe.max_grad_norm) == ("constant", 1.0)
-    assert (config.method.replay_percent, config.method.head_budget, config.method.query_budget) == (1.0, 128, 100)
-    assert (config.method.logit_weight, config.method.attention_weight) == (0.5, 1000.0)
-    assert config.method.layer_ratio * 32 == 24
+    assert (config.method.memory.percent, config.method.seekr.head_budget, config.method.seekr.query_budget) == (
+        1.0,
+        128,
+        100,
+    )
+    assert (config.method.seekr.logit_weight, config.method.seekr.attention_weight) == (0.5, 1000.0)
+    assert config.method.seekr.layer_ratio * 32 == 24
     assert config.training.workers == 8 and config.training.resources_per_worker["GPU"] == 1
 
 

@@ -10,7 +10,7 @@ from seekr_tune.experiment import config_paths
 def test_a_section_is_a_path_and_so_are_its_fields_but_no_leaf() -> None:
     assert {"model", "model.lora", "model.lora.rank"} <= set(config_paths())
     leaves = {path for path, _ in leaf_types(Config)}
-    assert leaves == set(config_paths()) - {path for path, _, inner in fields_of(Config) if inner}
+    assert leaves == set(config_paths()) - {field.path for field in fields_of(Config) if field.sections}
 
 
 def test_what_stands_in_a_mapping_of_the_users_names_is_no_path_of_the_schema() -> None:

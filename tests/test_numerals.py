@@ -121,9 +121,9 @@ def experiment(tmp_path: Path) -> Path:
 
 def test_an_experiment_takes_numbers_as_people_write_them(experiment: Path) -> None:
     experiment.write_text(EXPERIMENT + "recipe: {learning_rate: 1e-4, max_prompt_tokens: 1_000}\n")
-    config = load_experiment(experiment, ["seed=1e3", "method.layer_ratio=.5", "name=2024-01-01"])
+    config = load_experiment(experiment, ["seed=1e3", "method.seekr.layer_ratio=.5", "name=2024-01-01"])
     assert (config.recipe.learning_rate, config.recipe.max_prompt_tokens) == (1e-4, 1000)
-    assert (config.seed, config.method.layer_ratio, config.name) == (1000, 0.5, "2024-01-01")
+    assert (config.seed, config.method.seekr.layer_ratio, config.name) == (1000, 0.5, "2024-01-01")
 
 
 def test_an_assignment_is_read_like_a_file(experiment: Path) -> None:

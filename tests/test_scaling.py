@@ -14,7 +14,8 @@ from transformers import LlamaConfig
 
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
-from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint, row_bytes, signal_bytes
+from seekr_tune.method.sizes import SampleSize
+from seekr_tune.sequence.footprint import ModelSize, bytes_of, footprint
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
@@ -65,9 +66,12 @@ def sample_rows() -> Iterator[str]:
     for shape, model in SHAPES.items():
         for sample in (SampleSize(512, 64), LONGEST):
             for budget, said in ((0.125, "an eighth"), (1.0, "all")):
-                config = paper(**{"method.head_budget": budget, "method.layer_ratio": 0.75 if budget < 1 else 1.0})
+                config = paper(
+                    **{"method.seekr.head_budget": budget, "method.seekr.layer_ratio": 0.75 if budget < 1 else 1.0}
+                )
                 size = ModelSize.of(config.model, model)
-                signals, rows = signal_bytes(sample, size, config), row_bytes(sample, size, config)
+                found = bytes_of(size, config)(sample)
+                signals, rows = found.signals, found.rows
                 numbers = (f"{signals / 1e6:.0f} MB", f"{rows / 1e6:.0f} MB")
                 totals = (f"{400 * signals / 8e9:.1f} GB", f"{50 * rows / 8e9:.1f} GB")
                 cells = (shape, f"{sample.length}, {sample.labels}", said, *numbers, *totals)

@@ -59,7 +59,7 @@ def mine(tmp_path: Path) -> Path:
         "recipe: {max_prompt_tokens: 16, max_answer_tokens: 4}\n"
         "study: {space: space.yaml}\n"
     )
-    (tmp_path / "space.yaml").write_text("method.replay_percent: {type: float, low: 1, high: 5}\n")
+    (tmp_path / "space.yaml").write_text("method.memory.percent: {type: float, low: 1, high: 5}\n")
     return path
 
 
@@ -89,11 +89,11 @@ def test_an_experiment_that_is_binary(refused: Refused, tmp_path: Path) -> None:
 
 def test_an_unknown_field(refused: Refused) -> None:
     message = refused("run", DEMO, "--set", "method.replay_percnt=3")
-    assert "unknown field 'method.replay_percnt'; did you mean 'method.replay_percent'?" in message
+    assert "unknown field 'method.replay_percnt'; did you mean 'method.memory.percent'?" in message
 
 
 def test_a_ratio_out_of_range(refused: Refused) -> None:
-    assert "method.layer_ratio=1.5 is refused" in refused("sweep", DEMO, "--set", "method.layer_ratio=1.5")
+    assert "method.seekr.layer_ratio=1.5 is refused" in refused("sweep", DEMO, "--set", "method.seekr.layer_ratio=1.5")
 
 
 def test_an_override_without_a_value(refused: Refused) -> None:
@@ -130,8 +130,8 @@ def test_a_search_space_with_an_unknown_key(refused: Refused, mine: Path) -> Non
 
 
 def test_a_search_space_that_leaves_the_range_of_its_field(refused: Refused, mine: Path) -> None:
-    (mine.parent / "space.yaml").write_text("method.layer_ratio: {type: float, low: 0.5, high: 2.0}\n")
-    assert "method.layer_ratio=2.0 is refused" in refused("sweep", mine)
+    (mine.parent / "space.yaml").write_text("method.seekr.layer_ratio: {type: float, low: 0.5, high: 2.0}\n")
+    assert "method.seekr.layer_ratio=2.0 is refused" in refused("sweep", mine)
 
 
 def test_an_objective_that_is_no_column(refused: Refused) -> None:
@@ -228,7 +228,9 @@ def test_a_directory_without_a_model(refused: Refused, tmp_path: Path) -> None:
 
 
 def test_a_budget_above_the_heads_of_the_model(refused: Refused) -> None:
-    assert "method.head_budget=99 exceeds the 12 heads" in refused("sweep", DEMO, "--set", "method.head_budget=99")
+    assert "method.seekr.head_budget=99 exceeds the 12 heads" in refused(
+        "sweep", DEMO, "--set", "method.seekr.head_budget=99"
+    )
 
 
 def test_prompts_longer_than_the_model_can_read(refused: Refused) -> None:
@@ -244,7 +246,7 @@ def test_a_model_that_the_tap_cannot_serve(
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "bloom" / file).write_bytes((builtin_model_directory() / file).read_bytes())
     capsys.readouterr()
-    message = refused("run", DEMO, "--set", "model.path=./bloom", "method.head_budget=1")
+    message = refused("run", DEMO, "--set", "model.path=./bloom", "method.seekr.head_budget=1")
     assert "the attention tap cannot serve model type 'bloom'" in message
 
 

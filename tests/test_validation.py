@@ -8,7 +8,8 @@ from transformers import LlamaConfig
 
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import load_experiment
-from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint
+from seekr_tune.method.sizes import SampleSize
+from seekr_tune.sequence.footprint import ModelSize, footprint
 from seekr_tune.sequence.model import read_model_config
 from seekr_tune.validation import Finding, require_ready, validate
 
@@ -32,7 +33,7 @@ def memory(name: str, *assignments: str) -> list[Finding]:
 def test_memory_is_told_before_anything_is_trained() -> None:
     config = load_experiment(EXPERIMENTS / "demo.yaml")
     model = read_model_config(config.model)
-    assert model is not None and config.method.replay_percent == 1 and config.stream.limits.train is None
+    assert model is not None and config.method.memory.percent == 1 and config.stream.limits.train is None
     prompt, answer = config.recipe.max_prompt_tokens, config.recipe.max_answer_tokens
     longest = SampleSize(prompt + answer, answer)
     expected = footprint(ModelSize.of(config.model, model), config, [[longest] * 4] * 5)  # 1 % of 400 samples, 5 tasks
@@ -43,7 +44,7 @@ def test_memory_is_told_before_anything_is_trained() -> None:
 
 
 def test_without_the_data_it_is_told_what_each_stored_sample_takes(llama: Path) -> None:
-    worker, sample = memory("trace_llama2_7b", f"model.path={llama}", "method.head_budget=4")
+    worker, sample = memory("trace_llama2_7b", f"model.path={llama}", "method.seekr.head_budget=4")
     assert "on its GPU (weights " in worker.text and "teacher signals" not in worker.text
     visible = 100 * 1537 // 2  # keys that 100 random rows of 1536 see on average; 2 bytes each, for bfloat16 computes
     signals = 4 * visible * 2 + 512 * 1000 * 2
@@ -102,15 +103,15 @@ def test_the_constraints_of_a_space_are_told() -> None:
     assert space.text.endswith("; keeps heads >= layers")
 
 
-RANGES = "method.replay_percent: {type: float, low: 1, high: 5}\n"
+RANGES = "method.memory.percent: {type: float, low: 1, high: 5}\n"
 
 
 @pytest.mark.parametrize(
     ("assignments", "space", "message"),
     [
-        (["study.sampler=grid"], RANGES, "method.replay_percent has infinitely many values; give it a step"),
+        (["study.sampler=grid"], RANGES, "method.memory.percent has infinitely many values; give it a step"),
         (["study.sampler=cmaes", "study.objectives={op: maximize, bwt: maximize}"], RANGES, "several objectives"),
-        (["study.sampler=grid"], "method.head_budget: {type: int, low: 1, high: 3}\n", "the grid has 3 points"),
+        (["study.sampler=grid"], "method.seekr.head_budget: {type: int, low: 1, high: 3}\n", "the grid has 3 points"),
         (["study.sampler_options={n_startup: 3}"], RANGES, "did you mean 'n_startup_trials'?"),
         (["study.sampler_options={n_ei_candidates: 0}"], RANGES, "tpe refuses"),
         (["study.objectives={accuracy: maximize}"], RANGES, "study.objectives: there is no column 'accuracy'"),

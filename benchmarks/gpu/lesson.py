@@ -62,12 +62,12 @@ def measure_lesson(setting: Setting, options: argparse.Namespace) -> Iterator[di
                 options,
             )
             run = (loaded, config, CORRECTED, SeededDraws(0), SingleProcess(device))
-            method = Seekr(config.method, setting_of(*run))
+            method = Seekr(config.method.seekr, setting_of(*run))
             plain = [replace(sample, teacher=None) for sample in samples]
             view = Views(*run).of_task(Stage("task", (0,)), plain, [])
             method.before_task(view)
             sides[f"remember {ratio}"] = partial(_remember, method, view, method._before)
-            teacher = Teacher(setting_of(*run), config.method.query_budget, logits=True)
+            teacher = Teacher(setting_of(*run), config.method.seekr.query_budget, "exact", logits=True)
             sides["rows"] = partial(_read_rows, teacher, view, queries)
         found = compare(sides, device, options.repeats)
         yield {

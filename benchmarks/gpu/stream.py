@@ -21,7 +21,7 @@ def measure_stream(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The built-in stream with the built-in model."""
     device = torch.device(options.device)
     for method in options.methods:
-        changes = [f"method.name={method}", "method.replay_percent=3", *options.stream]
+        changes = [f"method.name={method}", "method.memory.percent=3", *options.stream]
         config = load_experiment(Path(__file__).parents[2] / "experiments" / "demo.yaml", changes)
         started = time.perf_counter()
         outcomes = list(

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from seekr_tune.analysis.configurations import TrialRow
+from seekr_tune.config.facts import former_paths, short_name
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.config.messages import hint
 from seekr_tune.config.numerals import UnclearValue
@@ -99,12 +100,17 @@ def _column(name: str, columns: Sequence[str]) -> str:
         return name
     if f"config.{name}" in columns:
         return f"config.{name}"
-    ends = [column for column in columns if column.startswith("config.") and column.endswith(f".{name}")]
+    now = former_paths().get(name, former_paths().get(f"method.{name}", ()))
+    ends = [
+        column
+        for column in columns
+        if column.startswith("config.") and (column.endswith(f".{name}") or column.removeprefix("config.") in now)
+    ]
     if len(ends) == 1:
         return ends[0]
     if ends:
         raise StudyError(f"{name!r} is the end of several fields; give one of {', '.join(ends)}")
-    by_name = {short: column for column in columns for short in (column, column.rsplit(".", 1)[-1])}
+    by_name = {short: column for column in columns for short in (column, short_name(column.removeprefix("config.")))}
     listed = "`seekr-tune explain` lists columns, `validate --fields` settings"
     raise StudyError(f"there is no column {name!r}; {hint(name, by_name, listed)}")
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from seekr_tune.analysis.flat import flat_config
 from seekr_tune.analysis.measures import quotient, replayed_samples
+from seekr_tune.config.facts import former_paths
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.documents import parse_json
 from seekr_tune.records import EARLIER_TERMS, ReplayRow
@@ -27,6 +28,17 @@ def with_columns(table: pa.Table, columns: Mapping[str, pa.Field]) -> pa.Table:
     for field in [field for name, field in columns.items() if name not in table.schema.names]:
         table = table.append_column(field, pa.nulls(len(table), field.type))
     return table.select([*columns, *(name for name in table.schema.names if name not in columns)])
+
+
+def with_present_paths(trials: pa.Table) -> pa.Table:
+    """The `trials` table with settings at the paths that they have now."""
+    for former, now in former_paths().items():
+        if f"config.{former}" in trials.schema.names:
+            place = trials.schema.get_field_index(f"config.{former}")
+            column, trials = trials.column(place), trials.remove_column(place)
+            for path in [path for path in now if f"config.{path}" not in trials.schema.names]:
+                trials = trials.add_column(place, f"config.{path}", column)
+    return trials
 
 
 def with_terms(table: pa.Table) -> pa.Table:

@@ -15,6 +15,7 @@ from seekr_tune.analysis.ledger import COLUMNS
 from seekr_tune.analysis.measures import Measures
 from seekr_tune.analysis.sampled import Sampled
 from seekr_tune.analysis.table import COUNT, Column
+from seekr_tune.config.facts import short_name
 from seekr_tune.config.meaning import setting_text
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import StudyError
@@ -147,7 +148,7 @@ def column(name: str, group: str = "") -> Column:
 
 def setting_column(path: str, name: str | None = None, group: str = "setting") -> Column:
     """The column of a setting, headed by the end of its path; empty where a row has none."""
-    heading = path.rpartition(".")[2].replace("_", " ")
+    heading = short_name(path).replace("_", " ")
     return Column(name or path, heading, partial(setting_text, path), False, f"searched setting {path}", group)
 
 

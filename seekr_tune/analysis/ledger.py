@@ -19,10 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seekr_tune.analysis.earlier import with_columns, with_counts_and_shares, with_replayed_samples, with_terms
-from seekr_tune.analysis.flat import Kind, Scalar, flat_config, kind_of, known_kinds
+from seekr_tune.analysis.earlier import (
+    with_columns,
+    with_counts_and_shares,
+    with_present_paths,
+    with_replayed_samples,
+    with_terms,
+)
+from seekr_tune.analysis.flat import Scalar, flat_config, kind_of, known_kinds
 from seekr_tune.analysis.measures import Measures, measure
 from seekr_tune.analysis.sampled import Sampled, sampled
+from seekr_tune.config.leaves import Kind
 from seekr_tune.documents import opened, parse_json
 from seekr_tune.errors import DocumentError, NoDocument, StudyError
 from seekr_tune.files import replacing
@@ -181,6 +188,7 @@ def read_table(directory: Path, name: TableName, trials: Collection[str] | None 
         )
     table = with_columns(with_terms(table), COLUMNS[name])
     if name == "trials":
+        table = with_present_paths(table)
         _require_json(path, table)
     if version != str(SCHEMA_VERSION) and name == "trials":
         table = with_counts_and_shares(with_replayed_samples(table, read_table(directory, "replay")))
@@ -270,9 +278,16 @@ def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]
 
 def _config_columns(flats: Sequence[Mapping[str, Scalar]]) -> dict[str, pa.Field]:
     """Every field of the schema, then what some trial has besides (a task's metric, a resource of a worker)."""
-    others = sorted({path for flat in flats for path, value in flat.items() if value is not None} - {*known_kinds()})
-    named = {CONFIG_PREFIX + path: _KIND_TYPES[kind_of(path)] for path in (*known_kinds(), *others)}
+    given = {path: value for flat in flats for path, value in flat.items() if value is not None}
+    others = {path: value for path, value in given.items() if path not in known_kinds()}
+    kinds = {**known_kinds(), **{path: _kind(path, others[path]) for path in sorted(others)}}
+    named = {CONFIG_PREFIX + path: _KIND_TYPES[kind] for path, kind in kinds.items()}
     return {name: pa.field(name, kind) for name, kind in named.items()}
+
+
+def _kind(path: str, value: Scalar) -> Kind:
+    """Of a column that the schema does not have: `flat_config` gives the values of a field one kind."""
+    return "flag" if isinstance(value, bool) else "number" if isinstance(value, float) else kind_of(path)
 
 
 def _of_run(name: TableName, trial: str, rows: Sequence[Any] | pa.Table) -> pa.Table:

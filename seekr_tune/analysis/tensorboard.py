@@ -34,11 +34,12 @@ import numpy as np
 from torch.utils.tensorboard.summary import custom_scalars, hparams, scalar
 
 from seekr_tune.analysis.event_file import EventFile, event_file_name
-from seekr_tune.analysis.flat import Kind, flat_config, known_kinds
+from seekr_tune.analysis.flat import flat_config, known_kinds
 from seekr_tune.analysis.measures import measure
 from seekr_tune.analysis.sampled import sampled
+from seekr_tune.config.facts import is_read
+from seekr_tune.config.leaves import Kind
 from seekr_tune.config.meaning import counts_or_shares
-from seekr_tune.config.readers import is_read
 from seekr_tune.documents import parse_json
 from seekr_tune.records import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.remains import new_file

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,12 +13,18 @@ from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_tasks,
 from seekr_tune.errors import ConfigError
 from seekr_tune.shown import in_one_line
 
+if TYPE_CHECKING:
+    from seekr_tune.config import Section
+
 
 @app.command()
 def validate(
     experiment: Annotated[Path | None, typer.Argument(help="Experiment file (YAML).", show_default=False)] = None,
     assignments: Assignments = None,
-    fields: Annotated[bool, typer.Option("--fields", help="List every field instead, as Markdown.")] = False,
+    fields: Annotated[
+        bool,
+        typer.Option("--fields", help="List every field instead, as Markdown; of an experiment, its methods' too."),
+    ] = False,
 ) -> None:
     """Check an experiment without training.
 
@@ -26,7 +33,7 @@ def validate(
     if fields:
         from seekr_tune.catalogue import fields_as_markdown
 
-        show(fields_as_markdown())
+        show(fields_as_markdown({} if experiment is None else _own_options(experiment, assignments)))
         return
     if experiment is None:
         raise ConfigError("validate needs an experiment file; `seekr-tune ls` lists the ones at hand")
@@ -36,6 +43,14 @@ def validate(
     findings = check(load_experiment(experiment, assignments or ()), experiment)
     for finding in findings:
         show(in_one_line(f"{'ok  ' if finding.checked else 'note'}  {finding.subject:<7} {finding.text}"))
+
+
+def _own_options(experiment: Path, assignments: Sequence[str] | None) -> dict[str, type[Section]]:
+    from seekr_tune.experiment import load_experiment
+    from seekr_tune.method.registry import require_methods
+
+    config = load_experiment(experiment, assignments or ())
+    return {name: cls.Options for name, (cls, _) in require_methods(config).items() if name in config.plugins}
 
 
 @app.command()

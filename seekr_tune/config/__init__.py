@@ -1,13 +1,13 @@
 """The one schema: what an experiment file may say.
 
-The paths of these fields (`method.replay_percent`, ...) are the keys of experiment files, of `--set` and of search
+The paths of these fields (`method.memory.percent`, ...) are the keys of experiment files, of `--set` and of search
 spaces alike. Values are checked where they enter; what needs the data or the model (a head budget above the
 model's heads) is checked when those are loaded.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -16,18 +16,19 @@ from seekr_tune.config.learning import (
     ErasedRows,
     Limits,
     LoraConfig,
-    MethodConfig,
     ModelConfig,
     RecipeConfig,
     StreamConfig,
 )
 from seekr_tune.config.messages import hint
+from seekr_tune.config.methods import WITH_MEMORY, DerppOptions, MemoryConfig, MethodConfig, SeekrOptions
 from seekr_tune.config.plugins import Plugin
-from seekr_tune.config.readers import BUILT_IN
 from seekr_tune.config.running import EvaluationConfig, TrainingConfig
 from seekr_tune.config.section import (
+    BUILT_IN,
     Count,
     Direction,
+    Fact,
     Fraction,
     MethodName,
     MetricName,
@@ -53,6 +54,7 @@ __all__ = [
     "Columns",
     "Config",
     "Count",
+    "DerppOptions",
     "Direction",
     "ErasedRows",
     "EvaluationConfig",
@@ -60,6 +62,7 @@ __all__ = [
     "Fraction",
     "Limits",
     "LoraConfig",
+    "MemoryConfig",
     "MethodConfig",
     "MethodName",
     "MetricName",
@@ -71,6 +74,7 @@ __all__ = [
     "SamplerName",
     "Section",
     "Seed",
+    "SeekrOptions",
     "SelectionName",
     "SemanticsName",
     "SignalForm",
@@ -85,20 +89,24 @@ __all__ = [
 class Config(Section):
     """One experiment."""
 
-    name: str = Field("experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100), Fact(searchable=False, learned=False)
+    ] = "experiment"
     """Name of the experiment; part of the default output directory."""
     seed: Seed = 0
     """Seed of data order, memory draws, query rows and the built-in data."""
-    memory_draw: Natural = 0
+    memory_draw: Annotated[Natural, Fact(searchable=False)] = 0
     """Which of the random replay memories of this seed: only the stored samples differ. `official` knows no other."""
     stream: StreamConfig
     model: ModelConfig = ModelConfig()
     recipe: RecipeConfig = RecipeConfig()
     method: MethodConfig = MethodConfig()
-    training: TrainingConfig = TrainingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    study: StudyConfig = StudyConfig()
-    plugins: dict[str, Plugin] = Field(default_factory=dict, exclude_if=lambda plugins: not plugins)
+    training: Annotated[TrainingConfig, Fact(searchable=False, learned=False, resumable=True)] = TrainingConfig()
+    evaluation: Annotated[EvaluationConfig, Fact(searchable=False)] = EvaluationConfig()
+    study: Annotated[StudyConfig, Fact(searchable=False, learned=False)] = StudyConfig()
+    plugins: Annotated[dict[str, Plugin], Fact(searchable=False)] = Field(
+        default_factory=dict, exclude_if=lambda plugins: not plugins
+    )
     """Classes of your own by name: `{ewc: ./ewc.py:EWC}`. `method.name: ./ewc.py:EWC` says the same."""
 
     @model_validator(mode="after")
@@ -110,15 +118,19 @@ class Config(Section):
             raise ValueError(f"method.name={unknown!r} is refused: {hint(unknown, known)} {own}")
         if len(set(names)) < len(names) or (len(names) > 1 and {"seqft", "joint"} & {*names}):
             raise ValueError(f"method.name: {self.method.label}: a list names methods that differ, not seqft or joint")
+        taken = next((name for name in self.plugins if name in MethodConfig.model_fields), None)
+        if taken is not None:
+            raise ValueError(f"plugins.{taken}: method.{taken} is a field of its own; rename the class, or give a name")
         foreign = next((name for name in self.method.model_extra or {} if name not in self.plugins), None)
         if foreign is not None:
             raise ValueError(f"method.{foreign}: there is no method {foreign!r} of your own; name it in method.name")
         return self
 
     @property
-    def signal_form(self) -> SignalForm:
-        """How teacher signals are kept; where nothing is said, no finer than the model computes them."""
-        return self.method.signals or ("half" if self.model.computed_dtype == "bfloat16" else "exact")
+    def stored_percent(self) -> float:
+        """Share of each task's train split that the memory keeps, in percent; 0 where no method has a memory."""
+        own = {name for name, plugin in self.plugins.items() if plugin.memory}
+        return self.method.memory.percent if {*self.method.names} & {*WITH_MEMORY, *own} else 0.0
 
     @model_validator(mode="after")
     def _official_gradients_are_whole(self) -> Self:
@@ -148,10 +160,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _official_memory_is_not_drawn(self) -> Self:
-        if self.method.semantics == "official" and max(self.memory_draw + 1, self.study.replicates.memory_draws) > 1:
+    def _a_memory_of_the_first_samples_is_not_drawn(self) -> Self:
+        first = "method.memory.choice 'first'" if self.method.memory.choice == "first" else None
+        first = "method.semantics 'official'" if self.method.semantics == "official" else first
+        if first is not None and max(self.memory_draw + 1, self.study.replicates.memory_draws) > 1:
             raise ValueError(
-                "method.semantics 'official' stores the first samples of each task, so there is one memory only; set "
+                f"{first} stores the first samples of each task, so there is one memory only; set "
                 "memory_draw to 0 and study.replicates.memory_draws to 1"
             )
         return self

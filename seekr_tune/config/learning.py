@@ -1,24 +1,19 @@
-"""What is learned, and how: the stream, the model, the recipe and the method."""
+"""What is learned, and how: the stream, the model and the recipe."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from seekr_tune.config.readers import is_read
+from seekr_tune.config.methods import WITH_MEMORY
 from seekr_tune.config.section import (
     Count,
-    Fraction,
-    MethodName,
+    Fact,
     MetricName,
     Natural,
-    PluginName,
     Positive,
     Section,
-    SelectionName,
-    SemanticsName,
-    SignalForm,
     Split,
 )
 
@@ -68,7 +63,7 @@ class StreamConfig(Section):
     """Where tasks come from: the built-in generator, or files under `root` in one of four layouts."""
     root: str | None = Field(None, min_length=1)
     """Directory of the tasks (or a hub name for `datasets`); not used by `builtin`. Null: still to be given."""
-    tasks: tuple[str, ...] = Field(min_length=1)
+    tasks: Annotated[tuple[str, ...], Field(min_length=1), Fact(searchable=False)]
     """Tasks in learning order, each named by its folder under `root`; sub-folders are allowed."""
     metrics: dict[str, MetricName] = Field(default_factory=dict)
     """Metric of a task; a task that is not listed is scored by `exact_match`."""
@@ -76,7 +71,7 @@ class StreamConfig(Section):
     """Caps on the rows of each split."""
     columns: Columns = Columns()
     """Field names of a row."""
-    erased: dict[str, ErasedRows] = Field(default_factory=dict)
+    erased: Annotated[dict[str, ErasedRows], Fact(resumable=True)] = Field(default_factory=dict)
     """By task: training rows that are not learned; written by `seekr-tune forget`."""
 
     @model_validator(mode="after")
@@ -140,7 +135,7 @@ class RecipeConfig(Section):
     """New-task samples of one optimizer step, over all workers."""
     micro_batch_size: Positive | None = None
     """Samples of one forward pass on one worker; null takes the whole share of the step."""
-    replay_batch_size: Positive = 4
+    replay_batch_size: Annotated[Positive, Fact(read_by=WITH_MEMORY)] = 4
     """Replay samples of one replay step, over all workers. Smaller means more replay updates for the same samples."""
     betas: tuple[_Decay, _Decay] = (0.9, 0.95)
     """AdamW moment decays."""
@@ -174,95 +169,3 @@ class RecipeConfig(Section):
     def epochs_of(self, index: int) -> int:
         """Passes over the train split of task `index`."""
         return self.epochs if isinstance(self.epochs, int) else self.epochs[index]
-
-
-_IN_EFFECT = {"replay_percent": 0.0, "logit_weight": 0.0, "attention_weight": 0.0, "attention_share": None}
-"""What a setting that no method reads stands for."""
-
-
-class MethodConfig(Section):
-    """What keeps the old tasks alive."""
-
-    model_config = ConfigDict(extra="allow")  # `method.<name>.<field>`: options of a method of the user's own
-
-    name: MethodName | PluginName | Annotated[tuple[MethodName | PluginName, ...], Field(min_length=1)] = "seekr"
-    """`seqft` no replay, `replay` samples only, `derpp` also logits, `seekr` also attention, `joint` all at once; a
-    method of your own (`./mine.py:Mine`, docs/how-to/own-method.md); or a list of methods, whose terms add up."""
-    semantics: SemanticsName = "corrected"
-    """`official` reproduces the authors' release number for number; `corrected` mends its quirks (docs/method.md)."""
-    replay_percent: float = Field(1.0, ge=0.0, le=100.0)
-    """Share of each task's train split that is kept in the replay memory, in percent."""
-    head_budget: Count | Fraction = 0.125
-    """Heads distilled, in total: a count (integer) or a fraction (0.125) of all heads."""
-    layer_ratio: float = Field(0.75, gt=0.0, le=1.0)
-    """Share of the layers that may hold selected heads."""
-    query_budget: Count | None = 100
-    """Query rows distilled per sample; null takes all."""
-    selection: SelectionName = "importance"
-    """What ranks the heads; `all` ignores the budgets."""
-    signals: SignalForm | None = None
-    """How teacher signals are kept: `exact` as computed, `half` in 16 bits, `compact` as the largest entries of a row
-    and their mass (docs/scaling.md); null: `half` where the model computes in bfloat16, else `exact`."""
-    logit_weight: float = Field(0.5, ge=0.0, le=1.0)
-    """Weight of logit distillation; cross-entropy on replayed samples weighs 1 minus this (paper: 1 - lambda1)."""
-    attention_weight: NonNegativeFloat | None = 1000.0
-    """Weight of attention distillation (paper: lambda2); null: `attention_share` finds it. What a weight amounts to
-    depends on the model: a run says which share of the replay gradient each term has (docs/method.md)."""
-    attention_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Share of the replay gradient that attention distillation is to have, in place of a fixed weight: the weight is
-    found again at replay steps 1, 2, 4, 8, ... of a task, and holds between them (docs/method.md). Null: the weight."""
-    replay_cycle: Count | None = None
-    """`official` only: one replay step every so many new steps; null: new batches / replay batches, rounded down."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The methods, one or several."""
-        return (self.name,) if isinstance(self.name, str) else self.name
-
-    @property
-    def label(self) -> str:
-        """What the results call it: `seekr`, `seekr+ewc`."""
-        return "+".join(self.names)
-
-    @property
-    def learns_at_once(self) -> bool:
-        """Whether all tasks are learned in one stage."""
-        return self.names == ("joint",)
-
-    def options_of(self, name: str) -> dict[str, Any]:
-        """What stands at `method.<name>`, for a method of the user's own."""
-        return dict((self.model_extra or {}).get(name, {}))
-
-    def in_effect(self) -> MethodConfig:
-        """The same settings with the parts that the methods leave out set to zero."""
-        readers = {path: any(is_read(f"method.{path}", name) for name in self.names) for path in _IN_EFFECT}
-        return self.model_copy(update={path: zero for path, zero in _IN_EFFECT.items() if not readers[path]})
-
-    @property
-    def distils_attention(self) -> bool:
-        """Whether attention is distilled, by whichever of the two settings; of `in_effect`, whether the method does."""
-        return self.attention_share is not None or (self.attention_weight or 0.0) > 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_share_stands_for_the_weight(cls, values: Any) -> Any:
-        """Where a share alone is given, the weight's default does not hold."""
-        if isinstance(values, dict) and values.get("attention_share") is not None:
-            return {"attention_weight": None, **values}
-        return values
-
-    @model_validator(mode="after")
-    def _one_setting_of_attention(self) -> Self:
-        if self.attention_weight is not None and self.attention_share is not None:
-            raise ValueError("attention_weight and attention_share exclude each other; drop one of them")
-        if self.attention_weight is None and self.attention_share is None:
-            raise ValueError("attention_weight is null, and there is no attention_share either; give one of them")
-        return self
-
-    @model_validator(mode="after")
-    def _cycle_needs_official_schedule(self) -> Self:
-        if self.replay_cycle is not None and self.semantics != "official":
-            raise ValueError(
-                "replay_cycle is read by the official schedule only; drop it, or set method.semantics to official"
-            )
-        return self

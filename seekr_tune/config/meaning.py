@@ -8,13 +8,15 @@ from functools import cache
 from typing import Any
 
 from seekr_tune.config import Config
+from seekr_tune.config.facts import former_paths
 from seekr_tune.config.leaves import leaf_types
 
 
 @cache
 def counts_or_shares() -> frozenset[str]:
     """Paths of the fields that take a count (an int) or a share of all (a float)."""
-    return frozenset(path for path, types in leaf_types(Config) if {int, float} <= types)
+    now = {path for path, types in leaf_types(Config) if {int, float} <= types}
+    return frozenset(now | {former for former, fields in former_paths().items() if now & {*fields}})
 
 
 def same_meaning(path: str, one: Any, other: Any) -> bool:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 _FIELD_RULES = {  # where pydantic would speak of one branch of a union only, or of a regular expression
     "name": "it must be text of at most 100 letters, digits, '.', '_' and '-', the first one a letter or a digit",
     "method.name": "it must be seqft, replay, derpp, seekr, joint, a method of your own (./mine.py:Mine), or a list",
-    "method.head_budget": "it must be a count of heads (1, 2, ...) or a fraction of all heads above 0 and up to 1.0",
+    "method.seekr.head_budget": "it must be a count of heads (1, 2, ...) or a fraction of all above 0 and up to 1.0",
     "model.lora.target_modules": "it must be a list of at least 1 module name, or all-linear",
     "recipe.epochs": "it must be a whole number from 1 to 1000000, or a list of one such number for each task",
 }

@@ -1,60 +1,76 @@
 """Code of a user that an experiment names: found, read and written into the experiment; nothing is imported here.
 
-A class is named by its file, beside the experiment (`./ewc.py:EWC`), or by its installed package (`my_lab.ewc:EWC`).
-The text of a file becomes a part of the experiment: a study is whole without the file, its workers on other machines
-have it, and a change of it is a change of the experiment.
+It is named by its file, beside the experiment (`./ewc.py:EWC`), by its installed package (`my_lab.ewc:EWC`), or by the
+name that an installed package gives it as an entry point (`ewc`). The text of a file, and of the files that it imports
+from its own folder (`from .fisher import diagonal`), become a part of the experiment: a study is whole without the
+files, its workers on other machines have them, and a change of them is a change of the experiment.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from seekr_tune.config.section import Section
-from seekr_tune.documents import read_text
+from pydantic import Field
+
+from seekr_tune.config.leaves import Kind
+from seekr_tune.config.section import MethodName, Section
+from seekr_tune.documents import read_bytes, read_text
 from seekr_tune.errors import ConfigError, DocumentError, NoDocument
 
 MAX_BYTES = 256_000
-"""Largest file; it is a part of every record of a study."""
+"""Largest text of a file with those that it imports; it is a part of every record of a study."""
+SEAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {"method.name": ("method", get_args(MethodName))}
+"""Fields that take code of a user: what it is there, and the names of what the package has of the kind.
+
+A field holds one name, a list of names, or a mapping whose values are names. Entry points of a kind stand in the group
+`seekr_tune.<kind>s`.
+"""
 _SPEC = re.compile(r"(?P<place>[^:]+):(?P<name>[A-Za-z_][A-Za-z0-9_]*)")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class Plugin(Section):
-    """A class of a user, as the experiment knows it; written when the experiment is read."""
+    """A class or function of a user, as the experiment knows it; written when the experiment is read."""
 
     origin: str
-    """File or module, and the class in it."""
+    """File or module, and the name in it."""
     sha256: str | None = None
-    """Of the file; null for a class of an installed package."""
+    """Of the file and what it imports from its folder; of an installed package, of the module's file."""
     source: str | None = None
-    """Text of the file; null for a class of an installed package."""
+    """Text of the file; null for an installed package."""
+    siblings: dict[str, str] = Field(default_factory=dict, exclude_if=lambda siblings: not siblings)
+    """By module name: texts of what the file imports from its folder."""
+    memory: bool = Field(False, exclude_if=lambda memory: not memory)
+    """Of a method: whether it has a replay memory; written when a run begins."""
+    options: dict[str, Kind] = Field(default_factory=dict, exclude_if=lambda options: not options)
+    """Of a method: its options, and what their values are; written when a run begins."""
 
-    @property
-    def class_name(self) -> str:
-        """Name of the class."""
-        return self.origin.rpartition(":")[2]
 
-
-def imports(plugins: Mapping[str, Plugin], methods: Sequence[str]) -> list[str]:
-    """One line for each class of a user that runs of an experiment import."""
-    named = [(name, plugins[name]) for name in methods if name in plugins]
+def imports(values: Mapping[str, Any]) -> list[str]:
+    """One line for each piece of a user's code that runs of an experiment import; `values` are those of a config."""
+    plugins: Mapping[str, Any] = values.get("plugins", {})
+    named = dict.fromkeys((kind, name) for kind, _, name in _named(values) if name in plugins)
     return [
-        f"imports {one.origin} as method {name}" + (f" (sha256 {one.sha256[:16]})" if one.sha256 else "")
-        for name, one in named
+        f"imports {plugins[name]['origin']} as {kind} {name} (sha256 {str(plugins[name]['sha256'])[:16]})"
+        for kind, name in named
     ]
 
 
 def is_spec(name: object) -> bool:
-    """Whether a name is that of a class of a user."""
+    """Whether a name says where code of a user is."""
     return isinstance(name, str) and ":" in name
 
 
 def with_plugins(values: Mapping[str, Any], beside: Path, origin: str) -> dict[str, Any]:
-    """An experiment in which each class of a user goes by its name, and `plugins` says what that is.
+    """An experiment in which code of a user goes by its name, and `plugins` says what that is.
 
     Args:
         values: of the experiment file.
@@ -62,42 +78,118 @@ def with_plugins(values: Mapping[str, Any], beside: Path, origin: str) -> dict[s
         origin: of the experiment, for messages.
 
     Raises:
-        ConfigError: a file cannot be read, or two classes have one name.
+        ConfigError: a file cannot be read, or two pieces of code have one name.
     """
-    section = values.get("method")
-    given = section.get("name") if isinstance(section, dict) else None
-    names = list(given) if isinstance(given, list | tuple) else [given]
     known = values.get("plugins", {})
-    if not isinstance(known, dict) or not (any(map(is_spec, names)) or any(isinstance(k, str) for k in known.values())):
+    if not isinstance(known, dict):
         return dict(values)
-    plugins = dict(known)
-    for name, one in known.items():
-        if isinstance(one, str):
-            plugins[name] = _found(one, beside, f"{origin}: plugins.{name}")
-    for place, name in enumerate(names):
-        if isinstance(name, str) and is_spec(name):
-            found = _found(name, beside, f"{origin}: method.name")
-            key = found["origin"].rpartition(":")[2].lower()
+    plugins: dict[str, Any] = {
+        name: _found(one, beside, f"{origin}: plugins.{name}") if isinstance(one, str) else one
+        for name, one in known.items()
+    }
+    keys: dict[str, str] = {}
+    for kind, field, name in _named(values):
+        if is_spec(name):
+            found = _found(name, beside, f"{origin}: {field}")
+            keys[name] = key = found["origin"].rpartition(":")[2].lower()
             if plugins.setdefault(key, found)["origin"] != found["origin"]:
-                raise ConfigError(f"{origin}: method.name: {name} and plugins.{key} have one name; rename one class")
-            names[place] = key
-    method = {**section, "name": names if isinstance(given, list | tuple) else names[0]} if section else section
-    return {**values, "method": method, "plugins": plugins}
+                raise ConfigError(f"{origin}: {field}: {name} and plugins.{key} have one name; rename one of them")
+        elif name not in plugins:
+            installed = next(iter(metadata.entry_points(group=f"seekr_tune.{kind}s", name=name)), None)
+            if installed is not None:
+                plugins[name] = _found(installed.value.replace(" ", ""), beside, f"{origin}: {field}")
+    if not plugins:
+        return dict(values)
+    return {**_renamed(values, keys), "plugins": plugins}
+
+
+def digest_of(module: str) -> str | None:
+    """SHA-256 of the file of an installed module, which is not imported; None: there is no such file."""
+    top, *rest = module.split(".")
+    spec: ModuleSpec | None = find_spec(top)  # of a name without a parent, for which nothing is imported
+    for depth in range(len(rest)):
+        inner = spec.submodule_search_locations if spec is not None else None
+        spec = PathFinder.find_spec(".".join([top, *rest[: depth + 1]]), inner) if inner else None
+    if spec is None or spec.origin is None or not spec.has_location:
+        return None
+    try:
+        return hashlib.sha256(read_bytes(spec.origin)).hexdigest()
+    except DocumentError:
+        return None
+
+
+def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Kind, field and name of all that stands where code of a user may, but for what the package has."""
+    for field, (kind, built_in) in SEAMS.items():
+        section, _, leaf = field.partition(".")
+        given = values.get(section)
+        held = given.get(leaf) if isinstance(given, Mapping) else None
+        for name in held.values() if isinstance(held, Mapping) else held if isinstance(held, list | tuple) else [held]:
+            if isinstance(name, str) and name not in built_in:
+                yield kind, field, name
+
+
+def _renamed(values: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    """The same with `keys` in place of what they stand for, where code of a user may stand."""
+
+    def short(held: Any) -> Any:
+        if isinstance(held, Mapping):
+            return {name: short(one) for name, one in held.items()}
+        if isinstance(held, list | tuple):
+            return [short(one) for one in held]
+        return keys.get(held, held) if isinstance(held, str) else held
+
+    changed = dict(values)
+    for section, leaf in (field.split(".") for field in SEAMS):
+        if isinstance(changed.get(section), Mapping) and leaf in changed[section]:
+            changed[section] = {**changed[section], leaf: short(changed[section][leaf])}
+    return changed
 
 
 def _found(spec: str, beside: Path, where: str) -> dict[str, Any]:
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise ConfigError(f"{where}: {spec!r} must read ./file.py:Class or package.module:Class")
+        raise ConfigError(f"{where}: {spec!r} must read ./file.py:Name or package.module:Name")
     place = match["place"]
-    if not place.endswith(".py"):
-        if not _MODULE.fullmatch(place):
-            raise ConfigError(f"{where}: {place!r} is neither a file (./mine.py) nor a module (my_lab.mine)")
-        return {"origin": spec}
+    if place.endswith(".py"):
+        texts = _texts(beside / place, where)
+        own = texts.pop("")
+        whole = own + "".join(f"\0{name}\0{text}" for name, text in sorted(texts.items()))
+        found = {"origin": spec, "sha256": hashlib.sha256(whole.encode()).hexdigest(), "source": own}
+        return {**found, "siblings": texts} if texts else found
+    if not _MODULE.fullmatch(place):
+        raise ConfigError(f"{where}: {place!r} is neither a file (./mine.py) nor a module (my_lab.mine)")
+    sha256 = digest_of(place)
+    if sha256 is None:
+        raise ConfigError(f"{where}: no installed package has a module {place}; install it, or name a file, ./mine.py")
+    return {"origin": spec, "sha256": sha256}
+
+
+def _texts(file: Path, where: str) -> dict[str, str]:
+    """Text of a file at "", and of all that it imports from its folder at their names."""
+    texts: dict[str, str] = {}
+    waiting = {"": file}
+    while waiting:
+        name, path = waiting.popitem()
+        try:
+            texts[name] = read_text(path, MAX_BYTES)
+        except NoDocument:
+            mend = f"{file} imports it" if name else "name it from the experiment's folder"
+            raise ConfigError(f"{where}: there is no file {path}; {mend}") from None
+        except DocumentError as error:
+            raise ConfigError(f"{where}: {path}: {error.reason}; give a file of Python, in UTF-8") from None
+        if sum(map(len, texts.values())) > MAX_BYTES:
+            raise ConfigError(f"{where}: {file} and what it imports have over {MAX_BYTES} bytes; install a package")
+        waiting |= {one: file.with_name(f"{one}.py") for one in _siblings(texts[name]) if one not in texts}
+    return texts
+
+
+def _siblings(text: str) -> Iterator[str]:
+    """Modules of its own folder that a text imports; of what is no Python, which its import will say, none."""
     try:
-        text = read_text(beside / place, MAX_BYTES)
-    except NoDocument:
-        raise ConfigError(f"{where}: there is no file {beside / place}; name it from the experiment's folder") from None
-    except DocumentError as error:
-        raise ConfigError(f"{where}: {beside / place}: {error.reason}; give a file of Python, in UTF-8") from None
-    return {"origin": spec, "sha256": hashlib.sha256(text.encode()).hexdigest(), "source": text}
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            yield from [node.module.partition(".")[0]] if node.module else [alias.name for alias in node.names]

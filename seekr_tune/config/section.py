@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +15,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random n
 Fraction = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
 Split = Literal["train", "eval", "test"]
 MethodName = Literal["seqft", "replay", "derpp", "seekr", "joint"]
+BUILT_IN: tuple[str, ...] = get_args(MethodName)
 PluginName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 SemanticsName = Literal["corrected", "official"]
 SelectionName = Literal["importance", "sensitivity", "forgettability", "random", "all"]
@@ -28,3 +30,40 @@ class Section(BaseModel):
     """A part of the experiment file: immutable, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What the rest of the package must know of a setting, said at its field (`config.facts` has it by path).
+
+    Attributes:
+        read_by: methods for which its value matters; None: all. What a section says holds for what is in it.
+        searchable: whether trials of one study may differ in it; likewise.
+        learned: whether what a run learns and scores may depend on it; likewise.
+        resumable: whether it may change between two launches of a study; likewise.
+        resolved: trials are told apart by the number of heads, layers or samples that it comes to, not by its value.
+        unless: field and value with which it does not matter.
+        in_place_of: field of the same section that it takes the place of.
+        formerly: its path in earlier versions, which is understood still.
+    """
+
+    read_by: tuple[str, ...] | None = None
+    searchable: bool | None = None
+    learned: bool | None = None
+    resumable: bool | None = None
+    resolved: bool = False
+    unless: tuple[str, Any] | None = None
+    in_place_of: str | None = None
+    formerly: str | None = None
+
+    def within(self, section: Fact) -> Fact:
+        """The same, with what the section says where this says nothing."""
+        inherited = {
+            name: getattr(section, name)
+            for name in ("read_by", "searchable", "learned", "resumable")
+            if getattr(self, name) is None
+        }
+        return replace(self, **inherited)
+
+
+NO_FACT = Fact()

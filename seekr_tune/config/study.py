@@ -6,12 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from seekr_tune.config.section import Count, Direction, Section, Seed
+from seekr_tune.config.section import Count, Direction, Fact, Section, Seed
 
 SamplerName = Literal["tpe", "gp", "nsgaii", "nsgaiii", "qmc", "random", "grid", "cmaes"]
 StoppingRule = Literal["none", "median", "halving"]
 Order = tuple[str, ...]
 _MOST_REPLICATES = 10_000
+_MAY_CHANGE = Fact(resumable=True)
 
 
 class PruningConfig(Section):
@@ -71,9 +72,9 @@ class FinalConfig(Section):
 class StudyConfig(Section):
     """Which settings are searched, and how they are compared."""
 
-    space: str | None = None
+    space: Annotated[str | None, _MAY_CHANGE] = None
     """Search-space file, relative to the experiment file."""
-    trials: Annotated[int, Field(gt=0, le=1_000_000)] = 10
+    trials: Annotated[int, Field(gt=0, le=1_000_000), _MAY_CHANGE] = 10
     """Trials in total."""
     sampler: SamplerName = "tpe"
     """Optuna sampler."""
@@ -81,7 +82,7 @@ class StudyConfig(Section):
     """Options of the sampler, named as Optuna names them."""
     objectives: dict[str, Direction] = Field(default={"op": "maximize"}, min_length=1)
     """Ledger columns to optimise, each with its direction; several make a Pareto search."""
-    sample_range: tuple[PositiveFloat, PositiveFloat] | None = None
+    sample_range: Annotated[tuple[PositiveFloat, PositiveFloat] | None, _MAY_CHANGE] = None
     """Lowest and highest number of distinct replayed samples that the hypervolume covers; null: those of the finished
     configurations, which differ from study to study."""
     bounds: tuple[Literal["seqft", "joint"], ...] = ("seqft", "joint")
@@ -98,15 +99,15 @@ class StudyConfig(Section):
     on some orders, and report others."""
     prefix_tasks: Annotated[int, Field(strict=True, ge=3, le=10**9)] | None = None
     """`prefix`: how many tasks."""
-    final: FinalConfig = FinalConfig()
+    final: Annotated[FinalConfig, _MAY_CHANGE] = FinalConfig()
     """Which configurations are scored on the test split, and where."""
-    share_first_stage: bool = True
+    share_first_stage: Annotated[bool, _MAY_CHANGE] = True
     """Train the first task once for all runs that cannot differ in it."""
-    cache: str | None = None
+    cache: Annotated[str | None, _MAY_CHANGE] = None
     """Directory of first tasks and bounds that studies share; null: `.cache` beside the study's directory."""
-    disk_gigabytes: Annotated[float, Field(gt=0.0, le=1e9)] | None = None
+    disk_gigabytes: Annotated[Annotated[float, Field(gt=0.0, le=1e9)] | None, _MAY_CHANGE] = None
     """Most that the study may keep on disk; checkpoints that nobody needs go first. Null: no limit."""
-    max_concurrent: Annotated[int, Field(gt=0, le=10_000)] | None = None
+    max_concurrent: Annotated[Annotated[int, Field(gt=0, le=10_000)] | None, _MAY_CHANGE] = None
     """Trials at the same time; null: as many as the machine's resources allow."""
 
     @model_validator(mode="after")

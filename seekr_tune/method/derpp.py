@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from seekr_tune.config.learning import MethodConfig
+from seekr_tune.config.methods import DerppOptions
 from seekr_tune.method.losses import label_rows, soft_cross_entropy
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
 from seekr_tune.method.protocol import Kind, Method, Needs, Setting, StepView, TaskView
 from seekr_tune.method.reading import observe_logits
-from seekr_tune.method.storage import Kept, keep_logits
+from seekr_tune.method.sizes import FLOAT16, FLOAT32, INT32, ModelShape, SampleBytes, SampleSize
+from seekr_tune.method.storage import LARGEST_TOKENS, Kept, keep_logits
 from seekr_tune.method.targets import TeacherBatch, joined
 from seekr_tune.method.terms import CROSS_ENTROPY, LOGIT_DISTILLATION
 
@@ -22,12 +23,24 @@ class DerPP(Method):
     """(1 - w) CE + w (logit distillation) on replayed samples."""
 
     needs: ClassVar[Needs] = Needs(memory=True)
-    mends: ClassVar[Mapping[str, str]] = {LOGIT_DISTILLATION: "lower recipe.learning_rate or method.logit_weight"}
-    options: MethodConfig
+    mends: ClassVar[Mapping[str, str]] = {LOGIT_DISTILLATION: "lower recipe.learning_rate or method.derpp.logit_weight"}
+    Options: ClassVar[type[DerppOptions]] = DerppOptions
+    options: DerppOptions
 
-    def __init__(self, options: MethodConfig, setting: Setting) -> None:
+    def __init__(self, options: DerppOptions, setting: Setting) -> None:
         super().__init__(options, setting)
         self._semantics, self._workers = setting.semantics, setting.workers
+        self._form = options.form(setting.computed_dtype)
+
+    @classmethod
+    def sample_bytes(cls, options: Any, sample: SampleSize, model: ModelShape) -> SampleBytes:
+        if options.logit_weight == 0:
+            return SampleBytes()
+        form = options.form(model.computed_dtype)
+        if form == "compact":
+            return SampleBytes(sample.labels * min(LARGEST_TOKENS, model.vocabulary) * (FLOAT16 + INT32))
+        number = FLOAT32 if (form, model.computed_dtype) == ("exact", "float32") else FLOAT16
+        return SampleBytes(sample.labels * model.vocabulary * number)
 
     @property
     def keeps_signals(self) -> bool:
@@ -65,7 +78,7 @@ class DerPP(Method):
             with self._workers.precision():
                 seen = observe_logits(model, one.tokens, self._semantics)
             for position, own in zip(one.positions, seen, strict=False):  # none where the pass only keeps step
-                logits[position] = keep_logits(own, self.setting.signal_form)
+                logits[position] = keep_logits(own, self._form)
         return logits
 
 

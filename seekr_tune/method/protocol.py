@@ -28,13 +28,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from seekr_tune.config.section import Section, SignalForm
+from seekr_tune.config.section import Section
 from seekr_tune.method.attention import AttentionTap
 from seekr_tune.method.draws import Draws
 from seekr_tune.method.importance import HeadScores
 from seekr_tune.method.memory import ReplaySample
 from seekr_tune.method.passes import Tokens
 from seekr_tune.method.semantics import Semantics
+from seekr_tune.method.sizes import ModelShape, SampleBytes, SampleSize
 from seekr_tune.method.terms import CROSS_ENTROPY
 from seekr_tune.method.workers import Workers
 
@@ -70,7 +71,7 @@ class Setting:
         semantics: reading of SEEKR.
         draws: keyed random draws.
         workers: the processes that share the run.
-        signal_form: how distributions of a teacher are kept.
+        computed_dtype: precision of forward and backward passes.
         steps_an_update: steps whose gradients make up one update.
     """
 
@@ -79,7 +80,7 @@ class Setting:
     semantics: Semantics
     draws: Draws
     workers: Workers
-    signal_form: SignalForm
+    computed_dtype: Literal["float32", "bfloat16"]
     steps_an_update: int = 1
 
 
@@ -225,6 +226,19 @@ class Method:
 
     def __init__(self, options: Any, setting: Setting) -> None:
         self.options, self.setting = options, setting
+
+    @classmethod
+    def require_fits(cls, options: Any, layers: int, heads: int) -> None:
+        """Refuse options that a model of so many layers, and heads of each, cannot serve.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+
+    @classmethod
+    def sample_bytes(cls, options: Any, sample: SampleSize, model: ModelShape) -> SampleBytes:
+        """What a stored sample takes besides its tokens, for the plan of memory and disk."""
+        return SampleBytes()
 
     def restore(self, state: MethodState) -> None:
         """Take up a `state` again; not called for a run that begins."""

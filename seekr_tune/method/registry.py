@@ -1,21 +1,24 @@
-"""Methods by name: those of the package, and a user's own, which are imported here and nowhere else."""
+"""Methods by name: those of the package, and a user's own."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 
 from seekr_tune.config import Config
+from seekr_tune.config.leaves import kind_of, leaf_types
 from seekr_tune.config.messages import one_line
 from seekr_tune.config.plugins import Plugin
 from seekr_tune.errors import ConfigError
 from seekr_tune.method.combined import Combined
 from seekr_tune.method.protocol import Method, Setting
+from seekr_tune.method.semantics import SEMANTICS
+from seekr_tune.method.sizes import ModelShape, SampleBytes, SampleSize
+from seekr_tune.plugins import imported
 
 BUILT_IN: Mapping[str, str] = {
     "seqft": "seekr_tune.method.seqft:SeqFT",
@@ -39,22 +42,52 @@ def require_methods(config: Config) -> dict[str, tuple[type[Method], Any]]:
     """The class of each method of an experiment and its options; code of a user is imported.
 
     Raises:
-        ConfigError: code that cannot be imported or is no method, options that it refuses, a memory that is not there.
+        ConfigError: code that cannot be imported or is no method, options that it refuses, a way of training that it
+            does not serve.
     """
     found: dict[str, tuple[type[Method], Any]] = {}
     for name in config.method.names:
-        if name in BUILT_IN:
-            module, _, attribute = BUILT_IN[name].partition(":")
-            found[name] = getattr(import_module(module), attribute), config.method.in_effect()
-        else:
-            cls = _class_of(name, config.plugins[name])
-            found[name] = cls, _options(cls, name, config)
-    lacking = next((name for name, (cls, _) in found.items() if cls.needs.memory), None)
-    if lacking is not None and not any(cls.needs.memory and name in BUILT_IN for name, (cls, _) in found.items()):
-        raise ConfigError(f"method.name: {lacking} needs a replay memory; combine it with replay: [replay, {lacking}]")
-    for name, (cls, _) in found.items():
+        cls = _built_in(name) if name in BUILT_IN else _class_of(name, config.plugins[name])
         _require_served(name, cls, config)
+        found[name] = cls, _options(cls, name, config)
     return found
+
+
+def with_needs(config: Config) -> Config:
+    """The experiment, which says of each method of a user's own what must be known of it without its code: whether it
+    has a replay memory, and what its options are.
+
+    Raises:
+        ConfigError: see `require_methods`.
+    """
+    if not any(name in config.plugins for name in config.method.names):
+        return config
+    noted = {}
+    for name, (cls, _) in require_methods(config).items():
+        if name in config.plugins:
+            known = {
+                "memory": cls.needs.memory,
+                "options": {at: kind_of(types) for at, types in leaf_types(cls.Options)},
+            }
+            noted[name] = config.plugins[name].model_copy(update=known)
+    return config.model_copy(update={"plugins": {**config.plugins, **noted}})
+
+
+def require_fits(config: Config, layers: int, heads: int) -> None:
+    """Refuse options that the model cannot serve.
+
+    Raises:
+        ConfigError: naming the field; see also `require_methods`.
+    """
+    for cls, options in require_methods(config).values():
+        cls.require_fits(options, layers, heads)
+
+
+def bytes_of_samples(config: Config, layers: int, heads: int, vocabulary: int) -> Callable[[SampleSize], SampleBytes]:
+    """What a stored sample takes besides its tokens, in all methods of an experiment."""
+    methods = require_methods(config).values()
+    shape = ModelShape(layers, heads, vocabulary, config.model.computed_dtype, SEMANTICS[config.method.semantics])
+    return cache(lambda sample: sum((cls.sample_bytes(own, sample, shape) for cls, own in methods), SampleBytes()))
 
 
 def _require_served(name: str, cls: type[Method], config: Config) -> None:
@@ -68,33 +101,18 @@ def _require_served(name: str, cls: type[Method], config: Config) -> None:
             raise ConfigError(f"method {name} cannot run with {ways[way]}: {reason}")
 
 
-def _class_of(name: str, plugin: Plugin) -> type[Method]:
-    place, _, attribute = plugin.origin.rpartition(":")
-    try:
-        module = import_module(place) if plugin.source is None else _module_of(name, place, plugin)
-        found = getattr(module, attribute, None)
-    except Exception as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"method {name} ({plugin.origin}): cannot be imported ({line}); mend it") from error
-    if not isinstance(found, type) or not issubclass(found, Method):
-        raise ConfigError(
-            f"method {name} ({plugin.origin}): {attribute} is no class derived from seekr_tune.method.Method"
-        )
+def _built_in(name: str) -> type[Method]:
+    module, _, attribute = BUILT_IN[name].partition(":")
+    found: type[Method] = getattr(import_module(module), attribute)
     return found
 
 
-def _module_of(name: str, place: str, plugin: Plugin) -> ModuleType:
-    """The text of a file as a module under a private name; nothing joins the path of modules."""
-    private = f"_seekr_tune_plugins.{name}_{str(plugin.sha256)[:16]}"
-    if private not in sys.modules:
-        module = ModuleType(private)
-        sys.modules[private] = module  # annotations are looked up there
-        try:
-            exec(compile(str(plugin.source), place, "exec"), module.__dict__)
-        except BaseException:
-            del sys.modules[private]
-            raise
-    return sys.modules[private]
+def _class_of(name: str, plugin: Plugin) -> type[Method]:
+    found = imported("method", name, plugin)
+    if not isinstance(found, type) or not issubclass(found, Method):
+        own = plugin.origin.rpartition(":")[2]
+        raise ConfigError(f"method {name} ({plugin.origin}): {own} is no class derived from seekr_tune.method.Method")
+    return found
 
 
 def _options(cls: type[Method], name: str, config: Config) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from seekr_tune.config.learning import MethodConfig
+from seekr_tune.config.methods import SeekrOptions
 from seekr_tune.method.attention import AttentionTap
 from seekr_tune.method.derpp import DerPP, teacher_of
 from seekr_tune.method.importance import HeadScores
@@ -17,13 +17,14 @@ from seekr_tune.method.losses import attention_distillation, row_divergence
 from seekr_tune.method.memory import ReplaySample, TeacherSignals
 from seekr_tune.method.protocol import HeadNotes, Kind, MethodState, Setting, StepView, TaskView
 from seekr_tune.method.selection import HeadSelection, all_heads, resolve_budgets, select_heads
-from seekr_tune.method.storage import Kept, keep_rows
+from seekr_tune.method.sizes import FLOAT16, FLOAT32, INT16, INT32, POSITION, ModelShape, SampleBytes, SampleSize
+from seekr_tune.method.storage import LARGEST_INT16, LARGEST_KEYS, Kept, keep_rows
 from seekr_tune.method.targets import RowTargets, joined
 from seekr_tune.method.teacher import Queried, Teacher
-from seekr_tune.method.terms import ATTENTION_DISTILLATION, weight_of_share
+from seekr_tune.method.terms import ATTENTION_DISTILLATION, LOGIT_DISTILLATION, weight_of_share
 
 _FIELDS = ("sensitivity", "forgettability", "importance")
-_ATTENTION = "lower recipe.learning_rate or method.attention_weight"
+_ATTENTION = "lower recipe.learning_rate or method.seekr.attention_weight"
 
 
 class Seekr(DerPP):
@@ -34,22 +35,53 @@ class Seekr(DerPP):
     """
 
     mends: ClassVar[Mapping[str, str]] = {
-        **DerPP.mends,
+        LOGIT_DISTILLATION: "lower recipe.learning_rate or method.seekr.logit_weight",
         ATTENTION_DISTILLATION: _ATTENTION,
-        "loss": "lower method.attention_weight",
+        "loss": "lower method.seekr.attention_weight",
         "grad_norm": _ATTENTION,
     }
 
-    def __init__(self, options: MethodConfig, setting: Setting) -> None:
+    Options: ClassVar[type[SeekrOptions]] = SeekrOptions
+    options: SeekrOptions
+
+    def __init__(self, options: SeekrOptions, setting: Setting) -> None:
         super().__init__(options, setting)
         self._distils = options.distils_attention
         self._weight = options.attention_weight or 0.0  # where a share is asked for, found as it is met
         self._totals = HeadScores.zeros(*setting.shape)
         self._heads: HeadNotes | None = None
-        self._teacher = Teacher(setting, options.query_budget, logits=options.logit_weight > 0)
+        self._teacher = Teacher(setting, options.query_budget, self._form, logits=options.logit_weight > 0)
         self._before: Mapping[int, Tensor] = {}
         self._targets: dict[int, RowTargets] = {}
         self._tap: AttentionTap | None = None
+
+    # --- before anything is loaded -----------------------------------------------------------------------------------
+
+    @classmethod
+    def require_fits(cls, options: Any, layers: int, heads: int) -> None:
+        if options.distils_attention and options.selection != "all":
+            resolve_budgets(options.head_budget, options.layer_ratio, layers, heads)
+
+    @classmethod
+    def sample_bytes(cls, options: Any, sample: SampleSize, model: ModelShape) -> SampleBytes:
+        found = super().sample_bytes(options, sample, model)
+        if not options.distils_attention:
+            return found
+        form, every = options.form(model.computed_dtype), model.layers * model.heads
+        queries = sample.length if options.query_budget is None else options.query_budget
+        if model.semantics.draws != "fixed":
+            queries = min(queries, sample.length)
+        visible = queries * (sample.length + 1) // 2 if sample.visible is None else sample.visible
+        rows = every * visible * (FLOAT32 if form == "exact" else FLOAT16)
+        heads = every
+        if options.selection != "all":
+            heads = resolve_budgets(options.head_budget, options.layer_ratio, model.layers, model.heads).num_heads
+        kept = rows * heads // every
+        if form == "compact":
+            entry = FLOAT16 + (INT16 if sample.length <= LARGEST_INT16 else INT32)
+            kept = heads * queries * min(LARGEST_KEYS, sample.length) * entry
+        reading = model.heads * queries * sample.length * FLOAT32 + 2 * rows
+        return found + SampleBytes(kept, POSITION * queries, rows, reading)
 
     # --- what outlives a task ----------------------------------------------------------------------------------------
 
@@ -109,7 +141,7 @@ class Seekr(DerPP):
         if not selected.heads:
             return None
         chosen = torch.cat([rows[layer, list(heads)] for layer, heads in sorted(selected.heads.items())])
-        return keep_rows(chosen, queries, length, self.setting.signal_form)
+        return keep_rows(chosen, queries, length, self._form)
 
     # --- in a step ---------------------------------------------------------------------------------------------------
 

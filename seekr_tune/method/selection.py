@@ -90,8 +90,8 @@ def resolve_budgets(head_budget: int | float, layer_ratio: float, model_layers: 
         return Budgets(num_layers, min(available, max(1, round(head_budget * model_layers * model_heads))))
     if head_budget > available:
         raise ConfigError(
-            f"method.head_budget={head_budget} exceeds the {available} heads of the {num_layers} layers that "
-            f"method.layer_ratio={layer_ratio} keeps ({model_heads} heads a layer); lower it or raise the ratio"
+            f"method.seekr.head_budget={head_budget} exceeds the {available} heads of the {num_layers} layers that "
+            f"method.seekr.layer_ratio={layer_ratio} keeps ({model_heads} heads a layer); lower it or raise the ratio"
         )
     return Budgets(num_layers, head_budget)
 

@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from seekr_tune.config.section import SignalForm
 from seekr_tune.method.ahead import Ahead
 from seekr_tune.method.importance import HeadScores, normalise_layers
 from seekr_tune.method.protocol import Pass, Setting
@@ -72,13 +73,14 @@ class Teacher:
     Args:
         setting: the run.
         query_budget: most query rows of a sample.
+        form: how what is read is kept.
         logits: logits are kept, too.
     """
 
-    def __init__(self, setting: Setting, query_budget: int | None, *, logits: bool) -> None:
+    def __init__(self, setting: Setting, query_budget: int | None, form: SignalForm, *, logits: bool) -> None:
         self._setting, self._query_budget, self._keeps_logits = setting, query_budget, logits
         self._semantics, self._workers = setting.semantics, setting.workers
-        self._dtype = torch.float32 if setting.signal_form == "exact" else torch.float16
+        self._form, self._dtype = form, torch.float32 if form == "exact" else torch.float16
 
     def rows(self, passes: Passes, queried: Queried) -> dict[int, Tensor]:
         """Attention of every head at the query rows of this rank's samples, by place, `[layers, heads, visible]`."""
@@ -117,7 +119,7 @@ class Teacher:
             for i, position in enumerate(one.positions):
                 measured[position] = (seen.energy[i], seen.moved[i])
                 if self._keeps_logits:
-                    logits[position] = keep_logits(seen.logits[i], self._setting.signal_form)
+                    logits[position] = keep_logits(seen.logits[i], self._form)
 
         with _OneBehind() as behind, Uploads(self._workers.device) as uploads:
             ahead = Ahead(passes(), partial(self._start_before, before, queried, uploads))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from seekr_tune.config import Section
+from seekr_tune.config.facts import renamed
 from seekr_tune.documents import is_modest, parse_json
 from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.records.meaning import Meaning
@@ -84,7 +85,7 @@ class TrialRecord(Row):
     ray_trial_id: str | None = None
     """Id of the Ray Tune trial. It is its name in Ray's logs."""
     num_layers: int | None = None
-    """Layers of the model; null until it was loaded. `method.layer_ratio` is a share of them."""
+    """Layers of the model; null until it was loaded. `method.seekr.layer_ratio` is a share of them."""
     num_heads: int | None = None
     """Attention heads of each layer; null until the model was loaded. Times num_layers: what head_budget is of."""
     code_version: str
@@ -94,6 +95,11 @@ class TrialRecord(Row):
     def configuration_key(self) -> str:
         """Key of the configuration that it is a run of; its own where it stands alone."""
         return self.configuration or self.trial
+
+    @field_validator("config")
+    @classmethod
+    def _with_present_paths(cls, config: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        return renamed(config, "config")
 
     @model_validator(mode="after")
     def _indices_name_tasks(self) -> Self:

@@ -9,39 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig
 
 from seekr_tune.config import Config, ModelConfig
-from seekr_tune.method.registry import require_methods
-from seekr_tune.method.selection import resolve_budgets
+from seekr_tune.method.registry import bytes_of_samples, require_methods
 from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.method.storage import LARGEST_INT16, LARGEST_KEYS, LARGEST_TOKENS
+from seekr_tune.method.sizes import FLOAT32, SampleBytes, SampleSize
 from seekr_tune.sequence.model import model_shape, with_adapters
 from seekr_tune.sequence.pretrained import empty_model
 from seekr_tune.sequence.schedule import accumulation_steps, reading_batch
 
-FLOAT32 = INT32 = 4
-FLOAT16 = INT16 = 2
-TOKEN_ID = POSITION = 8
+TOKEN_ID = 8
 STEP_COUNT = 4
 """AdamW's own count of steps, a float32 for each trained tensor."""
-
-
-class SampleSize(NamedTuple):
-    """What of a stored sample its signals depend on.
-
-    Attributes:
-        length: its tokens.
-        labels: how many of them are labels.
-        visible: keys that its query rows see, together; None: as many as rows that are drawn at random see on average.
-    """
-
-    length: int
-    labels: int
-    visible: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,11 +83,10 @@ class Footprint:
         moments: of AdamW.
         method: what methods know of the trained weights (`Needs.weight_copies`).
         evaluating: weights that FSDP makes whole on every worker for generation.
-        reading: of a pass over stored samples: attention rows of one layer, and what it and the next pass are compared
-            with.
+        reading: what methods hold in a pass over stored samples.
         loading: the whole model, which every worker reads into main memory first.
         signals: teacher signals of the memory after the last task, with the samples' tokens.
-        rows: attention of all heads, of the task with the most; held until it ends.
+        rows: what methods hold beside the samples of a task until it ends, of the task with the most.
         staged: copy of weights and moments for a checkpoint inside a task, until it is written.
         checkpoint: on disk, of all workers: the last one between tasks.
         checkpoint_inside: on disk, of all workers: one inside a task.
@@ -155,9 +137,10 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
     moments = _moments(own, trained)
     whole_trained = _local_bytes(trained, 1)
     copies = sum(cls.needs.weight_copies for cls, _ in require_methods(config).values())
-    known = sum(_known_bytes(sample, config) for task in stored for sample in task)
-    signals = _by_worker(stored, config, lambda sample: signal_bytes(sample, size, config))
-    rows = [_by_worker([task], config, lambda sample: row_bytes(sample, size, config)) for task in stored]
+    of = bytes_of(size, config)
+    known = sum(of(sample).known for task in stored for sample in task)
+    signals = _by_worker(stored, config, lambda sample: of(sample).signals)
+    rows = [_by_worker([task], config, lambda sample: of(sample).rows) for task in stored]
     semantics, reset = SEMANTICS[config.method.semantics], config.recipe.reset_optimizer
     resets = semantics.resets_optimizer if reset is None else reset
     waiting = _workers(config) * whole_trained if accumulation_steps(config, semantics) > 1 else 0
@@ -170,7 +153,7 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
         moments=moments,
         method=copies * _numbers(trained, parts) * FLOAT32,
         evaluating=_cast(size.weights, config) if _is_sharded(config) and config.evaluation.splits else 0,
-        reading=_reading(size, config, stored),
+        reading=_reading(config, stored, lambda sample: of(sample).reading),
         loading=_local_bytes(size.weights, 1),
         signals=max(signals) + known,
         rows=max((max(task) for task in rows), default=0),
@@ -183,50 +166,10 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
     )
 
 
-def signal_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
-    """What the teacher's answer to one sample takes: rows of the selected heads, logits of the labels."""
-    method = config.method.in_effect()
-    logits = sample.labels * _logit_bytes(size.vocabulary, config) if method.logit_weight > 0 else 0
-    heads = size.layers * size.heads
-    if method.distils_attention and method.selection != "all":
-        heads = resolve_budgets(method.head_budget, method.layer_ratio, size.layers, size.heads).num_heads
-    if config.signal_form != "compact" or not method.distils_attention:
-        return logits + row_bytes(sample, size, config) * heads // (size.layers * size.heads)
-    entry = FLOAT16 + (INT16 if sample.length <= LARGEST_INT16 else INT32)
-    return logits + heads * _queries(sample, config) * min(LARGEST_KEYS, sample.length) * entry
-
-
-def row_bytes(sample: SampleSize, size: ModelSize, config: Config) -> int:
-    """One reading of the attention of every head at the sample's query rows; 0 where no attention is distilled."""
-    if not config.method.in_effect().distils_attention:
-        return 0
-    return size.layers * size.heads * _visible(sample, config) * (FLOAT32 if config.signal_form == "exact" else FLOAT16)
-
-
-def _logit_bytes(vocabulary: int, config: Config) -> int:
-    """Of one row."""
-    if config.signal_form == "compact":
-        return min(LARGEST_TOKENS, vocabulary) * (FLOAT16 + INT32)
-    is_exact = config.signal_form == "exact" and config.model.computed_dtype == "float32"
-    return vocabulary * (FLOAT32 if is_exact else FLOAT16)
-
-
-def _visible(sample: SampleSize, config: Config) -> int:
-    drawn = _queries(sample, config) * (sample.length + 1) // 2
-    return drawn if sample.visible is None else sample.visible
-
-
-def _known_bytes(sample: SampleSize, config: Config) -> int:
-    """What every worker keeps of a sample: its tokens, and the positions of its query rows."""
-    distils = config.method.in_effect().distils_attention
-    return TOKEN_ID * sample.length + (POSITION * _queries(sample, config) if distils else 0)
-
-
-def _queries(sample: SampleSize, config: Config) -> int:
-    budget = config.method.query_budget
-    if budget is None:
-        return sample.length
-    return budget if SEMANTICS[config.method.semantics].draws == "fixed" else min(budget, sample.length)
+def bytes_of(size: ModelSize, config: Config) -> Callable[[SampleSize], SampleBytes]:
+    """What a stored sample takes, by its size; its tokens are known to every worker."""
+    besides = bytes_of_samples(config, size.layers, size.heads, size.vocabulary)
+    return lambda sample: besides(sample) + SampleBytes(known=TOKEN_ID * sample.length)
 
 
 def _by_worker(
@@ -241,17 +184,10 @@ def _by_worker(
     return sums
 
 
-def _reading(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleSize]]) -> int:
+def _reading(config: Config, stored: Sequence[Sequence[SampleSize]], bytes_of: Callable[[SampleSize], int]) -> int:
     batch = reading_batch(config)
-    if not config.method.in_effect().distils_attention:
-        return 0
-
-    def held(sample: SampleSize) -> int:
-        layer = size.heads * _queries(sample, config) * sample.length * FLOAT32
-        return layer + 2 * row_bytes(sample, size, config)
-
     passes = [task[start : start + batch] for task in stored for start in range(0, len(task), batch)]
-    return max((sum(map(held, read)) for read in passes), default=0)
+    return max((sum(map(bytes_of, read)) for read in passes), default=0)
 
 
 def _copies(size: ModelSize, config: Config) -> int:

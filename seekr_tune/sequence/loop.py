@@ -14,7 +14,7 @@ from seekr_tune.config import Config
 from seekr_tune.method.draws import Draws, draws_of
 from seekr_tune.method.memory import ReplaySample
 from seekr_tune.method.protocol import MethodState
-from seekr_tune.method.registry import method_of
+from seekr_tune.method.registry import method_of, require_fits, with_needs
 from seekr_tune.method.semantics import SEMANTICS, Semantics
 from seekr_tune.method.workers import SingleProcess, Workers
 from seekr_tune.sequence.balance import mean_shares
@@ -23,7 +23,7 @@ from seekr_tune.sequence.evaluate import Scorer
 from seekr_tune.sequence.first_stage import FirstStage, SharedDirectories
 from seekr_tune.sequence.keeper import CheckpointKeeper, Room
 from seekr_tune.sequence.learner import Learner
-from seekr_tune.sequence.model import LoadedModel, check_budgets, check_lengths, num_positions, require_learnable
+from seekr_tune.sequence.model import LoadedModel, check_lengths, num_positions, require_learnable
 from seekr_tune.sequence.moved import require_moved, weight_sums
 from seekr_tune.sequence.same_tokens import require_same_tokens
 from seekr_tune.sequence.schedule import Stage, Step, shown_samples, stage_steps, stages_of, stored_samples
@@ -114,7 +114,8 @@ class StreamRun:
         draws = draws or draws_of(semantics, config.seed, config.memory_draw)
         workers = workers or SingleProcess()
         recipe = config.recipe
-        check_budgets(config, loaded.model.config)
+        config = with_needs(config)
+        require_fits(config, *loaded.shape)
         if config.evaluation.splits:  # generation may use all positions that the limits allow, training what data need
             check_lengths(config, loaded.model.config)
         self._config, self._stream, self._loaded = config, stream, loaded
@@ -287,17 +288,22 @@ class StreamRun:
 
     def _stored(self, stage: Stage) -> list[ReplaySample]:
         """The samples of a stage's tasks that will be stored."""
-        percent, stored = self._config.method.in_effect().replay_percent, list[ReplaySample]()
+        percent, stored = self._config.stored_percent, list[ReplaySample]()
         for task in stage.tasks:
             name = self._stream[task].name
             examples = dict(zip(self._stream[task].train_rows, self._encoded[task], strict=True))
             count = stored_samples(len(examples), percent, self._semantics)
             # Drawn as if nothing had been erased: the other samples are then those that earlier runs have stored.
             size = len(examples) + len(self._stream[task].erased)
-            order = self._draws.memory_samples(name, size, size if self._stream[task].erased else count)
+            order = self._order(name, size, size if self._stream[task].erased else count)
             for index in [index for index in order if index in examples][:count]:
                 stored.append(stored_sample(task, index, len(stored), examples[index], self._config))
         return stored
+
+    def _order(self, task: str, size: int, count: int) -> Sequence[int]:
+        if self._config.method.memory.choice == "first":
+            return range(count)
+        return self._draws.memory_samples(task, size, count)
 
     def _bytes_of(self, samples: Sequence[ReplaySample]) -> int:
         """Bytes of samples and what is kept beside them over all ranks; what every rank knows counts once."""

@@ -16,7 +16,7 @@ from seekr_tune.access import MEND_LINK, dangling
 from seekr_tune.config import Config, LoraConfig, ModelConfig
 from seekr_tune.errors import ConfigError, DataError, ModelError
 from seekr_tune.method.attention import AttentionTap, all_heads_request
-from seekr_tune.method.selection import resolve_budgets
+from seekr_tune.method.registry import require_fits
 from seekr_tune.noise import hear_libraries
 from seekr_tune.sequence.agreement import Agreement, measure_agreement, require_agreement
 from seekr_tune.sequence.compared import comparison_of, recall, remember
@@ -201,19 +201,8 @@ def check_fit(config: Config, model: PretrainedConfig) -> None:
         ConfigError: naming the field.
     """
     require_served(config.model, model)
-    check_budgets(config, model)
+    require_fits(config, *model_shape(model))
     check_lengths(config, model)
-
-
-def check_budgets(config: Config, model: PretrainedConfig) -> None:
-    """Refuse budgets above the model's layers and heads, where the method reads them.
-
-    Raises:
-        ConfigError: naming the field.
-    """
-    method = config.method.in_effect()
-    if method.distils_attention and method.selection != "all":
-        resolve_budgets(method.head_budget, method.layer_ratio, *model_shape(model))
 
 
 def check_lengths(config: Config, model: PretrainedConfig) -> None:

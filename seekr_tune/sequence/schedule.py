@@ -131,7 +131,7 @@ def replayed_samples(config: Config, sizes: Sequence[int]) -> int:
         config: the experiment as the run sees it.
         sizes: training samples of every task of the stream.
     """
-    semantics, percent = SEMANTICS[config.method.semantics], config.method.in_effect().replay_percent
+    semantics, percent = SEMANTICS[config.method.semantics], config.stored_percent
     draws = draws_of(semantics, config.seed, config.memory_draw)
     shown: set[int] = set()
     memory_size = 0
@@ -164,7 +164,7 @@ def plan_steps(
         # Differs from official: memory samples are presented once an epoch, over batch and epoch borders.
         presented = [Step("replay", batch) for batch in batches([i for order in replay for i in order], size)]
         return spread([step for steps in new for step in steps], presented)
-    cycle = config.method.replay_cycle
+    cycle = config.method.memory.cycle
     return [
         step
         for steps, order in zip(new, replay, strict=True)

@@ -26,7 +26,7 @@ from seekr_tune.stream.collate import EncodedExample, padded_length
 def setting_of(loaded: LoadedModel, config: Config, semantics: Semantics, draws: Draws, workers: Workers) -> Setting:
     """The run, as a method sees it."""
     steps = accumulation_steps(config, semantics)
-    return Setting(loaded.model, loaded.shape, semantics, draws, workers, config.signal_form, steps)
+    return Setting(loaded.model, loaded.shape, semantics, draws, workers, config.model.computed_dtype, steps)
 
 
 def stored_sample(task: int, index: int, position: int, example: EncodedExample, config: Config) -> ReplaySample:

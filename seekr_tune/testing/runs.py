@@ -23,6 +23,7 @@ from seekr_tune.config.plugins import is_spec, with_plugins
 from seekr_tune.experiment import parse_config
 from seekr_tune.method.memory import ReplayMemory
 from seekr_tune.method.protocol import MethodState
+from seekr_tune.plugins import ROOT
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import load_model
 from seekr_tune.sequence.shards import laid_out_like
@@ -184,5 +185,5 @@ def _rank_main(rank: int, work: Callable[[], Any], room: Path) -> None:
 
 def _forget_plugins() -> None:
     """What a killed process forgets: code of a user is imported anew."""
-    for name in [name for name in sys.modules if name.startswith("_seekr_tune_plugins.")]:
+    for name in [name for name in sys.modules if name.startswith(f"{ROOT}.")]:
         del sys.modules[name]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seekr_tune.config import Config
+from seekr_tune.experiment import parse_config
 from seekr_tune.records import HeadRow, ReplayRow, StepRow, TimingRow, TrialRecord, score_cells
 
 TERMS = ("cross_entropy", "logit_distillation", "attention_distillation")
@@ -22,7 +22,7 @@ class RecordFactory:
 
     def config(self, **sections: Any) -> dict[str, Any]:
         """A resolved experiment, nested, with the given sections overridden."""
-        return Config.model_validate({"stream": {"tasks": TASKS}, **sections}).model_dump(mode="json")
+        return parse_config({"stream": {"tasks": TASKS}, **sections}, "record").model_dump(mode="json")
 
     def matrix(self, op: float) -> list[list[float]]:
         """A score matrix whose last row has mean `op`."""

@@ -29,7 +29,7 @@ class Studies:
         directory = self._root / name
         split = changes.pop("split", "eval")
         version = changes.pop("code_version", "0.1.0")
-        space = changes.pop("space", {"method.replay_percent": {"type": "float", "low": 1, "high": 5}})
+        space = changes.pop("space", {"method.memory.percent": {"type": "float", "low": 1, "high": 5}})
         records = []
         for key, values in ops.items():
             bound = key.startswith("bound")
@@ -41,7 +41,7 @@ class Studies:
                         replicate=replicate,
                         role="bound" if bound else "trial",
                         method=key.removeprefix("bound-") if bound else "seekr",
-                        params={} if bound else {"method.replay_percent": float(key[-1])},
+                        params={} if bound else {"method.memory.percent": float(key[-1])},
                         matrix=self._make.matrix(op),
                         split=split,
                         config=self._make.config(seed=seed, **changes),
@@ -102,12 +102,12 @@ def test_what_cannot_be_compared_is_said_and_not_subtracted(
 
 
 def test_settings_and_spaces_that_differ_are_listed_and_no_others(studies: Studies) -> None:
-    space = {"method.replay_percent": {"type": "float", "low": 1, "high": 9}}
+    space = {"method.memory.percent": {"type": "float", "low": 1, "high": 9}}
     other = studies("b", NEW, recipe={"learning_rate": 0.5}, space=space, code_version="0.2.0")
     found = compare([studies("a", OLD), other, studies("c", NEW)])
     assert found.differing == {
         "recipe.learning_rate": (1e-5, 0.5, 1e-5),
-        "space.method.replay_percent.high": (5, 9, 5),
+        "space.method.memory.percent.high": (5, 9, 5),
     }
     assert "code versions differ: a 0.1.0; b 0.2.0; c 0.1.0" in found.notes
     assert {pair.study for pair in found.pairs} == {"b", "c"}

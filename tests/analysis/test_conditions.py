@@ -21,7 +21,7 @@ ROWS: list[dict[str, Any]] = [
     },
     {"trial": "c", "op": None, "pareto": None, "error": None, "config.method.name": "seekr", "tasks": ["y"]},
 ]
-SETTINGS = {"config.method.replay_percent": 5.0, "config.recipe.epochs": 3.0, "config.final.epochs": 4.0}
+SETTINGS = {"config.method.memory.percent": 5.0, "config.recipe.epochs": 3.0, "config.final.epochs": 4.0}
 
 
 def kept(*texts: str) -> str:
@@ -79,7 +79,7 @@ def test_what_is_refused_in_one_line(text: str, said: str) -> None:
 def test_the_end_of_a_path_is_enough_where_it_is_the_only_one() -> None:
     rows = [{**SETTINGS, "trial": "a"}]
     (condition,) = parse_conditions(["replay_percent<=5"], rows)
-    assert condition.column == "config.method.replay_percent" and condition.holds(rows[0])
+    assert condition.column == "config.method.memory.percent" and condition.holds(rows[0])
     with pytest.raises(StudyError, match="'epochs' is the end of several fields; give one of config.recipe"):
         parse_conditions(["epochs=3"], rows)
 

@@ -44,7 +44,7 @@ def test_the_docs_tell_every_number(repository: Path) -> None:
 
 def test_costs_are_better_when_low_and_settings_have_no_better_way() -> None:
     assert more_is_better("op") and more_is_better("gain_per_replayed_sample_low")
-    for column in ("memory_bytes", "forgetting", "op_se", "config.method.replay_percent", "nothing"):
+    for column in ("memory_bytes", "forgetting", "op_se", "config.method.memory.percent", "nothing"):
         assert not more_is_better(column)
 
 

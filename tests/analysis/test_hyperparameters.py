@@ -157,7 +157,7 @@ def test_optuna_says_nothing_meanwhile(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_count_beside_shares_is_a_choice_and_has_no_direction() -> None:
-    path = "method.head_budget"
+    path = "method.seekr.head_budget"
     budgets = [1, 1.0, 0.5, 64] * 6
     found = rows(len(budgets))
     for one, budget in zip(found, budgets, strict=True):

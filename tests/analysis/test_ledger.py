@@ -83,8 +83,8 @@ def test_the_config_is_exact_as_json_and_typed_as_columns(make_record: RecordFac
     one, two = table.to_pylist()
     assert json.loads(one["config"]) == first and json.loads(two["config"]) == second
     assert '"head_budget": 1,' in one["config"] and '"head_budget": 1.0,' in two["config"]
-    assert (one["config.method.replay_percent"], two["config.method.query_budget"]) == (3.0, None)
-    assert (one["config.method.head_budget"], two["config.method.head_budget"]) == ("1", "1.0")
+    assert (one["config.method.memory.percent"], two["config.method.seekr.query_budget"]) == (3.0, None)
+    assert (one["config.method.seekr.head_budget"], two["config.method.seekr.head_budget"]) == ("1", "1.0")
     assert (one["config.recipe.epochs"], two["config.recipe.epochs"]) == ("1", "[1, 2, 3]")
     assert one["config.stream.tasks"] == json.dumps(list(TASKS)) and one["config.model.path"] == "builtin"
     assert [row["config.training.resources_per_worker.GPU"] for row in (one, two)] == [1.0, None]
@@ -96,7 +96,7 @@ def test_every_config_field_is_a_column_whose_type_does_not_depend_on_the_trials
     empty, one = trials_table([]).schema, trials_table([make_record()]).schema
     assert all(one.field(name).type == empty.field(name).type for name in empty.names)
     assert {f"config.{path}" for path in known_kinds()} <= set(empty.names)
-    assert {"model.lora.rank", "method.query_budget", "seed"} <= set(known_kinds())
+    assert {"model.lora.rank", "method.seekr.query_budget", "seed"} <= set(known_kinds())
 
 
 def test_settings_of_adapters_are_columns_where_there_are_adapters(make_record: RecordFactory) -> None:

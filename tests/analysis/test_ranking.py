@@ -89,7 +89,7 @@ def test_any_number_of_the_config_may_order_the_trials(
     trial: Callable[..., TrialRecord], make_record: RecordFactory
 ) -> None:
     records = [trial(str(p), 10.0, 2, config=make_record.config(method={"replay_percent": p})) for p in (5, 1, 3)]
-    assert keys(ranked(records, "config.method.replay_percent")) == ["1", "3", "5"]
+    assert keys(ranked(records, "config.method.memory.percent")) == ["1", "3", "5"]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def budgets(make_record: RecordFactory, *values: float) -> list[TrialRecord]:
             f"trial-{number:04d}",
             role="trial",
             config=make_record.config(method={"head_budget": value}),
-            params={"method.head_budget": value},
+            params={"method.seekr.head_budget": value},
             matrix=make_record.matrix(50.0 + number),
         )
         for number, value in enumerate(values)
@@ -225,7 +225,7 @@ def test_an_order_of_shares_alone_may_be_written_either_way(make_record: RecordF
 
 
 def test_configurations_are_ranked_by_a_budget_of_one_kind_only(make_record: RecordFactory) -> None:
-    column = "config.method.head_budget"
+    column = "config.method.seekr.head_budget"
     ranked_shares = rank(trials_table(budgets(make_record, 1.0, 0.25)), column).rows
     assert [row[column] for row in ranked_shares] == [0.25, 1.0]
     with pytest.raises(StudyError, match="a count in some and a share in others"):

@@ -24,10 +24,10 @@ PROMISED = (
 @pytest.fixture
 def ranking(make_record: RecordFactory) -> Ranking:
     params = {
-        "method.replay_percent": 3.0,
-        "method.head_budget": 0.125,
-        "method.attention_weight": 1234.56789,
-        "method.selection": "forgettability",
+        "method.memory.percent": 3.0,
+        "method.seekr.head_budget": 0.125,
+        "method.seekr.attention_weight": 1234.56789,
+        "method.seekr.selection": "forgettability",
         "recipe.replay_batch_size": 16,
     }
     config = make_record.config(method={"replay_percent": 3.0, "head_budget": 0.125})
@@ -76,8 +76,8 @@ def test_json_rows_hold_what_is_promised(ranking: Ranking) -> None:
     assert [row["trial"] for row in rows] == ["0000-published", "0001", "0002"]
     assert (rows[0]["op_seqft"], rows[0]["op_joint"]) == (50, 100)
     assert all(set(PROMISED) <= set(row) for row in rows)
-    assert rows[0]["config"]["method"]["replay_percent"] == 3.0
-    assert rows[0]["params"]["method.selection"] == "forgettability"
+    assert rows[0]["config"]["method"]["memory"]["percent"] == 3.0
+    assert rows[0]["params"]["method.seekr.selection"] == "forgettability"
     assert rows[0]["op"] == 75 and rows[0]["pareto"] is True and rows[0]["normalised_gain"] == 0.5
     assert rows[2]["op"] is None and rows[2]["rank"] is None
     assert not any(name.startswith("config.") for name in rows[0])
@@ -92,7 +92,7 @@ def test_csv_holds_every_column_of_every_trial(ranking: Ranking) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv([whole_ranking(ranking)]))))
     assert len(rows) == 3 and set(rows[0]) == set(ranking.rows[0])
     assert list(rows[0])[:2] == ["rank", "trial"]
-    assert rows[0]["op"] == "75.0" and rows[0]["config.method.replay_percent"] == "3.0" and rows[2]["op"] == ""
+    assert rows[0]["op"] == "75.0" and rows[0]["config.method.memory.percent"] == "3.0" and rows[2]["op"] == ""
     assert json.loads(rows[0]["tasks"]) == ranking.rows[0]["tasks"]
 
 
@@ -132,7 +132,7 @@ def test_the_numbers_of_the_study_stand_below_where_there_are_bounds(ranking: Ra
 
 def test_importances_for_people_and_programs() -> None:
     found = [
-        Importance("method.replay_percent", 0.75, 0.5, 1.0, 10, -0.5),
+        Importance("method.memory.percent", 0.75, 0.5, 1.0, 10, -0.5),
         Importance("method.name", 0.25, 0, 0.5, 9, None),
     ]
     table = importance_table(found, "op", "mdi")
@@ -140,7 +140,7 @@ def test_importances_for_people_and_programs() -> None:
     assert "0.75  0.50  1.00  10   -0.50" in text and "90%" in text
     assert json.loads(json_text(records(table)))[1]["effect"] is None
     (first, second) = csv.DictReader(io.StringIO(as_csv([table])))
-    assert (first["path"], first["importance"], second["effect"]) == ("method.replay_percent", "0.75", "")
+    assert (first["path"], first["importance"], second["effect"]) == ("method.memory.percent", "0.75", "")
 
 
 def test_a_share_is_printed_as_one(make_record: RecordFactory) -> None:
@@ -149,7 +149,7 @@ def test_a_share_is_printed_as_one(make_record: RecordFactory) -> None:
             make_record(
                 f"trial-{number:04d}",
                 config=make_record.config(method={"head_budget": value}),
-                params={"method.head_budget": value},
+                params={"method.seekr.head_budget": value},
             )
             for number, value in enumerate((1, 1.0))
         ]

@@ -29,7 +29,7 @@ from seekr_tune.records.heads import read_heads
 
 
 def test_a_record_survives_json_unchanged(make_record: RecordFactory, tmp_path: Path) -> None:
-    params = {"method.replay_percent": 0.1, "method.selection": "random", "method.query_budget": None}
+    params = {"method.memory.percent": 0.1, "method.seekr.selection": "random", "method.seekr.query_budget": None}
     record = make_record(heads=make_record.heads(), params=params, error="one line", optuna_number=7)
     assert TrialRecord.from_json(record.to_json()) == record
     path = tmp_path / "trials" / "0000" / "result.json"

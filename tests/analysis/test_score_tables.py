@@ -25,7 +25,7 @@ ORDER = ("birds", "flags", "rivers")
 
 def replicates(make_record: RecordFactory) -> list[TrialRecord]:
     """Two seeds in one order, a third run in another order, and a bound."""
-    common = {"configuration": "trial-0001", "params": {"method.replay_percent": 3.0}}
+    common = {"configuration": "trial-0001", "params": {"method.memory.percent": 3.0}}
     return [
         make_record("trial-0001", **common),
         make_record("trial-0001-r1", **common, replicate=1, matrix=OTHER),
@@ -118,18 +118,18 @@ def test_the_printed_matrix_names_the_tasks_and_says_how_many_runs(runs: tuple[R
 
 
 def test_the_printed_tasks_put_bounds_first_and_tell_alike_methods_apart(runs: tuple[RunScores, ...]) -> None:
-    told = {"trial-0001": {"method.selection": "random"}}
+    told = {"trial-0001": {"method.seekr.selection": "random"}}
     table = task_table(runs, ["trial-0001", "bound-seqft"], TASKS, "s", "eval", told)
     assert [row["method"] for row in table.rows] == ["seqft", "seekr"] and table.num_references == 1
     assert [column.heading for column in table.printed][:3] == ["method", "selection", "configuration"]
-    assert [row.get("method.selection") for row in table.rows] == [None, "random"]
+    assert [row.get("method.seekr.selection") for row in table.rows] == [None, "random"]
 
 
 def test_the_printed_ranking_has_the_bounds_the_ranks_and_what_was_searched(make_record: RecordFactory) -> None:
     records = [
         make_record("bound-seqft", role="bound", method="seqft", replay=(), matrix=make_record.matrix(40.0)),
-        make_record("trial-0001", params={"method.name": "replay", "method.selection": "all"}, method="replay"),
-        make_record("trial-0002", params={"method.replay_percent": 2.5}, matrix=make_record.matrix(80.0)),
+        make_record("trial-0001", params={"method.name": "replay", "method.seekr.selection": "all"}, method="replay"),
+        make_record("trial-0002", params={"method.memory.percent": 2.5}, matrix=make_record.matrix(80.0)),
         make_record("trial-0003", status="failed", error="out of luck"),
     ]
     table = printed_ranking(rank(trials_table(records), "op"), "s", "eval")
@@ -137,6 +137,6 @@ def test_the_printed_ranking_has_the_bounds_the_ranks_and_what_was_searched(make
     assert [row["rank"] for row in table.rows] == [None, 1, 2] and table.num_references == 1
     assert [row["op"] for row in table.rows] == [Estimate(40.0, None), Estimate(80.0, None), Estimate(75.0, None)]
     settings = {column.name: column for column in table.columns if column.name.startswith("method.")}
-    assert settings.keys() == {"method.selection", "method.replay_percent"}
-    assert settings["method.replay_percent"].text(2.5) == "2.5" and settings["method.selection"].text(None) == ""
+    assert settings.keys() == {"method.seekr.selection", "method.memory.percent"}
+    assert settings["method.memory.percent"].text(2.5) == "2.5" and settings["method.seekr.selection"].text(None) == ""
     assert "ranked by op, on eval" in table.caption

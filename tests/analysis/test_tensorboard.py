@@ -160,7 +160,7 @@ def hparams_tab(root: Path) -> tuple[set[str], list[str], dict[str, tuple[dict[s
 def test_two_trials_show_their_settings_and_results_in_the_same_columns(
     make_record: RecordFactory, tmp_path: Path
 ) -> None:
-    params = {"method.replay_percent": 3.0, "method.query_budget": None, "stream.limits.train": 8}
+    params = {"method.memory.percent": 3.0, "method.seekr.query_budget": None, "stream.limits.train": 8}
     stream = {"tasks": TASKS, "limits": {"train": 8}}
     first = {"method": {"replay_percent": 3.0, "query_budget": None}, "stream": stream}
     second = {"method": {"selection": "random"}, "recipe": {"reset_optimizer": True}}
@@ -170,11 +170,11 @@ def test_two_trials_show_their_settings_and_results_in_the_same_columns(
     assert list(cells) == ["0001/events", "0000/events"]
     (one, one_results), (zero, zero_results) = cells.values()
     # The first run searched a limit and has the query budget off: the columns must hold both settings all the same.
-    assert {"stream.limits.train", "method.query_budget"} <= settings and set(one) | set(zero) <= settings
-    assert zero["method.replay_percent"] == 3.0 and one["method.replay_percent"] == 1.0
-    assert "method.query_budget" not in zero and one["method.query_budget"] == 100
+    assert {"stream.limits.train", "method.seekr.query_budget"} <= settings and set(one) | set(zero) <= settings
+    assert zero["method.memory.percent"] == 3.0 and one["method.memory.percent"] == 1.0
+    assert "method.seekr.query_budget" not in zero and one["method.seekr.query_budget"] == 100
     assert zero["stream.limits.train"] == 8 and "study.trials" not in settings
-    assert one["method.selection"] == "random" and one["recipe.reset_optimizer"] == 1
+    assert one["method.seekr.selection"] == "random" and one["recipe.reset_optimizer"] == 1
     assert results == [f"hparam/{name}" for name in HPARAM_METRICS]
     assert one_results["hparam/op"] == 80 and one_results["hparam/op_per_replayed_sample"] == pytest.approx(80 / 6)
     assert zero_results["hparam/op"] == 75 and "hparam/op_per_replayed_sample" not in zero_results
@@ -198,14 +198,19 @@ def test_joint_training_is_one_stage_with_the_scores_before_and_after(
 
 
 def test_a_bound_shows_no_setting_that_it_does_not_read(make_record: RecordFactory) -> None:
-    searched = {"method.attention_weight": 5.0, "recipe.learning_rate": 0.5}
+    searched = {"method.seekr.attention_weight": 5.0, "recipe.learning_rate": 0.5}
     shown = {name: hparam_values(make_record(method=name, params=searched)) for name in ("seqft", "derpp", "seekr")}
-    assert not {"method.replay_percent", "method.attention_weight", "recipe.replay_batch_size"} & shown["seqft"].keys()
+    assert (
+        not {"method.memory.percent", "method.seekr.attention_weight", "recipe.replay_batch_size"}
+        & shown["seqft"].keys()
+    )
     assert {"recipe.learning_rate", "seed", "method.name"} <= shown["seqft"].keys()
     assert shown["derpp"].keys() - shown["seqft"].keys() == {
-        *("method.replay_percent", "method.logit_weight", "recipe.replay_batch_size")
+        *("method.memory.percent", "method.derpp.logit_weight", "recipe.replay_batch_size")
     }
-    assert {"method.attention_weight", "method.head_budget"} <= shown["seekr"].keys() - shown["derpp"].keys()
+    assert {"method.seekr.attention_weight", "method.seekr.head_budget"} <= shown["seekr"].keys() - shown[
+        "derpp"
+    ].keys()
 
 
 def layout(root: Path) -> dict[str, dict[str, list[str]]]:
@@ -250,5 +255,5 @@ def test_two_runs_share_the_charts_and_every_chart_has_a_curve(make_record: Reco
 
 def test_counts_and_shares_are_two_columns_of_the_hparams_tab(make_record: RecordFactory) -> None:
     found = [hparam_values(make_record(config=make_record.config(method={"head_budget": value}))) for value in (1, 1.0)]
-    assert found[0]["method.head_budget.count"] == 1 and "method.head_budget" not in found[0]
-    assert found[1]["method.head_budget"] == 1.0 and "method.head_budget.count" not in found[1]
+    assert found[0]["method.seekr.head_budget.count"] == 1 and "method.seekr.head_budget" not in found[0]
+    assert found[1]["method.seekr.head_budget"] == 1.0 and "method.seekr.head_budget.count" not in found[1]

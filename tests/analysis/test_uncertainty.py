@@ -208,7 +208,7 @@ def test_two_studies_are_compared_where_method_and_settings_agree(runs: Callable
         add_gains(made)
         return made
 
-    one, two = {"method.replay_percent": 1.0, "recipe.epochs": 2}, {"method.replay_percent": 2.0}
+    one, two = {"method.memory.percent": 1.0, "recipe.epochs": 2}, {"method.memory.percent": 2.0}
     first = rows([*runs("trial-0000", [50.0, 60.0], params=one), *runs("trial-0001", [1.0, 2.0], params=two)])
     turned = dict(reversed(one.items()))
     second = rows([*runs("trial-0000", [9.0, 9.0], params={}), *runs("trial-0005", [45.0, 57.0], params=turned)])

@@ -22,7 +22,7 @@ from seekr_tune.study.directory.report_source import report_source
 from seekr_tune.study.final.export import chosen_run
 from seekr_tune.study.life.status import study_status
 
-SPACE = "method.replay_percent: {type: float, low: 1, high: 10, log: true}\n"
+SPACE = "method.memory.percent: {type: float, low: 1, high: 10, log: true}\n"
 
 
 def written(directory: Path, records: list[TrialRecord]) -> Path:

@@ -20,7 +20,7 @@ stream: {source: trace_json, root: data, tasks: [words]}
 recipe: {max_prompt_tokens: 16, max_answer_tokens: 4, batch_size: 4}
 study: {space: space.yaml}
 """
-SPACE = "method.replay_percent: {type: float, low: 1, high: 5}\n"
+SPACE = "method.memory.percent: {type: float, low: 1, high: 5}\n"
 TRAIN = [{"prompt": "say a", "answer": "a"}]
 EVAL = [{"prompt": "say b", "answer": "boat"}]  # a word of the built-in model, which can then score all
 

@@ -13,7 +13,7 @@ def _space(name: str, content: str | bytes, *says: str) -> Case:
     return Case(name, {_FILE: content}, (_FILE, *says), (VALIDATE, SWEEP))
 
 
-def _dimension(name: str, text: str, *says: str, key: str = "method.replay_percent") -> Case:
+def _dimension(name: str, text: str, *says: str, key: str = "method.memory.percent") -> Case:
     """A space of one dimension."""
     return _space(name, f"{key}: {text}\n", key, *says)
 
@@ -32,17 +32,17 @@ def _enqueued(name: str, content: str | bytes | None, *says: str) -> Case:
 
 
 _CYCLE = """\
-method.selection: {type: categorical, choices: [importance, random], when: {method.query_budget: [4]}}
-method.query_budget: {type: categorical, choices: [4, 8], when: {method.selection: [random]}}
+method.seekr.selection: {type: categorical, choices: [importance, random], when: {method.seekr.query_budget: [4]}}
+method.seekr.query_budget: {type: categorical, choices: [4, 8], when: {method.seekr.selection: [random]}}
 """
 
 CASES: tuple[Case, ...] = (
     # --- the file ---
     _space("an empty space", "", "is empty", "search_spaces/seekr.yaml"),
-    _space("a space that is a list", "- method.replay_percent\n", "mapping"),
+    _space("a space that is a list", "- method.memory.percent\n", "mapping"),
     _space("a space of bytes", b"\xff\xfe\x00", "UTF-8"),
-    _space("a space cut in a line", "method.replay_percent: {type: flo", "not valid YAML", "line 1"),
-    _space("a dimension twice", SPACE + SPACE, "'method.replay_percent' stands twice"),
+    _space("a space cut in a line", "method.memory.percent: {type: flo", "not valid YAML", "line 1"),
+    _space("a dimension twice", SPACE + SPACE, "'method.memory.percent' stands twice"),
     _space("a space of constraints only", "constraints: [heads >= layers]\n", "no dimensions", "list config paths"),
     _space("a space beyond a megabyte", SPACE + "# " + "x" * 1_000_000 + "\n", "more than 1 MB"),
     # --- keys ---
@@ -83,7 +83,9 @@ CASES: tuple[Case, ...] = (
     _dimension("a published value outside", "{type: float, low: 1, high: 5, published: 9}", "published=9", "outside"),
     _dimension("a misspelt field", "{type: float, low: 1, hihg: 5}", "'hihg'", "did you mean 'high'"),
     _dimension("choices of a range", "{type: float, low: 1, high: 5, choices: [1]}", "'choices'", "drop it"),
-    _dimension("half numbers", "{type: int, low: 1.5, high: 5}", "low", "whole number", key="method.query_budget"),
+    _dimension(
+        "half numbers", "{type: int, low: 1.5, high: 5}", "low", "whole number", key="method.seekr.query_budget"
+    ),
     _dimension("one choice", "{type: categorical, choices: [1]}", "choices", "at least 2"),
     _dimension("no choices", "{type: categorical}", "choices is missing", "set it"),
     _dimension("a text for choices", "{type: categorical, choices: abc}", "choices", "list"),
@@ -94,34 +96,34 @@ CASES: tuple[Case, ...] = (
         "a published value that is no choice", "{type: categorical, choices: [1, 2], published: 3}", "published=3"
     ),
     # --- ranges and the fields they set ---
-    _dimension("a share above 1", "{type: float, low: 0.5, high: 2}", "2.0", "refused", key="method.layer_ratio"),
+    _dimension("a share above 1", "{type: float, low: 0.5, high: 2}", "2.0", "refused", key="method.seekr.layer_ratio"),
     _dimension("a method that is none", "{type: categorical, choices: [seekr, ewc]}", "'ewc'", key="method.name"),
-    _dimension("a float for a count", "{type: float, low: 1, high: 9}", "refused", key="method.query_budget"),
+    _dimension("a float for a count", "{type: float, low: 1, high: 9}", "refused", key="method.seekr.query_budget"),
     _dimension("epochs of none", "{type: int, low: 0, high: 3}", "whole number", key="recipe.epochs"),
     # --- conditions ---
     _space(
         "a condition on itself",
-        "method.replay_percent: {type: categorical, choices: [1, 2], when: {method.replay_percent: [1]}}\n",
-        "method.replay_percent",
+        "method.memory.percent: {type: categorical, choices: [1, 2], when: {method.memory.percent: [1]}}\n",
+        "method.memory.percent",
         "listed before",
     ),
     _space("conditions in a circle", _CYCLE, "when", "listed before"),
     _space(
         "a condition on an unknown field",
-        "method.replay_percent: {type: float, low: 1, high: 2, when: {method.nmae: [seekr]}}\n",
+        "method.memory.percent: {type: float, low: 1, high: 2, when: {method.nmae: [seekr]}}\n",
         "'method.nmae'",
         "did you mean 'method.name'",
     ),
     _space(
         "a condition without values",
-        "method.replay_percent: {type: float, low: 1, high: 2, when: {method.name: []}}\n",
+        "method.memory.percent: {type: float, low: 1, high: 2, when: {method.name: []}}\n",
         "when",
         "at least 1",
     ),
     _space(
         "a condition that never holds",
         "method.name: {type: categorical, choices: [seekr, replay]}\n"
-        "method.replay_percent: {type: float, low: 1, high: 2, when: {method.name: [derpp]}}\n",
+        "method.memory.percent: {type: float, low: 1, high: 2, when: {method.name: [derpp]}}\n",
         "'derpp' is not one of the choices",
         "drop it",
     ),
@@ -136,12 +138,12 @@ CASES: tuple[Case, ...] = (
     # --- configurations to try first ---
     _enqueued("no such list", None, "no such file"),
     _enqueued("an empty list of configurations", "", "list of mappings"),
-    _enqueued("a mapping for a list", "method.replay_percent: 2\n", "list of mappings"),
+    _enqueued("a mapping for a list", "method.memory.percent: 2\n", "list of mappings"),
     _enqueued("a list of numbers", "[1, 2]\n", "list of mappings"),
     _enqueued("configurations of bytes", b"\xff\xff", "UTF-8"),
-    _enqueued("a configuration outside the space", "- {method.replay_percent: 50}\n", "configuration 1", "outside"),
-    _enqueued("a configuration of words", "- {method.replay_percent: lots}\n", "'lots'", "no finite number"),
-    _enqueued("a configuration of nothing", "- {method.replay_percent: .nan}\n", "configuration 1", "no finite number"),
+    _enqueued("a configuration outside the space", "- {method.memory.percent: 50}\n", "configuration 1", "outside"),
+    _enqueued("a configuration of words", "- {method.memory.percent: lots}\n", "'lots'", "no finite number"),
+    _enqueued("a configuration of nothing", "- {method.memory.percent: .nan}\n", "configuration 1", "no finite number"),
     _enqueued(
         "what is not searched",
         "- {method.name: replay}\n",
@@ -153,9 +155,11 @@ CASES: tuple[Case, ...] = (
     # --- odd, but right ---
     _works("a space with a byte order mark", "\ufeff" + SPACE),
     _works("numbers without a point", "recipe.learning_rate: {type: float, low: 1e-5, high: 1e-3, log: true}\n"),
-    _works("steps without number", "method.replay_percent: {type: float, low: 1, high: 5, step: 1.0e-9}\n"),
+    _works("steps without number", "method.memory.percent: {type: float, low: 1, high: 5, step: 1.0e-9}\n"),
     _works("a billion seeds", "seed: {type: int, low: 0, high: 1000000000}\n"),
-    _works("heads beyond the model, which are never proposed", "method.head_budget: {type: int, low: 1, high: 99}\n"),
-    _works("null for a choice", "method.query_budget: {type: categorical, choices: [4, null]}\n"),
-    _works("a constraint on a number", f"constraints: ['method.replay_percent <= 3']\n{SPACE}"),
+    _works(
+        "heads beyond the model, which are never proposed", "method.seekr.head_budget: {type: int, low: 1, high: 99}\n"
+    ),
+    _works("null for a choice", "method.seekr.query_budget: {type: categorical, choices: [4, null]}\n"),
+    _works("a constraint on a number", f"constraints: ['method.memory.percent <= 3']\n{SPACE}"),
 )

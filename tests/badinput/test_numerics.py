@@ -66,8 +66,8 @@ def test_a_gradient_that_is_no_number_is_told_from_its_loss(outcomes: list[Outco
 
 
 def test_a_weight_of_distillation_that_explodes_names_the_stored_samples(outcomes: list[Outcome]) -> None:
-    line = failure(**{"method.attention_weight": 1e38, "recipe.learning_rate": 0.05})
-    assert "(replay, first row " in line and line.endswith("method.attention_weight")
+    line = failure(**{"method.seekr.attention_weight": 1e38, "recipe.learning_rate": 0.05})
+    assert "(replay, first row " in line and line.endswith("method.seekr.attention_weight")
     outcomes.append(Outcome(KIND, "a weight of distillation that explodes", "fails", line))
 
 
@@ -84,7 +84,7 @@ def test_a_term_of_distillation_that_is_no_number_is_the_one_to_blame(
 
     monkeypatch.setattr(Seekr, "terms", broken)
     line = failure()
-    assert f"{setting}_distillation is nan" in line and line.endswith(f"method.{setting}_weight")
+    assert f"{setting}_distillation is nan" in line and line.endswith(f"method.seekr.{setting}_weight")
     outcomes.append(Outcome(KIND, f"a distillation of {term} that is no number", "fails", line))
 
 
@@ -144,9 +144,11 @@ def test_a_trial_that_diverges_fails_and_its_study_goes_on(
         "method: {replay_percent: 25}\n"
         "study: {space: space.yaml, trials: 2, sampler: grid, bounds: []}\n"
     )
-    (tmp_path / "space.yaml").write_text("method.attention_weight: {type: categorical, choices: [10.0, 1.0e+38]}\n")
+    (tmp_path / "space.yaml").write_text(
+        "method.seekr.attention_weight: {type: categorical, choices: [10.0, 1.0e+38]}\n"
+    )
     assert main(["sweep", "mine.yaml", "--out", "study"]) == 0
-    records = {record.params["method.attention_weight"]: record for record in read_records(tmp_path / "study")}
+    records = {record.params["method.seekr.attention_weight"]: record for record in read_records(tmp_path / "study")}
     assert (records[10.0].status, records[1e38].status) == ("finished", "failed")
     error = str(records[1e38].error)
     assert "stage 'last', step" in error and "(replay, star row " in error

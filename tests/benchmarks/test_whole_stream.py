@@ -16,7 +16,7 @@ SMALL = (
     "stream.limits.train=32",
     "recipe.epochs=1",
     "recipe.pad_to_multiple_of=1",
-    "method.replay_percent=10",
+    "method.memory.percent=10",
     "evaluation.splits=[]",
 )
 

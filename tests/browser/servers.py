@@ -54,7 +54,7 @@ def made_by_hand(directory: Path) -> Path:
     storage = JournalStorage(JournalFileBackend(str(journal_path(directory))))
     search = optuna.create_study(study_name="seekr-tune", storage=storage, direction="maximize")
     for value in (60.0, 75.0, 82.0):
-        trial = search.ask({"method.replay_percent": optuna.distributions.FloatDistribution(1, 10)})
+        trial = search.ask({"method.memory.percent": optuna.distributions.FloatDistribution(1, 10)})
         search.tell(trial, value)
     return directory
 

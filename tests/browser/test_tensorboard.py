@@ -61,4 +61,4 @@ def test_heads_are_pictures(tab: Any) -> None:
 def test_settings_and_results_stand_beside_each_other(tab: Any) -> None:
     page = tab("hparams", "text=study/trial-0002")
     text = texts(page)
-    assert "method.replay_percent" in text and "hparam/op" in text and "study/bound-seqft" in text
+    assert "method.memory.percent" in text and "hparam/op" in text and "study/bound-seqft" in text

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 
 def test_the_driver_of_a_trial_needs_nothing_but_the_head(nodes: Nodes, tmp_path: Path) -> None:
     nodes.have(2)
-    (tmp_path / "space.yaml").write_text("method.replay_percent: {type: float, low: 5, high: 20, published: 10}\n")
+    (tmp_path / "space.yaml").write_text("method.memory.percent: {type: float, low: 5, high: 20, published: 10}\n")
     config = parse_config(
         {
             "stream": {"tasks": ["star", "last"], "limits": {"train": 24, "eval": 8}},

@@ -16,8 +16,8 @@ from tests.faults.invariants import Results, violations
 TRIALS = 3
 QUOTA_GIGABYTES = 0.004
 SPACE = """\
-method.replay_percent: {type: float, low: 5, high: 20, published: 10}
-method.attention_weight: {type: float, low: 1, high: 1000, log: true, published: 1000}
+method.memory.percent: {type: float, low: 5, high: 20, published: 10}
+method.seekr.attention_weight: {type: float, low: 1, high: 1000, log: true, published: 1000}
 """
 EXPERIMENT: dict[str, Any] = {
     "name": "tiny",

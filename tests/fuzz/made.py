@@ -79,7 +79,7 @@ def study(folder: Path) -> None:
     shutil.rmtree(trial_path(folder, "trial-0000") / "checkpoints")
     config, space = small_config(), load_space(folder / "space.yaml")
     searched = open_study(folder, config, space)
-    searched.enqueue_trial({"method.replay_percent": 9.0}, user_attrs={"enqueued": "tries.yaml/1"})
+    searched.enqueue_trial({"method.memory.percent": 9.0}, user_attrs={"enqueued": "tries.yaml/1"})
     note_given(folder, searched)
     journal_path(folder).with_name("driver.json").write_text(json.dumps(vars(Holder.here())))
     write_provenance(folder, config)
@@ -109,7 +109,7 @@ def checkpoints(form: SignalForm, folder: Path) -> None:
 @cache
 def _killed(form: SignalForm) -> Path:
     directory = Path(_ROOM.name) / form
-    settings = {"training.checkpoint_steps": 3, "method.signals": form}
+    settings = {"training.checkpoint_steps": 3, "method.seekr.signals": form}
 
     def on_step(step: StepRecord) -> None:
         if (step.task_index, step.step) == (2, 4):
@@ -147,12 +147,12 @@ def space(folder: Path) -> None:
     lines = (
         SPACE,
         "method.name: {type: categorical, choices: [seekr, derpp]}\n",
-        "method.attention_weight: {type: float, low: 1, high: 9, log: true, when: {method.name: [seekr]}}\n",
+        "method.seekr.attention_weight: {type: float, low: 1, high: 9, log: true, when: {method.name: [seekr]}}\n",
         "recipe.epochs: {type: int, low: 1, high: 3}\n",
-        'constraints: ["recipe.epochs <= method.replay_percent"]\n',
+        'constraints: ["recipe.epochs <= method.memory.percent"]\n',
     )
     (folder / "space.yaml").write_text("".join(lines))
-    (folder / "tries.yaml").write_text("- {method.replay_percent: 7, method.name: derpp}\n- {recipe.epochs: 1}\n")
+    (folder / "tries.yaml").write_text("- {method.memory.percent: 7, method.name: derpp}\n- {recipe.epochs: 1}\n")
 
 
 def shared(folder: Path) -> None:

@@ -160,7 +160,7 @@ def _tiny() -> Any:
 
 
 def _model(folder: Path) -> object:
-    config = tiny_config(**{"model.path": str(folder), "method.head_budget": 2})
+    config = tiny_config(**{"model.path": str(folder), "method.seekr.head_budget": 2})
     shape = read_model_config(config.model)
     assert shape is not None
     check_fit(config, shape)

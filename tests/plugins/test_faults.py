@@ -27,7 +27,7 @@ EXPERIMENT = "name: own\nstream: {tasks: [star, last]}\nmethod: {name: ./mine.py
         (None, (), "there is no file"),
         (SOUND, ("method.name=./other.py:Mine",), "there is no file"),
         (SOUND, ("method.name=mine.py",), "method.name"),
-        (SOUND, ("method.name=no_such_package.x:Mine",), "ModuleNotFoundError"),
+        (SOUND, ("method.name=no_such_package.x:Mine",), "no installed package has a module no_such_package.x"),
         ("class Mine(\n", (), "cannot be imported (SyntaxError"),
         ("import no_such_module\n", (), "cannot be imported (ModuleNotFoundError"),
         ("raise ValueError('two\\nlines')\n", (), "cannot be imported (ValueError: two lines)"),

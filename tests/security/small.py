@@ -16,7 +16,7 @@ from seekr_tune.sequence.checkpoint import MANIFEST, fingerprint, read_json
 from seekr_tune.study.directory.layout import experiment_path, space_path, trial_path
 from seekr_tune.study.runs.single import run_experiment
 
-SPACE = "method.replay_percent: {type: float, low: 5, high: 20, published: 10}\n"
+SPACE = "method.memory.percent: {type: float, low: 5, high: 20, published: 10}\n"
 TASKS = ("star", "last")
 
 
@@ -60,7 +60,7 @@ def study_of(run: Path, directory: Path) -> Path:
     shutil.copytree(run, place)
     shutil.rmtree(place / "ledger")
     record = read_record(place / "result.json").model_copy(
-        update={"trial": "trial-0000", "role": "trial", "params": {"method.replay_percent": 20.0}}
+        update={"trial": "trial-0000", "role": "trial", "params": {"method.memory.percent": 20.0}}
     )
     write_record(place / "result.json", record)
     space_path(directory).write_text(SPACE)

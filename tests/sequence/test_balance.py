@@ -91,7 +91,7 @@ def _norm(part: Tensor, model: torch.nn.Module) -> float:
 
 
 def test_a_share_of_attention_is_had_wherever_it_is_found_anew() -> None:
-    done = learned(tiny_config(**{"method.attention_share": 0.3, "training.gradient_shares_every": None}))
+    done = learned(tiny_config(**{"method.seekr.attention_share": 0.3, "training.gradient_shares_every": None}))
     found = measured(done)
     replayed = [[step.step for step in outcome.steps if step.kind == "replay"] for outcome in done.outcomes]
     assert [(step.task_index, step.step) for step in found] == [
@@ -106,7 +106,7 @@ def test_a_share_of_attention_is_had_wherever_it_is_found_anew() -> None:
 
 def test_a_run_with_a_share_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     config = tiny_config(
-        **{"method.attention_share": 0.3, "training.checkpoint_steps": 1, "recipe.replay_batch_size": 1}
+        **{"method.seekr.attention_share": 0.3, "training.checkpoint_steps": 1, "recipe.replay_batch_size": 1}
     )
     whole = learned(config)
     killed = next(

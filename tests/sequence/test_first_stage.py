@@ -133,7 +133,7 @@ def test_a_run_that_takes_the_stage_ends_like_one_that_trains_it(
 def test_runs_that_differ_behind_the_first_stage_share_it(tmp_path: Path, count_steps: list[int]) -> None:
     shared_run(tiny_config(**FULL), tmp_path, "one")
     count_steps.clear()
-    changes = {"method.name": "replay", "method.replay_percent": 50.0, "memory_draw": 2, "recipe.replay_batch_size": 1}
+    changes = {"method.name": "replay", "method.memory.percent": 50.0, "memory_draw": 2, "recipe.replay_batch_size": 1}
     other = tiny_config(**FULL, **changes)
     takes = shared_run(other, tmp_path, "two")
     assert 0 not in count_steps

@@ -14,11 +14,12 @@ from transformers import LlamaConfig
 
 from seekr_tune.config import Config, ModelConfig
 from seekr_tune.method.memory import ReplayMemory
+from seekr_tune.method.sizes import SampleSize
 from seekr_tune.method.storage import visible_keys
 from seekr_tune.method.teacher import Teacher
 from seekr_tune.method.workers import SingleProcess
 from seekr_tune.sequence.codec import signal_tensors
-from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint, signal_bytes
+from seekr_tune.sequence.footprint import ModelSize, bytes_of, footprint
 from seekr_tune.sequence.loop import StreamRun
 from seekr_tune.sequence.model import LoadedModel, with_adapters
 from seekr_tune.sequence.state import StepRecord
@@ -83,10 +84,15 @@ def test_a_model_is_measured_without_its_weights() -> None:
 def test_a_long_sample_of_a_large_model_takes_little(signals: str, megabytes: float) -> None:
     """Llama-2-7B, 1536 tokens, 64 labels, 128 heads, 100 query rows; the release's script keeps 801 MB."""
     config = tiny_config(
-        **{"method.signals": signals, "method.head_budget": 128, "method.query_budget": 100, "method.layer_ratio": 0.75}
+        **{
+            "method.seekr.signals": signals,
+            "method.seekr.head_budget": 128,
+            "method.seekr.query_budget": 100,
+            "method.seekr.layer_ratio": 0.75,
+        }
     )
     size = ModelSize.of(ModelConfig(), LLAMA_7B)
-    assert signal_bytes(SampleSize(1536, 64), size, config) / 1e6 == pytest.approx(megabytes, abs=0.1)
+    assert bytes_of(size, config)(SampleSize(1536, 64)).signals / 1e6 == pytest.approx(megabytes, abs=0.1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -112,10 +118,10 @@ def test_weights_gradients_and_moments_are_those_of_a_model_in_training(dtype: s
         {"method.name": "derpp"},
         {"method.name": "replay"},
         {"method.name": "seqft"},
-        {"method.selection": "all", "method.query_budget": None},
-        {"method.signals": "half"},
-        {"method.signals": "compact"},
-        {"method.semantics": "official", "method.query_budget": 9, "recipe.micro_batch_size": 2},
+        {"method.seekr.selection": "all", "method.seekr.query_budget": None},
+        {"method.seekr.signals": "half"},
+        {"method.seekr.signals": "compact"},
+        {"method.semantics": "official", "method.seekr.query_budget": 9, "recipe.micro_batch_size": 2},
         {"recipe.reset_optimizer": False, "model.lora": {"rank": 2}},
     ],
     ids=str,
@@ -188,7 +194,7 @@ def expected_of(config: Config) -> dict[str, int]:
     return numbers | {"teachers": found.signals - known}
 
 
-SIX_EACH = {"method.replay_percent": 50.0}
+SIX_EACH = {"method.memory.percent": 50.0}
 """Six stored samples of each task: three replay batches, so two ranks get unequal shares of each task."""
 
 

@@ -224,7 +224,7 @@ UNEVEN = {"recipe.batch_size": 5, "recipe.replay_batch_size": 3, "recipe.learnin
 SCENARIOS: dict[str, dict[str, Any]] = {
     "uneven batches": UNEVEN,
     "micro-batches": UNEVEN | {"recipe.micro_batch_size": 2},
-    "a rank without samples": UNEVEN | {"recipe.replay_batch_size": 1, "method.replay_percent": 9.0},
+    "a rank without samples": UNEVEN | {"recipe.replay_batch_size": 1, "method.memory.percent": 9.0},
     "derpp": UNEVEN | {"method.name": "derpp"},
     "official": {"method.semantics": "official", "recipe.learning_rate": 1e-3},
 }

@@ -38,7 +38,11 @@ def final(outcome_of: Run) -> StreamState:
 
 @BOTH
 def test_distillation_weights_zero_is_plain_replay_step_for_step(semantics: str) -> None:
-    off = {"method.semantics": semantics, "method.logit_weight": 0.0, "method.attention_weight": 0.0} | NO_SCORES
+    off = {
+        "method.semantics": semantics,
+        "method.seekr.logit_weight": 0.0,
+        "method.seekr.attention_weight": 0.0,
+    } | NO_SCORES
     without = run(tiny_config(**off))
     replay = run(tiny_config(**{"method.name": "replay", "method.semantics": semantics}, **NO_SCORES))
     assert {step.kind for step in replay.steps} == {"new", "replay"}
@@ -57,7 +61,7 @@ def test_distillation_changes_the_run(semantics: str) -> None:
 
 @BOTH
 def test_replay_percentage_zero_is_seqft(semantics: str) -> None:
-    none = run(tiny_config(**{"method.replay_percent": 0.0, "method.semantics": semantics}))
+    none = run(tiny_config(**{"method.memory.percent": 0.0, "method.semantics": semantics}))
     seqft = run(tiny_config(**{"method.name": "seqft", "method.semantics": semantics}))
     assert {step.kind for step in seqft.steps} == {"new"}
     assert none.losses == seqft.losses
@@ -145,7 +149,7 @@ def test_the_micro_batch_size_changes_the_result_by_rounding_only() -> None:
 def test_a_smaller_memory_is_a_prefix_of_a_larger_one_task_by_task(semantics: str) -> None:
     kept = {}
     for percent in (10.0, 50.0):
-        values = {"method.semantics": semantics, "method.name": "replay", "method.replay_percent": percent}
+        values = {"method.semantics": semantics, "method.name": "replay", "method.memory.percent": percent}
         memory = final(run(tiny_config(**values, **NO_SCORES))).memory
         kept[percent] = [[s.index for s in memory if s.task == task] for task in range(3)]
     for small, large in zip(kept[10.0], kept[50.0], strict=True):
@@ -154,7 +158,7 @@ def test_a_smaller_memory_is_a_prefix_of_a_larger_one_task_by_task(semantics: st
 
 
 def test_memory_holds_train_samples_of_learned_tasks_and_nothing_of_eval_or_test() -> None:
-    config = tiny_config(**{"method.replay_percent": 100.0, "evaluation.splits": ("eval", "test")})
+    config = tiny_config(**{"method.memory.percent": 100.0, "evaluation.splits": ("eval", "test")})
     stream, tokenizer = tiny_stream(), tiny_tokenizer()
     state = final(run(config))
     encoder = Encoder(tokenizer, config.recipe.max_prompt_tokens, config.recipe.max_answer_tokens, "separate")
@@ -202,7 +206,7 @@ def test_seekr_keeps_answer_rows_and_chosen_rows_only() -> None:
     "settings",
     [
         {},
-        {"method.semantics": "official", "method.replay_cycle": 2, "recipe.replay_batch_size": 1, "recipe.epochs": 1},
+        {"method.semantics": "official", "method.memory.cycle": 2, "recipe.replay_batch_size": 1, "recipe.epochs": 1},
     ],
 )
 def test_the_history_says_which_samples_were_shown_for_the_first_time_as_foreseen(settings: dict[str, Any]) -> None:
@@ -239,7 +243,7 @@ def test_derpp_stores_logits_only_and_replay_neither() -> None:
 
 
 def test_attention_alone_stores_no_logits() -> None:
-    state = final(run(tiny_config(**{"method.logit_weight": 0.0}, **NO_SCORES)))
+    state = final(run(tiny_config(**{"method.seekr.logit_weight": 0.0}, **NO_SCORES)))
     assert all(sample.teacher and sample.teacher.logits is None and sample.teacher.rows for sample in state.memory)
 
 
@@ -266,7 +270,7 @@ def test_the_history_counts_what_was_replayed() -> None:
 @BOTH
 @pytest.mark.parametrize("selection", ["importance", "sensitivity", "forgettability", "random"])
 def test_every_ranking_respects_the_budgets(selection: str, semantics: str) -> None:
-    values = {"method.selection": selection, "method.semantics": semantics, "method.layer_ratio": 0.5}
+    values = {"method.seekr.selection": selection, "method.semantics": semantics, "method.seekr.layer_ratio": 0.5}
     state = final(run(tiny_config(**values, **NO_SCORES)))
     for entry in state.history:
         assert sum(len(heads) for heads in entry.selected.values()) == 3
@@ -279,7 +283,7 @@ def test_every_ranking_respects_the_budgets(selection: str, semantics: str) -> N
 
 
 def test_all_heads_ignore_the_budgets() -> None:
-    values = {"method.selection": "all", "method.layer_ratio": 0.5}
+    values = {"method.seekr.selection": "all", "method.seekr.layer_ratio": 0.5}
     state = final(run(tiny_config(**values, **NO_SCORES)))
     assert all(dict(entry.selected) == {0: (0, 1, 2, 3), 1: (0, 1, 2, 3)} for entry in state.history)
 
@@ -299,7 +303,7 @@ def test_totals_are_the_sum_of_the_tasks_scores() -> None:
 
 
 def test_all_queries_are_kept_where_there_is_no_query_budget() -> None:
-    for sample in final(run(tiny_config(**{"method.query_budget": None}, **NO_SCORES))).memory:
+    for sample in final(run(tiny_config(**{"method.seekr.query_budget": None}, **NO_SCORES))).memory:
         assert sample.queries.tolist() == list(range(-len(sample.input_ids), 0))
 
 
@@ -413,7 +417,7 @@ def test_an_official_run_that_was_killed_keeps_moments_and_leaked_gradients(tmp_
 
 def test_the_official_gradients_of_the_sensitivity_pass_enter_the_next_update() -> None:
     """Else the test above would show nothing."""
-    values = {"method.replay_cycle": 3} | OFFICIAL | NO_SCORES  # the second task starts with a new step
+    values = {"method.memory.cycle": 3} | OFFICIAL | NO_SCORES  # the second task starts with a new step
     seekr, derpp = (run(tiny_config(**{"method.name": name}, **values)) for name in ("seekr", "derpp"))
     first = [r.outcomes[1].steps[0] for r in (seekr, derpp)]
     assert first[0].kind == first[1].kind == "new"
@@ -542,15 +546,15 @@ def test_a_diverging_run_names_task_step_and_term() -> None:
 
 
 def test_a_diverging_distillation_term_is_the_one_that_is_named() -> None:
-    values = {"method.attention_weight": 1e38, "recipe.learning_rate": 0.05} | NO_SCORES
+    values = {"method.seekr.attention_weight": 1e38, "recipe.learning_rate": 0.05} | NO_SCORES
     with pytest.raises(TrainingError, match=r"stage 'last', step \d+ \(replay, first row \d.*\): (loss|grad_norm) is"):
         run(tiny_config(**values))
 
 
 def test_a_head_budget_above_the_model_is_refused_before_anything_is_learned() -> None:
     seen: list[StepRecord] = []
-    with pytest.raises(ConfigError, match="method.head_budget=9 exceeds the 8 heads"):
-        run(tiny_config(**{"method.head_budget": 9}), on_step=seen.append)
+    with pytest.raises(ConfigError, match="method.seekr.head_budget=9 exceeds the 8 heads"):
+        run(tiny_config(**{"method.seekr.head_budget": 9}), on_step=seen.append)
     assert not seen
 
 
@@ -588,7 +592,7 @@ def test_every_step_is_told_as_it_happens_and_again_with_its_task() -> None:
 
 
 def test_a_replay_loss_is_the_weighted_sum_of_its_terms() -> None:
-    values = {"method.logit_weight": 0.3, "method.attention_weight": 7.0} | NO_SCORES
+    values = {"method.seekr.logit_weight": 0.3, "method.seekr.attention_weight": 7.0} | NO_SCORES
     steps = run(tiny_config(**values)).steps
     for step in steps:
         assert math.isfinite(step.loss) and step.grad_norm is not None and step.seconds >= 0

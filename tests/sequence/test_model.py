@@ -136,19 +136,19 @@ def test_lengths_above_the_model_s_positions_are_refused() -> None:
 def test_a_head_budget_above_the_kept_layers_is_refused() -> None:
     model = AutoConfig.for_model("gpt2", **GPT2)
     assert model_shape(model) == (2, 4)
-    values = {"method.layer_ratio": 0.5, "recipe.max_prompt_tokens": 20}
-    check_fit(tiny_config(**{"method.head_budget": 4}, **values), model)
-    with pytest.raises(ConfigError, match="method.head_budget=5 exceeds the 4 heads of the 1 layers") as error:
-        check_fit(tiny_config(**{"method.head_budget": 5}, **values), model)
+    values = {"method.seekr.layer_ratio": 0.5, "recipe.max_prompt_tokens": 20}
+    check_fit(tiny_config(**{"method.seekr.head_budget": 4}, **values), model)
+    with pytest.raises(ConfigError, match="method.seekr.head_budget=5 exceeds the 4 heads of the 1 layers") as error:
+        check_fit(tiny_config(**{"method.seekr.head_budget": 5}, **values), model)
     one_line(error)
 
 
 def test_a_budget_that_nothing_reads_is_not_checked() -> None:
     model = AutoConfig.for_model("gpt2", **GPT2)
-    too_many = {"method.head_budget": 500, "recipe.max_prompt_tokens": 20}
-    for unread in ({"method.name": "seqft"}, {"method.name": "replay"}, {"method.selection": "all"}):
+    too_many = {"method.seekr.head_budget": 500, "recipe.max_prompt_tokens": 20}
+    for unread in ({"method.name": "seqft"}, {"method.name": "replay"}, {"method.seekr.selection": "all"}):
         check_fit(tiny_config(**too_many, **unread), model)
-    with pytest.raises(ConfigError, match="method.head_budget=500 exceeds"):
+    with pytest.raises(ConfigError, match="method.seekr.head_budget=500 exceeds"):
         check_fit(tiny_config(**too_many), model)
 
 

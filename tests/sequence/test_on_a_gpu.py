@@ -60,7 +60,7 @@ def test_a_run_that_is_stopped_inside_a_task_goes_on_as_if_it_had_not_been(tmp_p
 
 @pytest.mark.parametrize("form", ["exact", "half", "compact"])
 def test_signals_on_the_gpu_are_those_of_the_memory(form: str) -> None:
-    samples = list(gpu_run(**{"method.signals": form}).outcomes[-1].state.memory)[:4]
+    samples = list(gpu_run(**{"method.seekr.signals": form}).outcomes[-1].state.memory)[:4]
     here, there = (teacher_batch(samples, 16, torch.device(name)) for name in ("cpu", "cuda"))
     assert torch.equal(there.logits(64).cpu(), here.logits(64)) or form == "compact"
     assert_close(there.logits(64).cpu(), here.logits(64), rtol=1e-5, atol=1e-5)

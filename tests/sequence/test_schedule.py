@@ -145,7 +145,7 @@ def test_an_official_plan_starts_the_memory_anew_in_every_epoch() -> None:
 
 def test_an_official_plan_follows_the_cycle_it_is_given() -> None:
     values = {"recipe.batch_size": 2, "recipe.replay_batch_size": 2, "method.semantics": "official"}
-    config = tiny_config(**values, **{"method.replay_cycle": 1})
+    config = tiny_config(**values, **{"method.memory.cycle": 1})
     steps = plan_steps([range(8)], 2, config, "last", OFFICIAL, FixedDraws(1))
     assert [step.kind for step in steps] == ["replay", "new"] * 4
     assert len({step.samples for step in steps if step.kind == "replay"}) == 1
@@ -172,13 +172,13 @@ def test_an_empty_memory_gives_new_steps_only(semantics: object) -> None:
 
 
 def test_replayed_are_the_samples_of_all_tasks_but_the_last() -> None:
-    config = tiny_config(**{"method.replay_percent": 25.0})
+    config = tiny_config(**{"method.memory.percent": 25.0})
     assert replayed_samples(config, [12] * len(config.stream.tasks)) == 3 * (len(config.stream.tasks) - 1)
 
 
 def test_a_method_without_replay_and_a_single_stage_replay_nothing() -> None:
     for name in ("seqft", "joint"):
-        config = tiny_config(**{"method.name": name, "method.replay_percent": 25.0})
+        config = tiny_config(**{"method.name": name, "method.memory.percent": 25.0})
         assert replayed_samples(config, [12] * len(config.stream.tasks)) == 0
 
 
@@ -186,8 +186,8 @@ def test_the_release_may_show_a_part_of_the_memory() -> None:
     config = tiny_config(
         **{
             "method.semantics": "official",
-            "method.replay_percent": 50.0,
-            "method.replay_cycle": 2,
+            "method.memory.percent": 50.0,
+            "method.memory.cycle": 2,
             "recipe.batch_size": 4,
             "recipe.replay_batch_size": 1,
         }

@@ -32,7 +32,7 @@ def _op(scores: Scores) -> float:
 def test_the_built_in_stream_is_forgotten_without_replay_and_kept_with_it(repository: Path) -> None:
     config = load_experiment(repository / "experiments" / "demo.yaml")
     without = _scores(config, **{"method.name": "seqft"})
-    replayed = _scores(config, **{"method.name": "replay", "method.replay_percent": 10.0})
+    replayed = _scores(config, **{"method.name": "replay", "method.memory.percent": 10.0})
     bwt = backward_transfer(without)
     assert bwt is not None and bwt < -25
     assert _op(replayed) > _op(without) + 30
@@ -53,7 +53,7 @@ def test_a_real_stream_is_learned_forgotten_without_replay_and_better_kept_with_
         },
     )
     without = _scores(config, **{"method.name": "seqft"})
-    replayed = _scores(config, **{"method.name": "replay", "method.replay_percent": 10.0})
+    replayed = _scores(config, **{"method.name": "replay", "method.memory.percent": 10.0})
     bwt = backward_transfer(without)
     assert without[0, 0] > 40
     assert bwt is not None and bwt < -25

@@ -43,8 +43,8 @@ def space(tmp_path: Path) -> Space:
     """Two dimensions, with published values."""
     path = tmp_path / "two.yaml"
     path.write_text(
-        "method.replay_percent: {type: float, low: 5, high: 20, published: 10}\n"
-        "method.attention_weight: {type: float, low: 1, high: 1000, log: true, published: 1000}\n"
+        "method.memory.percent: {type: float, low: 5, high: 20, published: 10}\n"
+        "method.seekr.attention_weight: {type: float, low: 1, high: 1000, log: true, published: 1000}\n"
     )
     return load_space(path)
 

@@ -18,7 +18,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ddp, a rank without samples": {
         "training.strategy": "ddp",
         "recipe.replay_batch_size": 1,
-        "method.replay_percent": 9.0,
+        "method.memory.percent": 9.0,
     },
     "ddp, gradients that wait": {
         "training.strategy": "ddp",
@@ -30,9 +30,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fsdp, a rank without samples": {
         "training.strategy": "fsdp",
         "recipe.replay_batch_size": 1,
-        "method.replay_percent": 9.0,
+        "method.memory.percent": 9.0,
     },
-    "a share": {"training.strategy": "ddp", "method.attention_share": 0.3},
+    "a share": {"training.strategy": "ddp", "method.seekr.attention_share": 0.3},
 }
 ALONE = {"training.workers": 0, "training.strategy": None}
 BASE: dict[str, Any] = {"training.workers": 2, "recipe.epochs": 1, "evaluation.splits": ()}

@@ -39,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "recipe.batch_size": 5,
     "recipe.replay_batch_size": 3,
     "recipe.learning_rate": 1e-3,
-    "method.head_budget": 5,
+    "method.seekr.head_budget": 5,
     "evaluation.matrix": "seen",
 }
 ADAPTERS = {"model.lora": {"rank": 4, "alpha": 16}}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seekr_tune.analysis.table import NOTHING
+from seekr_tune.config.facts import short_name
 from seekr_tune.config.meaning import setting_text
 
 PER_CENT = "\N{NO-BREAK SPACE}%"
@@ -32,7 +33,7 @@ def short_path(path: str) -> str:
     """The last word of a config path or the name of a column; `method.name` is the method."""
     if path == "method.name":
         return "method"
-    return path.rsplit(".", 1)[-1].replace("distinct_replayed_samples", "samples")
+    return short_name(path).replace("distinct_replayed_samples", "samples")
 
 
 def plural(value: int, one: str, many: str | None = None) -> str:

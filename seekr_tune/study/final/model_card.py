@@ -18,7 +18,7 @@ from seekr_tune.analysis.table import Column, Table, as_markdown, escape_markdow
 from seekr_tune.analysis.worth import TaskWorth, runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import outlook, warnings
 from seekr_tune.config import Config
-from seekr_tune.config.readers import is_read
+from seekr_tune.config.facts import is_read
 from seekr_tune.experiment import flatten
 from seekr_tune.records import ScoredSplit, TrialRecord, tuning_split
 

@@ -80,7 +80,7 @@ def drive(
                     ended = sum(record.status != "running" for record in read_all_records(queue.directory)[0])
                     total = ended + queue.num_left
                     with ProgressConsole(console, total, ended) as progress, cluster_session(address):
-                        for line in imports(queue.config.plugins, queue.config.method.names):
+                        for line in imports(queue.config.model_dump()):
                             progress.say(line)
                         _run_left(queue, directory, progress, ledger, lock, judge)
             finally:

@@ -12,6 +12,7 @@ from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import differing, dump_config, flatten, load_experiment, with_values
 from seekr_tune.files import write_atomically
+from seekr_tune.method.registry import with_needs
 from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.layout import (
@@ -86,7 +87,7 @@ def start_study(
         read_configurations(space, config, enqueue)  # before anything is written
     require_comparable_studies(space, config, warm_start)
     _require_no_run(directory)  # asked before the lock is taken, too: it would leave files in the run
-    config = with_values(config, {"study.space": space_path(directory).name})
+    config = with_values(with_needs(config), {"study.space": space_path(directory).name})
     with cluster_session(address), StudyLock(directory) as lock:
         _require_free(directory, config, space)
         with refusing_disk_faults(directory, _RESUME), room_in_ray(config), logged_in(directory):

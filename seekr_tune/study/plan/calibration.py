@@ -21,9 +21,9 @@ from seekr_tune.method.memory import ReplayMemory, ReplaySample
 from seekr_tune.method.protocol import TaskView
 from seekr_tune.method.registry import method_of
 from seekr_tune.method.semantics import SEMANTICS
+from seekr_tune.method.sizes import SampleSize
 from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.evaluate import score_task
-from seekr_tune.sequence.footprint import SampleSize
 from seekr_tune.sequence.learner import Learner
 from seekr_tune.sequence.model import LoadedModel, load_model
 from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps, batches
@@ -167,7 +167,7 @@ class _Bench:
         }
 
     def _stored(self, task: int, name: str) -> list[ReplaySample]:
-        if self._config.method.in_effect().replay_percent == 0:
+        if self._config.stored_percent == 0:
             return []
         examples = self._encoded[task]
         indices = self._draws.memory_samples(name, len(examples), min(_STORED, len(examples)))

@@ -88,7 +88,7 @@ def disk_plan(
 
 
 def _count(config: Config, size: TaskSize) -> int:
-    percent = config.method.in_effect().replay_percent
+    percent = config.stored_percent
     return stored_samples(size.train, percent, SEMANTICS[config.method.semantics])
 
 

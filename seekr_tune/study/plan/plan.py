@@ -155,7 +155,7 @@ def plan_study(config: Config, space: Space, console: Console | None = None, *, 
         UserError: the data, the model or the settings cannot be used.
     """
     trials, bounds = trial_configs(config, space), bound_configs(config)
-    representative = next((one for one in trials if one.method.in_effect().replay_percent > 0), trials[0])
+    representative = next((one for one in trials if one.stored_percent > 0), trials[0])
     if console is not None:
         console.print("calibrating: a few steps of each kind, nothing is written", highlight=False)
     measured = calibrate(representative)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Self
 
 from seekr_tune.config import Config, RecipeConfig, Split
+from seekr_tune.config.facts import recipe_of_all
 from seekr_tune.method.draws import SeededDraws
 from seekr_tune.method.semantics import SEMANTICS
 from seekr_tune.sequence.evaluate import tasks_to_score
@@ -150,14 +152,14 @@ def _first_key(config: Config) -> Hashable:
     """What the weights after the first stage depend on, where data, model and code are the same."""
     if config.method.learns_at_once:
         return None
-    recipe = config.recipe.model_copy(update={"epochs": config.recipe.epochs_of(0), "replay_batch_size": 1})
+    recipe = json.dumps({**recipe_of_all(config), "epochs": config.recipe.epochs_of(0)}, sort_keys=True)
     training = config.training
     where = (training.workers, training.parallelism)
     return config.stream.tasks[0], config.seed, config.model, recipe, config.method.semantics, where
 
 
 def _stored(config: Config, size: TaskSize) -> int:
-    percent = config.method.in_effect().replay_percent
+    percent = config.stored_percent
     return stored_samples(size.train, percent, SEMANTICS[config.method.semantics])
 
 
@@ -166,7 +168,7 @@ def _training(config: Config, stage: Stage, memory: int, sizes: Mapping[str, Tas
     recipe, method = config.recipe, config.method
     counts = tuple(sizes[name].train for name in names)
     epochs = tuple(recipe.epochs_of(task) for task in stage.tasks)
-    new, replay = _count_steps(counts, epochs, memory, recipe, method.semantics, method.replay_cycle)
+    new, replay = _count_steps(counts, epochs, memory, recipe, method.semantics, method.memory.cycle)
     # Of several tasks at once, each gives samples in proportion to its size and epochs.
     weights = [count * times for count, times in zip(counts, epochs, strict=True)]
     new_step = sum(weight * rates.tasks[name].new_step for name, weight in zip(names, weights, strict=True)) / sum(
@@ -200,7 +202,7 @@ def _count_steps(
         {
             "stream": {"tasks": ["any"]},
             "recipe": {**recipe.model_dump(), "epochs": 1},
-            "method": {"semantics": semantics, "replay_cycle": replay_cycle},
+            "method": {"semantics": semantics, "memory": {"cycle": replay_cycle}},
         }
     )
     draws = SeededDraws(0)  # the order of samples does not change how many steps they make

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.config import Config
+from seekr_tune.config.facts import is_learned
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import differing, dump_config, flatten, load_experiment
 from seekr_tune.files import write_atomically
@@ -26,9 +27,6 @@ from seekr_tune.study.runs.steplog import StepLog
 
 LOCK_SECONDS = 60.0
 """Workers of a killed driver were seen to go on for a few seconds; longer means that somebody else runs the trial."""
-
-_MAY_CHANGE = ("study.", "training.")
-"""What may differ when a run goes on: how many and where, never what is learned."""
 
 
 class TrialFiles:
@@ -212,7 +210,7 @@ def _require_same_settings(directory: Path, config: Config) -> None:
         write_atomically(path, dump_config(config).encode())
         return
     begun, now = flatten(begun_settings(directory)), flatten(config)
-    changed = [key for key in differing(begun, now) if not key.startswith(_MAY_CHANGE)]
+    changed = [key for key in differing(begun, now) if is_learned(key)]
     if changed:
         raise StudyError(
             f"{directory}: was begun with other settings ({', '.join(changed)} differ); "

@@ -11,8 +11,10 @@ from rich.console import Console
 
 from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.config import Config
+from seekr_tune.config.plugins import imports
 from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import fingerprint, with_values
+from seekr_tune.method.registry import with_needs
 from seekr_tune.records import TrialRecord, read_record, read_steps
 from seekr_tune.records.heads import read_heads
 from seekr_tune.shown import ours
@@ -66,7 +68,7 @@ def run_experiment(
             small, or there is no cluster at the address.
         UserError: the data, the model or the settings cannot be used.
     """
-    directory = Path(directory).absolute()
+    directory, config = Path(directory).absolute(), with_needs(config)
     if directory.name != extending_path(directory).name:  # an update is learned inside of its run
         require_outside(directory, "a run")
     if not (is_run(directory) or is_study(directory)):
@@ -82,6 +84,8 @@ def run_experiment(
     with cluster_session(address), ProgressConsole(console, total=1) as progress:
         changes = _known_inputs(directory, config, accept_change)
         progress.warn_of(notes)
+        for line in imports(config.model_dump()):
+            progress.say(line)
         request = TrialRequest(key=name or directory.name, role="run", accepted_changes=changes)
         try:
             record = _run(config, directory, request, progress, stop_asked)

@@ -31,6 +31,7 @@ import torch
 import transformers
 
 from seekr_tune.config import Config
+from seekr_tune.config.facts import recipe_of_all
 from seekr_tune.documents import read_bytes
 from seekr_tune.method.workers import Workers
 from seekr_tune.sequence.digests import digest_of_file
@@ -58,8 +59,7 @@ def shared_directories(cache: Path, config: Config, stream: TaskStream, workers:
     stage = {
         **base,
         "seed": config.seed,
-        "recipe": config.recipe.model_dump(mode="json", exclude={"replay_batch_size", "epochs"}),
-        "epochs": config.recipe.epochs_of(0),
+        "recipe": {**recipe_of_all(config), "epochs": config.recipe.epochs_of(0)},
         "task": stream[0].name,
         "train": [[example.prompt, example.answer] for example in stream[0].train],
     }
@@ -79,7 +79,7 @@ def bound_directory(cache: Path, config: Config, stream: TaskStream, workers: Wo
         **base,
         "method": config.method.label,
         "seed": config.seed,
-        "recipe": config.recipe.model_dump(mode="json", exclude={"replay_batch_size"}),
+        "recipe": recipe_of_all(config),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "tasks": [
             [task.name, task.metric, split, [[example.prompt, example.answer] for example in task.splits[split]]]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from seekr_tune.config.facts import former_paths
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import config_paths
@@ -57,7 +58,7 @@ def parse_constraint(text: Any, origin: str) -> Constraint:
     if match is None:
         raise ConfigError(f"{origin}: constraints: {text!r} must read like 'heads >= layers' (>=, <=, > or <)")
     left, comparison, right = match.groups()
-    known = (*QUANTITIES, *config_paths())
+    known = (*QUANTITIES, *config_paths(), *former_paths())
     for side in (left, right):
         if _literal(side) is None and side not in known:
             there = hint(side, known, f"use {', '.join(QUANTITIES)}, a config path or a number")

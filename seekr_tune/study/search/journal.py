@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from seekr_tune.access import listed
 from seekr_tune.config import Config, StreamConfig
+from seekr_tune.config.facts import fields_at, may_change
 from seekr_tune.documents import MAX_GROWN_BYTES, parse_json, read_bytes, read_json
 from seekr_tune.errors import AccessError, NoDocument, StudyError, UserError
 from seekr_tune.experiment import differing, flatten, load_experiment
@@ -36,12 +37,6 @@ from seekr_tune.study.search.judge import require_comparable
 from seekr_tune.study.search.objectives import objective_values, require_objectives
 from seekr_tune.study.search.samplers import require_sampler
 from seekr_tune.study.search.space import Space
-
-_MAY_CHANGE = (
-    *("study.trials", "study.max_concurrent", "study.space", "study.cache", "study.disk_gigabytes"),
-    *("study.share_first_stage", "study.sample_range", "study.final.", "training.", "stream.erased"),
-)
-"""What may differ between two launches of one study: how much and where it runs, never what a trial is."""
 
 _DEFAULTS = Config(stream=StreamConfig(tasks=("any",)))
 
@@ -231,7 +226,7 @@ def _params_of(folder: Path, space: Space) -> dict[str, Any] | None:
         values = flatten(load_experiment(folder / "config.yaml"))
     except UserError:
         return None
-    return space.active({key: values[key] for key in space.dimensions if key in values})
+    return space.active(space.among(values))
 
 
 def _rebuild(
@@ -304,7 +299,7 @@ def _free_name(path: Path, what: str = "damaged") -> Path:
 
 
 def _fixed_values(config: Config) -> dict[str, Any]:
-    return {path: value for path, value in flatten(config).items() if not path.startswith(_MAY_CHANGE)}
+    return {path: value for path, value in flatten(config).items() if not may_change(path)}
 
 
 def _space_values(space: Space) -> dict[str, Any]:
@@ -318,6 +313,8 @@ def _require_same(
     """Refuse other values than those that the journal was begun with; what an earlier version did not know had its
     default then."""
     begun = study.user_attrs.get(what)
+    if what == "experiment" and begun is not None:
+        begun = {field: value for path, value in begun.items() for field in fields_at(path)}
     if begun is not None:
         begun = {key: value for key, value in (defaults or {}).items() if key in values} | begun
     if begun is None:

@@ -12,13 +12,10 @@ from functools import cached_property
 from typing import Any
 
 from seekr_tune.config import Config, ModelConfig
-from seekr_tune.config.readers import is_read
+from seekr_tune.config.facts import fact_at, former_paths, is_learned, is_read
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import flatten, with_values
 from seekr_tune.study.search.constraints import Constraint
-
-_LEFT_OUT = ("study.", "training.", "name", "method.replay_percent", "method.head_budget", "method.layer_ratio")
-"""Settings that change no score, and those that are known as numbers of heads, layers and samples instead."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +66,14 @@ class Resolver:
         """
         config = with_values(self._config, values, origin="search space")
         flat, method = flatten(config), config.method
-        known = {path: value for path, value in flat.items() if not path.startswith(_LEFT_OUT)}
-        read = {path: value for path, value in known.items() if is_read(path, method.label)}
-        stored = self._stored(config) if is_read("method.replay_percent", method.label) else None
+        read = {path: value for path, value in flat.items() if is_learned(path) and is_read(path, method.label)}
+        counted = {path: read.pop(path) for path in list(read) if fact_at(path).resolved}
+        stored = self._stored(config) if "method.memory.percent" in counted else None
         heads = layers = None
-        if is_read("method.head_budget", method.label):
+        if "method.seekr.head_budget" in counted:
             heads, layers = self._budgets(config)
             if heads is None:  # a model whose shape is not known: the budgets as they are written
-                read |= {path: flat[path] for path in ("method.head_budget", "method.layer_ratio")}
+                read |= {path: value for path, value in counted.items() if path.startswith("method.seekr.")}
         return Resolution(read, heads, layers, stored)
 
     def quantities(self, values: Mapping[str, Any], constraints: Sequence[Constraint] = ()) -> dict[str, Any]:
@@ -91,7 +88,8 @@ class Resolver:
         """
         config = with_values(self._config, values, origin="search space")
         read = {path: value for path, value in flatten(config).items() if is_read(path, config.method.label)}
-        found = {**read, **self.resolve(values).quantities}
+        former = {path: next((read[one] for one in now if one in read), None) for path, now in former_paths().items()}
+        found = {**former, **read, **self.resolve(values).quantities}
         if any("distinct_replayed_samples" in (one.left, one.right) for one in constraints):
             found["distinct_replayed_samples"] = self._replayed(config)
         return found
@@ -100,7 +98,7 @@ class Resolver:
         """Samples that will be replayed; None for a method without replay."""
         from seekr_tune.sequence.schedule import replayed_samples
 
-        if not is_read("method.replay_percent", config.method.label):
+        if not is_read("method.memory.percent", config.method.label):
             return None
         return replayed_samples(config, self._train_sizes(config))
 
@@ -110,7 +108,7 @@ class Resolver:
 
         semantics = SEMANTICS[config.method.semantics]
         return tuple(
-            stored_samples(size, config.method.replay_percent, semantics) for size in self._train_sizes(config)
+            stored_samples(size, config.method.memory.percent, semantics) for size in self._train_sizes(config)
         )
 
     def _train_sizes(self, config: Config) -> tuple[int, ...]:
@@ -128,9 +126,10 @@ class Resolver:
         if shape is None:
             return None, None
         layers, heads = shape
-        if config.method.selection == "all":
+        options = config.method.seekr
+        if options.selection == "all":
             return layers * heads, layers
-        budgets = resolve_budgets(config.method.head_budget, config.method.layer_ratio, layers, heads)
+        budgets = resolve_budgets(options.head_budget, options.layer_ratio, layers, heads)
         return budgets.num_heads, budgets.num_layers
 
     def _shape(self, model: ModelConfig) -> tuple[int, int] | None:

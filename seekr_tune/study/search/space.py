@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
-from seekr_tune.config import Config, SelectionName
+from seekr_tune.config import Config
+from seekr_tune.config.facts import fact_at, fields_at, gives_way, is_read, is_searchable
 from seekr_tune.config.meaning import is_among
 from seekr_tune.config.messages import hint, rule, shown
-from seekr_tune.config.readers import ALTERNATIVES, READERS, is_read
 from seekr_tune.config.reading import dump_yaml
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import config_paths, flatten, parse_config, read_yaml_mapping, require_path, with_values
 from seekr_tune.study.search.constraints import Constraint, parse_constraint
 from seekr_tune.study.search.dimensions import DIMENSION, Choices, Condition, Dimension, member
 
-_NOT_SEARCHABLE = ("name", "memory_draw", "stream.tasks", "study", "training", "evaluation")
-"""Fields that must be equal in all trials of a study: how it runs and how its trials are measured."""
-
 _CONSTRAINTS = "constraints"
-_UNREAD_BY_ALL = ("method.head_budget", "method.layer_ratio")
-"""What `method.selection: all` does not read."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +51,37 @@ class Space:
 
     def condition(self, key: str) -> Condition:
         """When a dimension is searched: as the file says, and never for a method that does not read it."""
-        condition = dict(self.dimensions[key].when)
+        condition = self.when(key)
         methods = self.dimensions.get("method.name")
-        if methods is not None and (key in READERS or key not in config_paths()):
-            names = methods.choices if isinstance(methods, Choices) else ()
-            own = tuple(name for name in names if is_read(key, str(name)))
-            condition.setdefault("method.name", READERS.get(key, own))
-        if "method.selection" in self.dimensions and key in _UNREAD_BY_ALL:
-            condition.setdefault("method.selection", tuple(n for n in get_args(SelectionName) if n != "all"))
+        if isinstance(methods, Choices):
+            own = tuple(name for name in methods.choices if is_read(key, str(name)))
+            if len(own) < len(methods.choices):
+                condition.setdefault("method.name", own)
+        parent = self._unless(key)
+        if parent is not None and isinstance(choices := self.dimensions[parent], Choices):
+            _, unread = fact_at(key).unless or ("", None)
+            condition.setdefault(parent, tuple(value for value in choices.choices if value != unread))
         return condition
+
+    def when(self, key: str) -> dict[str, tuple[Any, ...]]:
+        """The condition that the file states, on dimensions by their keys and on other fields by their paths."""
+        stated = self.dimensions[key].when
+        return {self.fields.get(fields_at(path)[0], fields_at(path)[0]): wanted for path, wanted in stated.items()}
+
+    def _unless(self, key: str) -> str | None:
+        """The dimension that may take a value with which another one does not matter."""
+        parent, _ = fact_at(key).unless or ("", None)
+        return self.fields.get(parent)
+
+    @cached_property
+    def fields(self) -> Mapping[str, str]:
+        """The fields that are searched, each with its dimension: the same, or a path that it had before."""
+        return {field: key for key in self.dimensions for field in fields_at(key)}
+
+    def among(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the values of all fields, those of the dimensions."""
+        own = {key: fields_at(key)[0] for key in self.dimensions}
+        return {key: values[field] for key, field in own.items() if field in values}
 
     @property
     def is_conditional(self) -> bool:
@@ -87,7 +105,7 @@ class Space:
         for path, wanted in self.condition(key).items():
             if path in self.dimensions:
                 # A parent that is not searched itself has no value that matters: neither has what depends on it.
-                if path == "method.selection" and path not in values and path not in self.dimensions[key].when:
+                if path == self._unless(key) and path not in values and path not in self.when(key):
                     continue
                 if path not in values or not is_among(path, values[path], wanted):
                     return False
@@ -163,8 +181,12 @@ class Space:
             ConfigError: a value that the schema refuses, or two keys of which one stands for the other; one line that
                 names the file and the key.
         """
-        for key, other in ALTERNATIVES.items():
-            if key in self.dimensions and other in self.dimensions:
+        for path, key in self.fields.items():
+            twice = next((one for one in self.dimensions if one != key and path in fields_at(one)), None)
+            if twice is not None:
+                raise ConfigError(f"{self.origin}: {twice} and {key} are one setting; drop one of them")
+            other = self.fields.get(gives_way(path) or "")
+            if other is not None:
                 raise ConfigError(f"{self.origin}: {key} and {other} exclude each other; drop one of them")
         for key, dimension in self.dimensions.items():
             for value in dimension.extremes():
@@ -190,11 +212,12 @@ def load_space(path: Path) -> Space:
     if not isinstance(lines, list):
         raise ConfigError(f"{path}: constraints must be a list such as [heads >= layers], but is {lines!r}")
     if not values:
-        raise ConfigError(f"{path}: has no dimensions; list config paths such as method.replay_percent")
+        raise ConfigError(f"{path}: has no dimensions; list config paths such as method.memory.percent")
     constraints = tuple(parse_constraint(line, str(path)) for line in lines)
     space = Space(dict(_dimensions(values, str(path))), str(path), constraints)
     _require_conditions(space)
-    options = {key.split(".")[1] for key in space.dimensions if key not in config_paths()}
+    fields = {field for key in space.dimensions for field in fields_at(key)}
+    options = {field.split(".")[1] for field in fields if field not in config_paths()}
     unread = {name: {"origin": f"unread:{name}"} for name in options}  # what they are called is for the method to say
     space.require_fits(parse_config({"stream": {"tasks": ["any"]}, "plugins": unread}, str(path)))
     return space
@@ -225,7 +248,7 @@ def _dimensions(values: Mapping[Any, Any], origin: str) -> Iterator[tuple[str, D
         inner = [path for path in config_paths() if path.startswith(f"{key}.")]
         if inner:
             raise ConfigError(f"{origin}: {key!r} is a section; name one of its fields, such as {inner[0]}")
-        if any(key == field or key.startswith(f"{field}.") for field in _NOT_SEARCHABLE):
+        if not is_searchable(key):
             raise ConfigError(f"{origin}: {key!r} cannot be searched: all trials of a study share it; drop it")
         try:
             dimension = DIMENSION.validate_python(value)
@@ -244,8 +267,9 @@ def _require_conditions(space: Space) -> None:
     """Parents of conditions are choices listed before, or fields of the experiment; and there is no circle."""
     earlier: list[str] = []
     for key, dimension in space.dimensions.items():
-        for parent, wanted in dimension.when.items():
-            require_path(parent, f"{space.origin}: {key}: when")
+        for path in dimension.when:
+            require_path(path, f"{space.origin}: {key}: when")
+        for parent, wanted in space.when(key).items():
             other = space.dimensions.get(parent)
             if other is None:
                 continue

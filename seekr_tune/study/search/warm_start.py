@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from seekr_tune.config import Config
+from seekr_tune.config.facts import fields_at, is_learned
 from seekr_tune.config.meaning import same_meaning
 from seekr_tune.config.messages import hint
 from seekr_tune.config.reading import read_yaml
@@ -27,9 +28,6 @@ from seekr_tune.study.search.protocol import replicates
 from seekr_tune.study.search.resolution import Resolver, refusal
 from seekr_tune.study.search.space import Space
 from seekr_tune.study.search.standing import configuration_values
-
-_IGNORED = ("study.", "training.", "name")
-"""Settings in which an earlier study may differ: they change no score."""
 
 _logger = logging.getLogger(__name__)
 
@@ -77,7 +75,7 @@ def warm_start(study: optuna.Study, space: Space, config: Config, directories: S
     for directory in directories:
         skipped = 0
         for key, earlier, values in _comparable(space, first, config, directory):
-            params = space.active({path: earlier[path] for path in space.dimensions})
+            params = space.active(space.among(earlier))
             if _add(study, space, params, values, f"{directory}/{key}"):
                 continue
             skipped += 1
@@ -146,9 +144,7 @@ def _require_same(space: Space, ours: Mapping[str, Any], theirs: Mapping[str, An
     differing = sorted(
         path
         for path in {*ours, *theirs}
-        if path not in space.dimensions
-        and not path.startswith(_IGNORED)
-        and not same_meaning(path, ours.get(path), theirs.get(path))
+        if path not in space.fields and is_learned(path) and not same_meaning(path, ours.get(path), theirs.get(path))
     )
     if differing:
         raise StudyError(
@@ -174,7 +170,7 @@ def _require_same_inputs(config: Config, directory: Path) -> None:
 def _read(file: Path) -> list[dict[str, Any]]:
     content = read_yaml(file)
     if not isinstance(content, list) or not content or not all(isinstance(one, dict) for one in content):
-        raise ConfigError(f"{file}: must hold a list of mappings, such as [{{method.replay_percent: 2}}]")
+        raise ConfigError(f"{file}: must hold a list of mappings, such as [{{method.memory.percent: 2}}]")
     return content
 
 
@@ -182,6 +178,7 @@ def _fitting(space: Space, resolver: Resolver, given: Mapping[str, Any], origin:
     """The values of the space that a configuration means."""
     dimensions, values = space.dimensions, {}
     for key, value in given.items():
+        key = space.fields.get(fields_at(str(key))[0], key)
         if key not in dimensions:
             there = hint(str(key), dimensions, f"it searches {', '.join(dimensions)}")
             raise ConfigError(f"{origin}: {key!r} is not searched by {space.origin}; {there}")

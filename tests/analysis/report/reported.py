@@ -8,7 +8,7 @@ from typing import Any
 
 from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.config import Config
-from seekr_tune.experiment import dump_config
+from seekr_tune.experiment import dump_config, parse_config
 from seekr_tune.records import TrialRecord
 from tests.analysis.synthetic import NAN, RecordFactory
 
@@ -21,8 +21,8 @@ NUM_FINISHED = 5
 
 SPACE = """\
 method.name: {type: categorical, choices: [replay, seekr]}
-method.replay_percent: {type: float, low: 1, high: 10, log: true}
-method.attention_weight: {type: float, low: 1, high: 1000, log: true}
+method.memory.percent: {type: float, low: 1, high: 10, log: true}
+method.seekr.attention_weight: {type: float, low: 1, high: 1000, log: true}
 """
 
 
@@ -33,7 +33,7 @@ def study_config(**sections: Any) -> Config:
         "stream": {"tasks": ["flags", "rivers", HOSTILE]},
         "study": {"trials": 7, "replicates": {"seeds": [0, 1]}},
     }
-    return Config.model_validate({**values, **sections})
+    return parse_config({**values, **sections}, "reported")
 
 
 def study_records() -> list[TrialRecord]:
@@ -47,14 +47,14 @@ def study_records() -> list[TrialRecord]:
         for number, (op, samples) in enumerate([(60.0, 4), (75.0, 10), (82.0, 40), (55.0, 20), (28.0, 2)]):
             is_seekr = number % 2 == 0
             params: dict[str, Any] = {"method.name": "seekr" if is_seekr else "replay"}
-            params["method.replay_percent"] = 1.5 * (number + 1)
+            params["method.memory.percent"] = 1.5 * (number + 1)
             if is_seekr:
-                params["method.attention_weight"] = 10.0**number
+                params["method.seekr.attention_weight"] = 10.0**number
             stored = _FACTORY.replay((samples, samples, samples))
             heads = _FACTORY.heads(4, 8) if is_seekr else ()
             more: dict[str, Any] = {"params": params, "method": params["method.name"], "replay": stored, "heads": heads}
             records.append(_run(f"trial-{number:04d}", seed, op + 3 * seed, **more))
-    other = {"params": {"method.name": "replay", "method.replay_percent": 9.0}, "method": "replay"}
+    other = {"params": {"method.name": "replay", "method.memory.percent": 9.0}, "method": "replay"}
     records.append(_run("trial-0005", 0, 20.0, status="pruned", **other))
     records.append(_run("trial-0006", 0, NAN, status="failed", error=ERROR, scores=(), tasks_done=0, **other))
     return [_with_hostile_task(record) for record in records]

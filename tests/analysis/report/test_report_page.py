@@ -228,7 +228,7 @@ def test_numbers_are_written_as_people_read_them() -> None:
     assert [count(value) for value in (None, 12, 12.5, 1234.5)] == ["-", "12", "12.5", "1,234"]
     assert [duration(seconds) for seconds in (3.21, 119, 125, 7300)] == ["3.21 s", "119 s", "2.08 min", "2.03 h"]
     assert [rounded(value) for value in (None, float("nan"), 0.123456)] == ["-", "-", "0.1235"]
-    assert settings({"method.name": "seekr", "method.replay_percent": 1.23456}) == "replay_percent 1.235"
+    assert settings({"method.name": "seekr", "method.memory.percent": 1.23456}) == "replay_percent 1.235"
 
 
 def test_the_ledger_reads_the_rows_of_some_runs_as_it_reads_all(study: Path) -> None:

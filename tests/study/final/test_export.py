@@ -76,7 +76,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for replicate in (0, 1):
         run(directory, config, "bound-seqft", "bound", {"method.name": "seqft"}, replicate)
         for number, percent in enumerate((10.0, 20.0)):
-            run(directory, config, f"trial-000{number}", "trial", {"method.replay_percent": percent}, replicate)
+            run(directory, config, f"trial-000{number}", "trial", {"method.memory.percent": percent}, replicate)
     raise_scores(directory, "trial-0001", 2.5)
     write_ledger(directory, read_records(directory), {})
     return directory
@@ -102,12 +102,12 @@ def finalized(study: Path) -> Path:
     final = study / "final"
     for number in (0, 1):
         values = {"evaluation.splits": ["test"], "seed": 9}
-        params = {"method.replay_percent": 10.0 + 10 * number}
+        params = {"method.memory.percent": 10.0 + 10 * number}
         run(final, with_values(config, values), f"trial-000{number}", "trial", params)
     raise_scores(final, "trial-0000", 40.0)  # a winner on test must not win
     write_ledger(final, read_records(final), {})
     finalists = [
-        Finalist(configuration=f"trial-000{number}", params={"method.replay_percent": 1.0}, tuned={"op": 10.0 + number})
+        Finalist(configuration=f"trial-000{number}", params={"method.memory.percent": 1.0}, tuned={"op": 10.0 + number})
         for number in (0, 1)
     ]
     opening = Opening(

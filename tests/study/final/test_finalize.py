@@ -75,7 +75,7 @@ def tune(directory: Path, config: Config, space: Space, run: Run = pretended) ->
             run(request, request.config(config), directory)
     for trial in range(config.study.trials):
         key = trial_key(trial)
-        values = {"method.replay_percent": 5.0 + trial, "method.attention_weight": 10.0}
+        values = {"method.memory.percent": 5.0 + trial, "method.seekr.attention_weight": 10.0}
         for number, setting in enumerate(settings):
             request = TrialRequest(run_key(key, number), "trial", values, trial, key, number, setting)
             run(request, request.config(config), directory)

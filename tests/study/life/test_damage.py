@@ -49,8 +49,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`whole`: an undisturbed study; `killed`: the same one, killed while its third trial ran."""
     folder = tmp_path_factory.mktemp("studies")
     (folder / "two.yaml").write_text(
-        "method.replay_percent: {type: float, low: 5, high: 20, published: 10}\n"
-        "method.attention_weight: {type: float, low: 1, high: 1000, log: true, published: 1000}\n"
+        "method.memory.percent: {type: float, low: 5, high: 20, published: 10}\n"
+        "method.seekr.attention_weight: {type: float, low: 1, high: 1000, log: true, published: 1000}\n"
     )
     tasks = ["star", "last", "paren"]
     config: Config = parse_config(

@@ -36,7 +36,7 @@ def study(tmp_path: Path) -> Path:
     journal_path(directory).parent.mkdir()
     search = optuna.create_study(study_name="seekr-tune", storage=storage(directory), direction="maximize")
     for value in (60.0, 75.0):
-        trial = search.ask({"method.replay_percent": optuna.distributions.FloatDistribution(1, 10)})
+        trial = search.ask({"method.memory.percent": optuna.distributions.FloatDistribution(1, 10)})
         search.tell(trial, value)
     return directory
 

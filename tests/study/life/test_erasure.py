@@ -63,7 +63,7 @@ def small(config: Config, data: Path) -> Config:
         "stream.root": str(data),
         "stream.tasks": list(TASKS),
         "stream.limits": {},
-        "method.replay_percent": 100,
+        "method.memory.percent": 100,
     }
     return with_values(config, values)
 

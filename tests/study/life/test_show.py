@@ -19,7 +19,7 @@ from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest
 from tests.study.conftest import Finish
 
-PERCENT = "method.replay_percent"
+PERCENT = "method.memory.percent"
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_a_changed_experiment_is_refused_with_what_differs(study: Path, space: S
 
 
 def test_a_changed_space_is_refused(study: Path, space: Space, tmp_path: Path) -> None:
-    (tmp_path / "other.yaml").write_text("method.replay_percent: {type: float, low: 5, high: 50, published: 10}\n")
+    (tmp_path / "other.yaml").write_text("method.memory.percent: {type: float, low: 5, high: 50, published: 10}\n")
     with pytest.raises(StudyError, match="the search space differs from it"):
         start_study(load_experiment(experiment_path(study)), load_space(tmp_path / "other.yaml"), study)
 

@@ -9,7 +9,8 @@ import pytest
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import with_values
-from seekr_tune.sequence.footprint import ModelSize, SampleSize, footprint
+from seekr_tune.method.sizes import SampleSize
+from seekr_tune.sequence.footprint import ModelSize, footprint
 from seekr_tune.sequence.model import read_model_config
 from seekr_tune.study.plan.calibration import Calibration
 from seekr_tune.study.plan.plan import Plan, bound_configs, make_plan, plan_study, trial_configs
@@ -61,8 +62,8 @@ def test_wall_time_is_the_work_over_the_slots(config: Config, space: Space) -> N
 
 def test_the_published_settings_come_first_and_the_others_lie_in_the_space(config: Config, space: Space) -> None:
     configs = trial_configs(with_study(config, trials=20), space)
-    assert configs[0].method.replay_percent == 10 and configs[0].method.attention_weight == 1000
-    percents = {one.method.replay_percent for one in configs}
+    assert configs[0].method.memory.percent == 10 and configs[0].method.seekr.attention_weight == 1000
+    percents = {one.method.memory.percent for one in configs}
     assert len(percents) == 20 and all(5 <= percent <= 20 for percent in percents)
     assert configs == trial_configs(with_study(config, trials=20), space)  # the same plan each time
 
@@ -73,7 +74,7 @@ def test_configurations_that_break_a_constraint_are_not_counted(config: Config, 
         "constraints: [stored_samples <= 9]\nmethod.replay_percent: {type: float, low: 5, high: 20, published: 20}\n"
     )
     configs = trial_configs(with_study(config, trials=10), load_space(path))
-    assert len(configs) == 10 and all(round(24 * one.method.replay_percent / 100) * 3 <= 9 for one in configs)
+    assert len(configs) == 10 and all(round(24 * one.method.memory.percent / 100) * 3 <= 9 for one in configs)
     path.write_text("constraints: [stored_samples < 1]\nmethod.replay_percent: {type: float, low: 5, high: 20}\n")
     with pytest.raises(ConfigError, match="almost no random configuration can be tried"):
         trial_configs(with_study(config, trials=2), load_space(path))

@@ -27,7 +27,7 @@ def work(config: Config, **values: Any) -> RunWork:
     [
         {},
         {"evaluation.matrix": "full", "recipe.epochs": [1, 3, 2]},
-        {"method.semantics": "official", "recipe.micro_batch_size": 4, "method.replay_percent": 20},
+        {"method.semantics": "official", "recipe.micro_batch_size": 4, "method.memory.percent": 20},
         {"method.name": "joint", "recipe.epochs": [1, 3, 2], "evaluation.matrix": "full"},
         {"method.name": "derpp", "recipe.replay_batch_size": 2, "evaluation.matrix": "seen"},
     ],

@@ -30,7 +30,7 @@ def test_a_reference_is_taken_over_without_a_step(
 ) -> None:
     first = run_bound(bound, tmp_path / "one", tmp_path / "cache")
     monkeypatch.setattr(trial_module, "StreamRun", None)
-    other_study = with_values(bound, {"study.trials": 3, "method.attention_weight": 2.0})
+    other_study = with_values(bound, {"study.trials": 3, "method.seekr.attention_weight": 2.0})
     second = run_bound(other_study, tmp_path / "two", tmp_path / "cache")
     assert (second.status, second.tasks_done, second.wall_seconds) == ("finished", 3, 0.0)
     assert second.scores == first.scores and second.replay == first.replay

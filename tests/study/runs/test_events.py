@@ -17,7 +17,7 @@ from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import run_trial
 from tests.study.runs.test_trial import After, killed_after
 
-REQUEST = TrialRequest("trial-0000", "trial", {"method.replay_percent": 10.0}, 0, "trial-0000")
+REQUEST = TrialRequest("trial-0000", "trial", {"method.memory.percent": 10.0}, 0, "trial-0000")
 
 
 def story(directory: Path) -> list[str]:

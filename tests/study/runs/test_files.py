@@ -22,7 +22,7 @@ from seekr_tune.study.runs.trial import run_trial
 
 from .test_trial import After, killed_after
 
-REQUEST = TrialRequest("trial-0000", "trial", {"method.replay_percent": 10.0}, 0, "trial-0000")
+REQUEST = TrialRequest("trial-0000", "trial", {"method.memory.percent": 10.0}, 0, "trial-0000")
 BOUND = TrialRequest("bound-seqft", "bound", {"method.name": "seqft"}, configuration="bound-seqft")
 
 

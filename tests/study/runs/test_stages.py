@@ -41,8 +41,8 @@ def bound_of(config: Config, cache: Path) -> Path:
         {"stream.tasks": ["star", "paren", "last"]},
         {"method.name": "derpp"},
         {"method.name": "seqft"},
-        {"method.replay_percent": 50.0},
-        {"method.attention_weight": 3.0, "method.head_budget": 1},
+        {"method.memory.percent": 50.0},
+        {"method.seekr.attention_weight": 3.0, "method.seekr.head_budget": 1},
         {"memory_draw": 3},
         {"recipe.replay_batch_size": 2},
         {"evaluation.matrix": "full"},
@@ -135,7 +135,7 @@ def test_a_model_of_the_hub_without_a_commit_shares_nothing(
 
 def test_a_bound_is_named_by_all_tasks_but_not_by_what_replay_does(config: Config, tmp_path: Path) -> None:
     bound = with_values(config, {"method.name": "seqft"})
-    same = {"method.attention_weight": 1.0, "memory_draw": 2, "study.trials": 2, "name": "other"}
+    same = {"method.seekr.attention_weight": 1.0, "memory_draw": 2, "study.trials": 2, "name": "other"}
     assert bound_of(with_values(bound, same), tmp_path) == bound_of(bound, tmp_path)
     for values in (
         {"method.name": "joint"},

@@ -16,7 +16,7 @@ from seekr_tune.study.search.space import Space, load_space
 from seekr_tune.study.search.warm_start import enqueue, read_configurations
 from tests.study.searching import drain
 
-HEADS, PERCENT, QUERIES = "method.head_budget", "method.replay_percent", "method.query_budget"
+HEADS, PERCENT, QUERIES = "method.seekr.head_budget", "method.memory.percent", "method.seekr.query_budget"
 SHARES = {"type": "float", "low": 0.1, "high": 1.0}
 COUNTS = {"type": "int", "low": 1, "high": 4}
 LISTED = {"type": "categorical", "choices": [4, 1, 0.5]}
@@ -32,7 +32,7 @@ def found(dimension: dict[str, Any], path: str, value: Any) -> Any:
         (SHARES, HEADS, 1.0, 1.0),
         (COUNTS, HEADS, 1, 1),
         (LISTED, HEADS, 1, 1),
-        (SHARES, "method.layer_ratio", 1, 1.0),  # the same meaning there
+        (SHARES, "method.seekr.layer_ratio", 1, 1.0),  # the same meaning there
         ({"type": "float", "low": 0, "high": 9}, PERCENT, 2, 2.0),
         ({"type": "float", "low": 0.1, "high": 0.7, "step": 0.1}, PERCENT, 0.1 + 0.2, 0.3),
         ({"type": "categorical", "choices": [1, 2.5]}, PERCENT, 1.0, 1),
@@ -77,18 +77,22 @@ def space_at(folder: Path, text: str) -> Space:
 
 
 def test_an_enqueued_count_is_no_share(config: Config, tmp_path: Path) -> None:
-    space = space_at(tmp_path, "method.head_budget: {type: float, low: 0.1, high: 1.0}\n")
+    space = space_at(tmp_path, "method.seekr.head_budget: {type: float, low: 0.1, high: 1.0}\n")
     file = tmp_path / "mine.yaml"
-    file.write_text("- {method.head_budget: 1}\n")
-    with pytest.raises(ConfigError, match="configuration 1: method.head_budget=1 is a count, and the range"):
+    file.write_text("- {method.seekr.head_budget: 1}\n")
+    with pytest.raises(ConfigError, match="configuration 1: method.seekr.head_budget=1 is a count, and the range"):
         read_configurations(space, config, file)
 
 
 def test_a_file_whose_count_became_a_share_is_enqueued_again(config: Config, tmp_path: Path) -> None:
-    space = space_at(tmp_path, "method.head_budget: {type: categorical, choices: [4, 1.0, 0.5]}\n")
+    space = space_at(tmp_path, "method.seekr.head_budget: {type: categorical, choices: [4, 1.0, 0.5]}\n")
     file, directory = tmp_path / "mine.yaml", tmp_path / "study"
     study = open_study(directory, config, space)
-    for text in ("- {method.head_budget: 4}\n", "- {method.head_budget: 4}\n", "- {method.head_budget: 1.0}\n"):
+    for text in (
+        "- {method.seekr.head_budget: 4}\n",
+        "- {method.seekr.head_budget: 4}\n",
+        "- {method.seekr.head_budget: 1.0}\n",
+    ):
         file.write_text(text)
         enqueue(study, space, config, file)
     waiting = [trial.system_attrs["fixed_params"][HEADS] for trial in study.get_trials()]
@@ -96,17 +100,17 @@ def test_a_file_whose_count_became_a_share_is_enqueued_again(config: Config, tmp
 
 
 def test_a_grid_with_an_enqueued_member_runs_each_point_once(config: Config, tmp_path: Path) -> None:
-    space = space_at(tmp_path, "method.logit_weight: {type: float, low: 0.1, high: 0.7, step: 0.1}\n")
+    space = space_at(tmp_path, "method.seekr.logit_weight: {type: float, low: 0.1, high: 0.7, step: 0.1}\n")
     config = with_values(config, {"study.sampler": "grid", "study.trials": 7, "study.bounds": []})
     file, directory = tmp_path / "mine.yaml", tmp_path / "study"
-    file.write_text("- {method.logit_weight: 0.3}\n- {method.logit_weight: 0.7000000000000001}\n")
+    file.write_text("- {method.seekr.logit_weight: 0.3}\n- {method.seekr.logit_weight: 0.7000000000000001}\n")
     enqueue(open_study(directory, config, space), space, config, file)
-    values = [request.values["method.logit_weight"] for request in drain(directory, config, space)]
+    values = [request.values["method.seekr.logit_weight"] for request in drain(directory, config, space)]
     assert values[:2] == [0.3, 0.7]
     assert sorted(values) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 
 
 def test_a_study_whose_count_became_a_share_is_refused(config: Config, space: Space, tmp_path: Path) -> None:
     open_study(tmp_path, with_values(config, {HEADS: 1}), space)
-    with pytest.raises(Exception, match=r"method.head_budget changed since the study was started"):
+    with pytest.raises(Exception, match=r"method.seekr.head_budget changed since the study was started"):
         open_study(tmp_path, with_values(config, {HEADS: 1.0}), space)

@@ -65,8 +65,8 @@ def test_the_first_trial_has_the_published_settings(desk: Desk) -> None:
     request = desk.open().next()
     assert request is not None
     assert (request.key, request.role, request.number) == ("trial-0000", "trial", 0)
-    assert request.values == {"method.replay_percent": 10.0, "method.attention_weight": 1000.0}
-    assert request.config(desk.config).method.attention_weight == 1000.0
+    assert request.values == {"method.memory.percent": 10.0, "method.seekr.attention_weight": 1000.0}
+    assert request.config(desk.config).method.seekr.attention_weight == 1000.0
 
 
 def test_a_study_is_as_many_distinct_trials_as_asked_for(desk: Desk) -> None:
@@ -136,7 +136,7 @@ def test_a_trial_that_was_killed_while_it_was_proposed_gets_the_same_parameters(
     assert expected is not None
     journal = journal_path(desk.directory)
     lines = journal.read_bytes().splitlines(keepends=True)
-    asked = max(index for index, line in enumerate(lines) if b'"method.attention_weight"' in line)
+    asked = max(index for index, line in enumerate(lines) if b'"method.seekr.attention_weight"' in line)
     journal.write_bytes(b"".join(lines[:asked]) + lines[asked][:7])  # one parameter is there, the other line is cut
     assert desk.open().next() == expected
 
@@ -214,10 +214,10 @@ def test_every_sampler_proposes_distinct_trials_over_restarts(
 
 def test_a_small_grid_is_used_up_before_anything_is_repeated(desk: Desk, tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
-    path.write_text("method.selection: {type: categorical, choices: [importance, sensitivity, random, all]}")
+    path.write_text("method.seekr.selection: {type: categorical, choices: [importance, sensitivity, random, all]}")
     desk.space = load_space(path)
     requests = drain(desk, desk.open(trials=4))
-    assert sorted(request.values["method.selection"] for request in requests) == [
+    assert sorted(request.values["method.seekr.selection"] for request in requests) == [
         "all",
         "importance",
         "random",
@@ -253,9 +253,9 @@ def test_a_changed_experiment_or_space_is_refused_by_name(desk: Desk, tmp_path: 
     desk.config = with_values(desk.config, {"recipe.epochs": 1, "training.max_failures": 5})
     desk.open()
     path = tmp_path / "three.yaml"
-    path.write_text("method.replay_percent: {type: float, low: 5, high: 30, published: 10}")
+    path.write_text("method.memory.percent: {type: float, low: 5, high: 30, published: 10}")
     desk.space = load_space(path)
-    with pytest.raises(StudyError, match=r"method\.attention_weight, method\.replay_percent changed"):
+    with pytest.raises(StudyError, match=r"method\.memory\.percent, method\.seekr\.attention_weight changed"):
         desk.open()
 
 

@@ -28,6 +28,7 @@ def racing(config: Config) -> Config:
     """Eight configurations of up to two seeds; a race and pruning with few to compare with."""
     values = {
         "study.trials": 8,
+        "seed": 3,
         "study.bounds": ["seqft"],
         "study.replicates.seeds": [0, 1],
         "study.racing.startup_trials": 2,
@@ -165,13 +166,13 @@ def test_enqueued_configurations_come_first_once_and_what_they_leave_out_is_prop
     config: Config, space: Space, tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("- {method.replay_percent: 7}\n- {method.replay_percent: 7, method.attention_weight: 3}\n")
+    file.write_text("- {method.memory.percent: 7}\n- {method.memory.percent: 7, method.seekr.attention_weight: 3}\n")
     directory = tmp_path / "study"
     for _ in range(2):
         enqueue(open_study(directory, config, space), space, config, file)
     requests = drain(directory, config, space)
-    assert [request.values["method.replay_percent"] for request in requests[:2]] == [7.0, 7.0]
-    assert requests[1].values["method.attention_weight"] == 3.0
+    assert [request.values["method.memory.percent"] for request in requests[:2]] == [7.0, 7.0]
+    assert requests[1].values["method.seekr.attention_weight"] == 3.0
     assert requests[2].values == space.published()
     assert len(requests) == config.study.trials
 
@@ -179,10 +180,10 @@ def test_enqueued_configurations_come_first_once_and_what_they_leave_out_is_prop
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- {method.replay_precent: 7}", "did you mean 'method.replay_percent'"),
-        ("- {method.replay_percent: 700}", "configuration 1: method.replay_percent=700 is outside the range"),
-        ("- {method.replay_percent: true}", "method.replay_percent=True is no finite number"),
-        ("method.replay_percent: 7", "must hold a list"),
+        ("- {method.replay_precent: 7}", "did you mean 'method.memory.percent'"),
+        ("- {method.memory.percent: 700}", "configuration 1: method.memory.percent=700 is outside the range"),
+        ("- {method.memory.percent: true}", "method.memory.percent=True is no finite number"),
+        ("method.memory.percent: 7", "must hold a list"),
         ("- [", "not valid YAML"),
     ],
 )

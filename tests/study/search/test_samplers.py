@@ -15,21 +15,21 @@ from tests.study.searching import drain, open_queue
 
 NUMBERS = """
 constraints: [heads >= layers]
-method.replay_percent: {type: float, low: 5, high: 100, published: 10}
-method.head_budget: {type: int, low: 1, high: 8}
-method.layer_ratio: {type: float, low: 0.25, high: 1.0, step: 0.25}
+method.memory.percent: {type: float, low: 5, high: 100, published: 10}
+method.seekr.head_budget: {type: int, low: 1, high: 8}
+method.seekr.layer_ratio: {type: float, low: 0.25, high: 1.0, step: 0.25}
 """
 METHODS = """
 constraints: [heads >= layers]
 method.name: {type: categorical, choices: [replay, derpp, seekr]}
-method.replay_percent: {type: float, low: 5, high: 100}
-method.logit_weight: {type: float, low: 0.1, high: 0.9}
-method.head_budget: {type: int, low: 1, high: 8}
+method.memory.percent: {type: float, low: 5, high: 100}
+method.seekr.logit_weight: {type: float, low: 0.1, high: 0.9}
+method.seekr.head_budget: {type: int, low: 1, high: 8}
 """
 GRID = """
 method.name: {type: categorical, choices: [replay, seekr]}
-method.replay_percent: {type: float, low: 10, high: 30, step: 10}
-method.head_budget: {type: int, low: 1, high: 2}
+method.memory.percent: {type: float, low: 10, high: 30, step: 10}
+method.seekr.head_budget: {type: int, low: 1, high: 2}
 """
 
 
@@ -71,9 +71,9 @@ def test_a_grid_is_every_point_once_in_a_drawn_order(config: Config, tmp_path: P
     space = space_of(tmp_path, GRID)
     config = with_values(config, {"study.sampler": "grid", "study.trials": 9})
     points = [tuple(values.items()) for values in proposed(tmp_path, "grid", config, space)]
-    replay = {(("method.name", "replay"), ("method.replay_percent", percent)) for percent in (10.0, 20.0, 30.0)}
+    replay = {(("method.name", "replay"), ("method.memory.percent", percent)) for percent in (10.0, 20.0, 30.0)}
     seekr = {
-        (("method.name", "seekr"), ("method.replay_percent", percent), ("method.head_budget", heads))
+        (("method.name", "seekr"), ("method.memory.percent", percent), ("method.seekr.head_budget", heads))
         for percent in (10.0, 20.0, 30.0)
         for heads in (1, 2)
     }
@@ -86,7 +86,7 @@ def test_a_grid_is_every_point_once_in_a_drawn_order(config: Config, tmp_path: P
 @pytest.mark.parametrize(
     ("values", "text", "message"),
     [
-        ({"sampler": "grid"}, NUMBERS, "method.replay_percent has infinitely many values; give it a step"),
+        ({"sampler": "grid"}, NUMBERS, "method.memory.percent has infinitely many values; give it a step"),
         ({"sampler": "cmaes"}, METHODS, "method.name is categorical"),
         (
             {"sampler": "cmaes", "objectives": {"op": "maximize", "replay_tokens": "minimize"}},
