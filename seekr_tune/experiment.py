@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from seekr_tune.config.leaves import leaves_of
 from seekr_tune.config.meaning import same_meaning
 from seekr_tune.config.messages import one_line, shown, suggestion
 from seekr_tune.config.numerals import UnclearValue
-from seekr_tune.config.plugins import with_plugins
+from seekr_tune.config.plugins import named_in, with_plugins
 from seekr_tune.config.reading import dump_yaml, parse_yaml, read_yaml, told
 from seekr_tune.errors import ConfigError
 
@@ -84,6 +84,15 @@ def flatten(config: Config) -> dict[str, Any]:
     return dict(leaves_of(config.model_dump(mode="json")))
 
 
+def leaves_that(config: Config, counts: Callable[[str], bool]) -> dict[str, Any]:
+    """The leaves whose path `counts`; code of a user does not where it is named only by fields that do not."""
+    named: dict[bool, set[str]] = {True: set(), False: set()}
+    for _, field, name in named_in(config.model_dump()):
+        named[counts(field)].add(name)
+    idle = tuple(f"plugins.{name}." for name in named[False] - named[True])
+    return {path: value for path, value in flatten(config).items() if counts(path) and not path.startswith(idle)}
+
+
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Paths at which two flat experiments say different things, in alphabetic order."""
     paths = sorted({*before, *now})
@@ -92,8 +101,7 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def fingerprint(config: Config) -> str:
     """The same for the same settings of what is learned, wherever and however often that is: 8 hex digits."""
-    learned = {path: value for path, value in flatten(config).items() if is_learned(path)}
-    return hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(leaves_that(config, is_learned), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def config_paths() -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from seekr_tune.config.learning import (
 )
 from seekr_tune.config.messages import hint
 from seekr_tune.config.methods import WITH_MEMORY, DerppOptions, MemoryConfig, MethodConfig, SeekrOptions
-from seekr_tune.config.plugins import Plugin
+from seekr_tune.config.plugins import SEAMS, Plugin, named_in
 from seekr_tune.config.running import EvaluationConfig, TrainingConfig
 from seekr_tune.config.section import (
     BUILT_IN,
@@ -124,6 +124,14 @@ class Config(Section):
         foreign = next((name for name in self.method.model_extra or {} if name not in self.plugins), None)
         if foreign is not None:
             raise ValueError(f"method.{foreign}: there is no method {foreign!r} of your own; name it in method.name")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        for kind, field, name in named_in(self.model_dump()):
+            if kind in ("sampler", "pruner", "tracker") and name not in self.plugins:
+                known, own = (*SEAMS[field][1], *self.plugins), "or name one of your own by its file, ./mine.py:Mine"
+                raise ValueError(f"{field}={name!r} is refused: {hint(name, known)} {own}")
         return self
 
     @property
