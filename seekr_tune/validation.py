@@ -102,7 +102,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         names = " and ".join(text.partition("=")[0] for text in wanted)
         raise ConfigError(f"{experiment}: {names} still to be given; add --set {' '.join(wanted)}")
     with _naming(experiment):
-        require_objectives(config.study.objectives)
+        require_objectives(config)
     space = _require_search(config, experiment) if search else None
     with _naming(experiment):
         if space is not None:
@@ -175,7 +175,7 @@ def _space_of(config: Config, experiment: Path) -> Space | None:
     from seekr_tune.study.search.objectives import require_objectives
 
     with _naming(experiment):
-        require_objectives(config.study.objectives)
+        require_objectives(config)
     return None if config.study.space is None else _require_search(config, experiment)
 
 
@@ -208,6 +208,9 @@ def _own_code(config: Config, space: Space | None) -> Iterator[Finding]:
         yield Finding("sampler", f"{study.sampler}: {plugins[study.sampler].origin}; {found}")
     if study.pruning.rule in plugins:
         yield Finding("pruner", f"{study.pruning.rule}: {plugins[study.pruning.rule].origin}")
+    for name in study.objectives:
+        if name in plugins:
+            yield Finding("objective", f"{name}: {plugins[name].origin}; {study.objectives[name]}")
     for name in config.training.trackers:
         maker_of(config, name)
         if name in plugins:

@@ -154,7 +154,7 @@ def _renamed(values: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, An
 
     def at(held: Mapping[str, Any], parts: list[str], by_key: bool) -> dict[str, Any]:
         part, *rest = parts
-        inner = held.get(part)
+        inner: Any = held.get(part)
         if rest and not isinstance(inner, Mapping) or part not in held:
             return dict(held)
         return {**held, part: at(inner, rest, by_key) if rest else short(inner, by_key)}

@@ -47,31 +47,34 @@ class Trackers:
     """
 
     def __init__(self, config: Config, record: TrialRecord, directory: Path, steps_done: int) -> None:
-        self._made: dict[str, Any] = {}
+        def make(name: str) -> Tracker:
+            return maker_of(config, name)(record, directory, steps_done)
+
+        self._made: dict[str, Tracker] = {}
         for name in config.training.trackers:
-            made = self._ask(name, lambda name=name: maker_of(config, name)(record, directory, steps_done))
+            made = self._ask(name, make, name)
             if made is not None:
                 self._made[name] = made
 
     def log_step(self, row: StepRow) -> None:
         """A training step was taken."""
         for name, tracker in list(self._made.items()):
-            self._ask(name, lambda tracker=tracker: tracker.log_step(row))
+            self._ask(name, lambda to: to.log_step(row), tracker)
 
     def log_task(self, record: TrialRecord) -> None:
         """A task was finished."""
         for name, tracker in list(self._made.items()):
-            self._ask(name, lambda tracker=tracker: tracker.log_task(record))
+            self._ask(name, lambda to: to.log_task(record), tracker)
 
     def close(self, record: TrialRecord | None = None) -> None:
         """The launch ends; with the record of a run that will not go on."""
         while self._made:
             name, tracker = self._made.popitem()
-            self._ask(name, lambda tracker=tracker: tracker.close(record))
+            self._ask(name, lambda to: to.close(record), tracker)
 
-    def _ask(self, name: str, call: Callable[[], Any]) -> Any:
+    def _ask(self, name: str, call: Callable[[Any], Any], asked: Any) -> Any:
         try:
-            return call()
+            return call(asked)
         except Exception as error:
             if disk_fault(error) is not None:
                 raise

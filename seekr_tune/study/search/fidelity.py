@@ -13,6 +13,7 @@ from typing import NamedTuple
 from seekr_tune.analysis.front import on_front
 from seekr_tune.analysis.record import TrialRecord
 from seekr_tune.config import Direction, PruningConfig, RacingConfig
+from seekr_tune.study.runs.objectives import prefix
 from seekr_tune.study.search.objectives import as_gains, objective_value
 
 Values = tuple[float, ...]
@@ -26,23 +27,6 @@ class Position(NamedTuple):
 
     replicate: int
     tasks: int
-
-
-def prefix(record: TrialRecord, tasks_done: int) -> TrialRecord:
-    """The record as it would be if the stream had ended after its first tasks; time is taken in proportion."""
-    share = tasks_done / record.tasks_done if record.tasks_done else 0.0
-    return record.model_copy(
-        update={
-            "tasks": record.tasks[:tasks_done],
-            "tasks_done": min(tasks_done, record.tasks_done),
-            "scores": tuple(
-                cell for cell in record.scores if cell.trained_index < tasks_done and cell.evaluated_index < tasks_done
-            ),
-            "replay": tuple(row for row in record.replay if row.task_index < tasks_done),
-            "timing": tuple(row for row in record.timing if row.task_index < tasks_done),
-            "wall_seconds": record.wall_seconds * share,
-        }
-    )
 
 
 def at_position(records: Sequence[TrialRecord], objectives: Mapping[str, Direction]) -> dict[Position, Values]:

@@ -66,7 +66,7 @@ def open_study(directory: Path, config: Config, space: Space, *, recount: bool =
         StudyError: the experiment or the space is not the one that the journal was begun with.
     """
     space = space.within(config)
-    require_objectives(config.study.objectives)
+    require_objectives(config)
     require_comparable(config)
     require_sampler(config, space)
     path = journal_path(directory)

@@ -16,8 +16,8 @@ from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.search.fidelity import Position, Rule, Settings, at_position, is_hopeless, is_rung
+from seekr_tune.study.search.progress import group_of
 from seekr_tune.study.search.pruners import require_pruner, rule_of
-from seekr_tune.study.search.standing import group_of
 
 
 @dataclass(frozen=True)

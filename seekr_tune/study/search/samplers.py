@@ -90,8 +90,8 @@ def _of(kind: type[BaseSampler], **fixed: Any) -> Maker:
         # Random draws until there is one trial more than dimensions: studies of streams are small, and Optuna's default
         # of 10 would leave many of them without any search.
         startup = {"n_startup_trials": len(search.space.dimensions) + 1, "warn_independent_sampling": False}
-        options = {name: value for name, value in startup.items() if name in known}
-        if kind is TPESampler:  # which is asked for budgets and weights that interact
+        options: dict[str, Any] = {name: value for name, value in startup.items() if name in known}
+        if kind is TPESampler:
             options |= {"group": search.space.is_conditional}
         if "independent_sampler" in known:
             options["independent_sampler"] = RandomSampler(seed=search.seed)
@@ -121,7 +121,8 @@ _NO_SCALARS = (
 """Arguments that are objects, which a YAML file cannot hold."""
 
 _FIXED: dict[str, dict[str, Any]] = {
-    # Trials at the same time must not crowd around one point; a conditional space cannot do without independent draws.
+    # Budgets and weights interact; trials at the same time must not crowd around one point. In a
+    # conditional space the others cannot do without independent draws, which are no news there.
     "tpe": {"multivariate": True, "constant_liar": True, "warn_independent_sampling": True},
     "qmc": {"scramble": True},
 }
