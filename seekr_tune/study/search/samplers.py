@@ -89,7 +89,9 @@ def _of(kind: type[BaseSampler], **fixed: Any) -> Maker:
     def make(search: Search) -> BaseSampler:
         # Random draws until there is one trial more than dimensions: studies of streams are small, and Optuna's default
         # of 10 would leave many of them without any search.
-        startup = {"n_startup_trials": len(search.space.dimensions) + 1, "warn_independent_sampling": False}
+        startup: dict[str, Any] = {"n_startup_trials": len(search.space.dimensions) + 1}
+        if kind is not TPESampler:  # a conditional space cannot do without
+            startup["warn_independent_sampling"] = False
         options: dict[str, Any] = {name: value for name, value in startup.items() if name in known}
         if kind is TPESampler:
             options |= {"group": search.space.is_conditional}
@@ -121,9 +123,8 @@ _NO_SCALARS = (
 """Arguments that are objects, which a YAML file cannot hold."""
 
 _FIXED: dict[str, dict[str, Any]] = {
-    # Budgets and weights interact; trials at the same time must not crowd around one point. In a
-    # conditional space the others cannot do without independent draws, which are no news there.
-    "tpe": {"multivariate": True, "constant_liar": True, "warn_independent_sampling": True},
+    # Budgets and weights interact; trials at the same time must not crowd around one point.
+    "tpe": {"multivariate": True, "constant_liar": True},
     "qmc": {"scramble": True},
 }
 
