@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from seekr_tune.config.leaves import leaves_of
 from seekr_tune.config.meaning import same_meaning
 from seekr_tune.config.messages import one_line, shown, suggestion
 from seekr_tune.config.numerals import UnclearValue
-from seekr_tune.config.plugins import with_plugins
+from seekr_tune.config.plugins import named_in, with_plugins
 from seekr_tune.config.reading import dump_yaml, parse_yaml, read_yaml, told
 from seekr_tune.errors import ConfigError
 
@@ -84,6 +84,15 @@ def flatten(config: Config) -> dict[str, Any]:
     return dict(leaves_of(config.model_dump(mode="json")))
 
 
+def leaves_that(config: Config, counts: Callable[[str], bool]) -> dict[str, Any]:
+    """The leaves whose path `counts`; code of a user does not where it is named only by fields that do not."""
+    named: dict[bool, set[str]] = {True: set(), False: set()}
+    for _, field, name in named_in(config.model_dump()):
+        named[counts(field)].add(name)
+    idle = tuple(f"plugins.{name}." for name in named[False] - named[True])
+    return {path: value for path, value in flatten(config).items() if counts(path) and not path.startswith(idle)}
+
+
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Paths at which two flat experiments say different things, in alphabetic order."""
     paths = sorted({*before, *now})
@@ -92,8 +101,7 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def fingerprint(config: Config) -> str:
     """The same for the same settings of what is learned, wherever and however often that is: 8 hex digits."""
-    learned = {path: value for path, value in flatten(config).items() if is_learned(path)}
-    return hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(leaves_that(config, is_learned), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def config_paths() -> tuple[str, ...]:
@@ -105,10 +113,18 @@ def _understood() -> tuple[str, ...]:
     return *config_paths(), *former_paths()
 
 
+def _nearest(parts: Sequence[str]) -> str:
+    """The field that is meant, at its present path."""
+    told = suggestion(parts, _understood())
+    return next(
+        (told.replace(repr(path), repr(now[0])) for path, now in former_paths().items() if repr(path) in told), told
+    )
+
+
 def require_path(key: str, origin: str) -> None:
     """Raise ConfigError, with a suggestion, unless `key` is the path of a field, or was one."""
     if key not in config_paths() and key not in former_paths() and not _is_option(key):
-        raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], _understood())}")
+        raise ConfigError(f"{origin}: unknown field {shown(key)}{_nearest([key])}")
 
 
 def _is_option(key: str) -> bool:
@@ -123,7 +139,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"{origin}: must read path=value, such as method.memory.percent=3")
     if not all(key.split(".")):
-        raise ConfigError(f"{origin}: unknown field {shown(key)}{suggestion([key], _understood())}")
+        raise ConfigError(f"{origin}: unknown field {shown(key)}{_nearest([key])}")
     try:
         return key, parse_yaml(text)
     except UnclearValue as error:
@@ -162,7 +178,7 @@ def _checked(values: dict[str, Any], origin: str) -> Config:
     for name in (name for name, value in given.items() if not isinstance(value, dict)):  # a mapping may be options
         if name not in MethodConfig.model_fields:
             parts = ["method", str(name)]
-            raise ConfigError(f"{origin}: unknown field {shown('.'.join(parts))}{suggestion(parts, _understood())}")
+            raise ConfigError(f"{origin}: unknown field {shown('.'.join(parts))}{_nearest(parts)}")
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -60,6 +60,7 @@ def validate(config: Config, experiment: Path) -> tuple[Finding, ...]:
         findings += _stream(config, stream, constants)
         findings += _protocol(config, stream is not None)
         findings += _methods(config)
+        findings += _own_code(config, space)
         model = _read_model(config)
         findings += _model(config, stream, model, constants)
         if space is not None and stream is not None and model is not None:
@@ -91,6 +92,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
     from seekr_tune.stream.scripts import unread_script
     from seekr_tune.stream.sources import load_stream
     from seekr_tune.study.runs.outcome import prospect_rows
+    from seekr_tune.study.runs.trackers import maker_of
     from seekr_tune.study.search.objectives import require_objectives
     from seekr_tune.study.search.proposals import require_proposals
     from seekr_tune.study.search.protocol import require_protocol
@@ -100,7 +102,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         names = " and ".join(text.partition("=")[0] for text in wanted)
         raise ConfigError(f"{experiment}: {names} still to be given; add --set {' '.join(wanted)}")
     with _naming(experiment):
-        require_objectives(config.study.objectives)
+        require_objectives(config)
     space = _require_search(config, experiment) if search else None
     with _naming(experiment):
         if space is not None:
@@ -109,6 +111,8 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         model = read_model_config(config.model, fetch=True)  # before anything is written: a bad name must leave nothing
         assert model is not None
         config = with_needs(config)
+        for name in config.training.trackers:
+            maker_of(config, name)
         check_fit(config, model)
         check_parts(config, model, stream)
         if space is not None:
@@ -150,7 +154,7 @@ def _require_search(config: Config, experiment: Path) -> Space:
     with _naming(experiment):
         require_settings(config)
         require_comparable(config)
-        require_sampler(config.study, space)
+        require_sampler(config, space)
     return space
 
 
@@ -171,7 +175,7 @@ def _space_of(config: Config, experiment: Path) -> Space | None:
     from seekr_tune.study.search.objectives import require_objectives
 
     with _naming(experiment):
-        require_objectives(config.study.objectives)
+        require_objectives(config)
     return None if config.study.space is None else _require_search(config, experiment)
 
 
@@ -190,6 +194,27 @@ def _methods(config: Config) -> Iterator[Finding]:
         if name in config.plugins:
             fields = ", ".join(f"method.{name}.{field}={value}" for field, value in options) or "no options"
             yield Finding("method", f"{name}: class {cls.__name__} of {config.plugins[name].origin}; {fields}")
+
+
+def _own_code(config: Config, space: Space | None) -> Iterator[Finding]:
+    """What else of a user's own an experiment names; what cannot be imported is refused."""
+    from seekr_tune.study.runs.trackers import maker_of
+    from seekr_tune.study.search.samplers import require_sampler
+
+    study, plugins = config.study, config.plugins
+    if space is not None and study.sampler in plugins:
+        same = "proposes the same again where a study is resumed"
+        found = same if require_sampler(config, space) else "proposes something else each time that it is asked"
+        yield Finding("sampler", f"{study.sampler}: {plugins[study.sampler].origin}; {found}")
+    if study.pruning.rule in plugins:
+        yield Finding("pruner", f"{study.pruning.rule}: {plugins[study.pruning.rule].origin}")
+    for name in study.objectives:
+        if name in plugins:
+            yield Finding("objective", f"{name}: {plugins[name].origin}; {study.objectives[name]}")
+    for name in config.training.trackers:
+        maker_of(config, name)
+        if name in plugins:
+            yield Finding("tracker", f"{name}: {plugins[name].origin}")
 
 
 def _protocol(config: Config, has_data: bool) -> Iterator[Finding]:

@@ -45,7 +45,7 @@ BELOW: dict[str, set[str]] = {
     },
     "study": {
         *("errors", "access", "documents", "config", "files", "remains", "noise", "shown", "store", "experiment"),
-        *("stream", "method", "sequence", "training", "analysis", "records"),
+        *("plugins", "stream", "method", "sequence", "training", "analysis", "records"),
     },
     "testing": {"errors", "config", "experiment", "plugins", "stream", "method", "sequence", "training.strategy"},
     "catalogue": {"errors", "config", "experiment", "study.directory.layout"},

@@ -90,7 +90,7 @@ def test_a_space_does_not_search_one_setting_twice(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_former_path_is_answered_with_the_nearest_path(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"did you mean 'method.replay_percent'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'method.memory.percent'"):
         load_space(written(tmp_path, "method.replay_precent: {type: float, low: 1, high: 2}", "space.yaml"))
 
 

@@ -172,7 +172,7 @@ def _notes(sides: Sequence[Side]) -> Iterator[str]:
 
 
 def _pairs(first: Side, other: Side, by: str) -> Iterator[PairedScores]:
-    better = more_is_better(by)
+    better = more_is_better(by, first.runs)
     if first.best is not None and other.best is not None:
         keys = first.best["trial"], other.best["trial"]
         values = [values_by_setting(side.runs_of(key), by) for side, key in zip((first, other), keys, strict=True)]

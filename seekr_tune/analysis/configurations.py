@@ -39,6 +39,7 @@ _AVERAGED = (
 """Scores and costs; what else is a number names something, or is shared by all replicates."""
 
 
+_OBJECTIVES = "config.study.objectives."
 _LEVEL = f"{100 * LEVEL:.0f} %"
 
 
@@ -185,12 +186,18 @@ def estimate(values: Sequence[float | None]) -> Estimate:
     return Estimate(mean(values), standard_error(values))
 
 
+def own_objectives(row: TrialRow) -> list[str]:
+    """Columns of objectives of the user's own."""
+    named = (column.removeprefix(_OBJECTIVES) for column in row if column.startswith(_OBJECTIVES))
+    return [name for name in named if name in row and name not in _AVERAGED]
+
+
 def _merged(runs: Sequence[TrialRow]) -> TrialRow:
     first, finished = runs[0], [row for row in runs if row["status"] == "finished"]
     counted = finished or runs
     return {
         **first,
-        **{column: mean([row[column] for row in counted]) for column in _AVERAGED},
+        **{column: mean([row.get(column) for row in counted]) for column in (*_AVERAGED, *own_objectives(first))},
         "trial": configuration_key(first),
         "status": _status(runs),
         "error": next((row["error"] for row in runs if row["error"] is not None), None),

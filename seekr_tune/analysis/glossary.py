@@ -7,8 +7,9 @@ training. Numbers that need cells which were not evaluated are null, and so is a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from seekr_tune.analysis.front import StudyMeasures
 from seekr_tune.analysis.ledger import COLUMNS
@@ -138,6 +139,8 @@ def column(name: str, group: str = "") -> Column:
     """A column of the ranking as all tables for people show it; of a field of the experiment, too."""
     if name.startswith("config."):
         return setting_column(name.removeprefix("config."), name, group)
+    if name not in METRICS:
+        return Column(name, name.replace("_", " "), ".4g", False, f"objective {name} of your own", group, folds=False)
     metric = METRICS[name]
     form = _FORMS.get(metric.unit, ".4g" if " per " in metric.unit else COUNT)
     if (metric.unit, metric.better) == ("points", "higher"):  # a change: its sign says which way
@@ -152,9 +155,16 @@ def setting_column(path: str, name: str | None = None, group: str = "setting") -
     return Column(name or path, heading, partial(setting_text, path), False, f"searched setting {path}", group)
 
 
-def more_is_better(column: str) -> bool:
-    """Whether a column is ordered from high to low; settings of the config and costs are not."""
-    return column in METRICS and METRICS[column].better == "higher"
+def more_is_better(column: str, rows: Sequence[Mapping[str, Any]] = ()) -> bool:
+    """Whether a column is ordered from high to low; settings of the config and costs are not.
+
+    Args:
+        column: of the `trials` table.
+        rows: of that table: an objective of the user's own has the direction that their study gives it.
+    """
+    if column in METRICS:
+        return METRICS[column].better == "higher"
+    return any(row.get(f"config.study.objectives.{column}") == "maximize" for row in rows)
 
 
 def explain(name: str) -> Meaning:

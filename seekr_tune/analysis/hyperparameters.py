@@ -96,7 +96,7 @@ def importances(
             f"importance needs {MIN_TRIALS} finished configurations with searched settings and {objective}, but there "
             f"are {len(trials)}; let the study run on"
         )
-    maximise = more_is_better(objective)
+    maximise = more_is_better(objective, rows)
     num_trees = _NUM_TREES if len(trials) < _MANY_TRIALS else _NUM_TREES_OF_MANY
     found = _evaluate(trials, maximise, _EVALUATORS[evaluator](num_trees))
     spreads = _spreads(trials, maximise, evaluator)

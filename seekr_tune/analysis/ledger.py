@@ -132,7 +132,8 @@ def trials_table(records: Sequence[TrialRecord], split: ScoredSplit | None = Non
     flats = [flat_config(record.config) for record in records]
     for row, flat in zip(rows, flats, strict=True):
         row.update({CONFIG_PREFIX + path: value for path, value in flat.items()})
-    return pa.Table.from_pylist(rows, schema=_versioned({**COLUMNS["trials"], **_config_columns(flats)}))
+    own = {name: pa.field(name, pa.float64()) for record in records for name in record.objectives}
+    return pa.Table.from_pylist(rows, schema=_versioned({**COLUMNS["trials"], **own, **_config_columns(flats)}))
 
 
 def runs_in(directory: Path, name: TableName) -> Generator[tuple[str, pa.Table]]:
@@ -266,6 +267,7 @@ def _write_table(directory: Path, name: TableName, parts: Iterable[pa.Table]) ->
 def _trial_row(record: TrialRecord, split: ScoredSplit | None) -> dict[str, Any]:
     own = record.model_dump(include=set(COLUMNS["trials"]) - {"tasks", "params", "config"})
     return {
+        **{name: values[-1] if values else None for name, values in record.objectives.items()},
         **own,
         **(measures := measure(record, split)).model_dump(),
         **sampled(record, measures.split).model_dump(),

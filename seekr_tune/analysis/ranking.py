@@ -101,7 +101,7 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) 
     rows = [row for row, _ in compared]
     _mark_front(rows, no_gap or void, void)
     if void is None:
-        add_p_best(rows, [group for _, group in compared], by, more_is_better(by))
+        add_p_best(rows, [group for _, group in compared], by, more_is_better(by, rows))
     rows.sort(key=lambda row: _order(row, by))
     for place, row in enumerate(rows, start=1):
         row["rank"] = place if row["status"] == "finished" and void is None else None
@@ -201,7 +201,7 @@ def _range_of(outcomes: Sequence[Outcome]) -> tuple[float, float] | None:
 
 
 def _order(row: TrialRow, by: str) -> tuple[Any, ...]:
-    sign: Literal[-1, 1] = -1 if more_is_better(by) else 1
+    sign: Literal[-1, 1] = -1 if more_is_better(by, [row]) else 1
     return (
         _STATUS_ORDER[row["status"]],
         *_missing_last(row[by], sign),

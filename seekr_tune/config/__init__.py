@@ -7,7 +7,7 @@ model's heads) is checked when those are loaded.
 
 from __future__ import annotations
 
-from typing import Annotated, Self, get_args
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,7 @@ from seekr_tune.config.learning import (
 )
 from seekr_tune.config.messages import hint
 from seekr_tune.config.methods import WITH_MEMORY, DerppOptions, MemoryConfig, MethodConfig, SeekrOptions
-from seekr_tune.config.plugins import Plugin
+from seekr_tune.config.plugins import SEAMS, Plugin, named_in
 from seekr_tune.config.running import EvaluationConfig, TrainingConfig
 from seekr_tune.config.section import (
     BUILT_IN,
@@ -127,12 +127,11 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _metrics_are_known(self) -> Self:
-        known = (*get_args(MetricName), *self.plugins)
-        for task, name in self.stream.metrics.items():
-            if name not in known:
-                own = "or name a function of your own by its file, ./mine.py:f"
-                raise ValueError(f"stream.metrics.{task}={name!r} is refused: {hint(name, known)} {own}")
+    def _names_are_known(self) -> Self:
+        for kind, field, name in named_in(self.model_dump()):
+            if kind in ("scorer", "sampler", "pruner", "tracker") and name not in self.plugins:
+                known, own = (*SEAMS[field][1], *self.plugins), "or name one of your own by its file, ./mine.py:Mine"
+                raise ValueError(f"{field}={name!r} is refused: {hint(name, known)} {own}")
         return self
 
     @property

@@ -21,7 +21,9 @@ from typing import Any, get_args
 from pydantic import Field
 
 from seekr_tune.config.leaves import Kind
+from seekr_tune.config.running import TrackerName
 from seekr_tune.config.section import MethodName, MetricName, Section
+from seekr_tune.config.study import SamplerName, StoppingRule
 from seekr_tune.documents import read_bytes, read_text
 from seekr_tune.errors import ConfigError, DocumentError, NoDocument
 
@@ -30,12 +32,17 @@ MAX_BYTES = 256_000
 SEAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "method.name": ("method", get_args(MethodName)),
     "stream.metrics": ("scorer", get_args(MetricName)),
+    "study.sampler": ("sampler", get_args(SamplerName)),
+    "study.pruning.rule": ("pruner", get_args(StoppingRule)),
+    "study.objectives": ("objective", ()),
+    "training.trackers": ("tracker", get_args(TrackerName)),
 }
 """Fields that take code of a user: what it is there, and the names of what the package has of the kind.
 
-A field holds one name, a list of names, or a mapping whose values are names. Entry points of a kind stand in the group
-`seekr_tune.<kind>s`.
+A field holds one name, a list of names, or a mapping whose values are names (`BY_KEY`: whose keys are). Entry points
+of a kind stand in the group `seekr_tune.<kind>s`.
 """
+BY_KEY = ("study.objectives",)
 _SPEC = re.compile(r"(?P<place>[^:]+):(?P<name>[A-Za-z_][A-Za-z0-9_]*)")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -60,7 +67,7 @@ class Plugin(Section):
 def imports(values: Mapping[str, Any]) -> list[str]:
     """One line for each piece of a user's code that runs of an experiment import; `values` are those of a config."""
     plugins: Mapping[str, Any] = values.get("plugins", {})
-    named = dict.fromkeys((kind, name) for kind, _, name in _named(values) if name in plugins)
+    named = dict.fromkeys((kind, name) for kind, _, name in named_in(values) if name in plugins)
     return [
         f"imports {plugins[name]['origin']} as {kind} {name} (sha256 {str(plugins[name]['sha256'])[:16]})"
         for kind, name in named
@@ -91,10 +98,12 @@ def with_plugins(values: Mapping[str, Any], beside: Path, origin: str) -> dict[s
         for name, one in known.items()
     }
     keys: dict[str, str] = {}
-    for kind, field, name in _named(values):
+    for kind, field, name in named_in(values):
         if is_spec(name):
             found = _found(name, beside, f"{origin}: {field}")
             keys[name] = key = found["origin"].rpartition(":")[2].lower()
+            if key in SEAMS[field][1]:
+                raise ConfigError(f"{origin}: {field}: {name} has the name of the package's own {key}; rename it")
             if plugins.setdefault(key, found)["origin"] != found["origin"]:
                 raise ConfigError(f"{origin}: {field}: {name} and plugins.{key} have one name; rename one of them")
         elif name not in plugins:
@@ -121,13 +130,15 @@ def digest_of(module: str) -> str | None:
         return None
 
 
-def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def named_in(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Kind, field and name of all that stands where code of a user may, but for what the package has."""
     for field, (kind, built_in) in SEAMS.items():
-        section, _, leaf = field.partition(".")
-        given = values.get(section)
-        held = given.get(leaf) if isinstance(given, Mapping) else None
-        for name in held.values() if isinstance(held, Mapping) else held if isinstance(held, list | tuple) else [held]:
+        held: Any = values
+        for part in field.split("."):
+            held = held.get(part) if isinstance(held, Mapping) else None
+        if isinstance(held, Mapping):
+            held = list(held if field in BY_KEY else held.values())
+        for name in held if isinstance(held, list | tuple) else [held]:
             if isinstance(name, str) and name not in built_in:
                 yield kind, field, name
 
@@ -135,17 +146,23 @@ def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _renamed(values: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
     """The same with `keys` in place of what they stand for, where code of a user may stand."""
 
-    def short(held: Any) -> Any:
+    def short(held: Any, by_key: bool) -> Any:
         if isinstance(held, Mapping):
-            return {name: short(one) for name, one in held.items()}
+            return {keys.get(name, name) if by_key else name: short(one, by_key) for name, one in held.items()}
         if isinstance(held, list | tuple):
-            return [short(one) for one in held]
+            return [short(one, by_key) for one in held]
         return keys.get(held, held) if isinstance(held, str) else held
 
+    def at(held: Mapping[str, Any], parts: list[str], by_key: bool) -> dict[str, Any]:
+        part, *rest = parts
+        inner: Any = held.get(part)
+        if rest and not isinstance(inner, Mapping) or part not in held:
+            return dict(held)
+        return {**held, part: at(inner, rest, by_key) if rest else short(inner, by_key)}
+
     changed = dict(values)
-    for section, leaf in (field.split(".") for field in SEAMS):
-        if isinstance(changed.get(section), Mapping) and leaf in changed[section]:
-            changed[section] = {**changed[section], leaf: short(changed[section][leaf])}
+    for field in SEAMS:
+        changed = at(changed, field.split("."), field in BY_KEY)
     return changed
 
 

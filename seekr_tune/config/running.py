@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from seekr_tune.config.section import Count, Positive, Section
+from seekr_tune.config.section import Count, PluginName, Positive, Section
 
+TrackerName = Literal["tensorboard"]
 _Amount = Annotated[float, Field(gt=0.0, le=1e9)]
 _SECRET_IN_URI = re.compile(r"://[^?]*:[^?]*@|[?&][^=]*(key|secret|password|token|sas)[^=]*=", re.IGNORECASE)
 
@@ -42,6 +43,8 @@ class TrainingConfig(Section):
     """Save inside a task when this many seconds of steps have passed since the last time; null: never by time."""
     checkpoints_kept: Count = 2
     """Newest checkpoints that are kept, of finished tasks and (besides) of the task that is being learned."""
+    trackers: tuple[TrackerName | PluginName, ...] = ("tensorboard",)
+    """Who follows each run as it is learned: TensorBoard's curves, and trackers of your own: `./mine.py:Mine`."""
     storage_path: str | None = None
     """For clusters whose nodes share no disk: a directory or a URI (s3://, gs://, abfs://, hdfs://, file://) that all
     nodes reach, through which checkpoints and results pass; null: the nodes share the output directory itself."""

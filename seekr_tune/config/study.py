@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from seekr_tune.config.section import Count, Direction, Fact, Section, Seed
+from seekr_tune.config.section import Count, Direction, Fact, PluginName, Section, Seed
 
 SamplerName = Literal["tpe", "gp", "nsgaii", "nsgaiii", "qmc", "random", "grid", "cmaes"]
 StoppingRule = Literal["none", "median", "halving"]
@@ -18,8 +18,11 @@ _MAY_CHANGE = Fact(resumable=True)
 class PruningConfig(Section):
     """When a trial is stopped after a task. Trials are compared after the same number of tasks only."""
 
-    rule: StoppingRule = "none"
-    """`median`: worse than the median of the trials that came as far; `halving`: not among their best share."""
+    rule: StoppingRule | PluginName = "none"
+    """`median`: worse than the median of the trials that came as far; `halving`: not among their best share. Or a
+    pruner of Optuna's or your own: `optuna.pruners:PercentilePruner`, `./mine.py:Mine`."""
+    options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    """What a pruner of Optuna's or your own is made with; `median` and `halving` have none."""
     grace_tasks: Count = 2
     """Tasks before the first comparison. Replay cannot change what the first task leaves."""
     startup_trials: Count = 4
@@ -76,12 +79,13 @@ class StudyConfig(Section):
     """Search-space file, relative to the experiment file."""
     trials: Annotated[int, Field(gt=0, le=1_000_000), _MAY_CHANGE] = 10
     """Trials in total."""
-    sampler: SamplerName = "tpe"
-    """Optuna sampler."""
+    sampler: SamplerName | PluginName = "tpe"
+    """Optuna sampler, or one of your own: `./mine.py:Mine`."""
     sampler_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     """Options of the sampler, named as Optuna names them."""
     objectives: dict[str, Direction] = Field(default={"op": "maximize"}, min_length=1)
-    """Ledger columns to optimise, each with its direction; several make a Pareto search."""
+    """Ledger columns to optimise, each with its direction; several make a Pareto search. Also functions of your own
+    from the record of a run to a number: `{./mine.py:worst_task: maximize}`."""
     sample_range: Annotated[tuple[PositiveFloat, PositiveFloat] | None, _MAY_CHANGE] = None
     """Lowest and highest number of distinct replayed samples that the hypervolume covers; null: those of the finished
     configurations, which differ from study to study."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, ValidationError, field_validator, model_validator
 
 from seekr_tune.config import Section
 from seekr_tune.config.facts import renamed
@@ -78,6 +78,9 @@ class TrialRecord(Row):
     )
     """Time that the run took, summed over resumes. It includes evaluation. Beware: spared what shared_seconds says;
     runs side by side slow each other down."""
+    objectives: dict[str, tuple[FiniteFloat | None, ...]] = Field(default_factory=dict, exclude_if=lambda own: not own)
+    """Objectives of the user's own, by name: the value after each finished task; null where there is none. In a ledger
+    each has a column with its last value."""
     error: str | None = None
     """Why it failed, in one line. The traceback is in the run's error.txt."""
     optuna_number: int | None = None

@@ -110,7 +110,7 @@ CASES: tuple[Case, ...] = (
         "unknown field 'method.memory.percent'",
         "into the section method",
     ),
-    _section("a field of another section", "recipe: {replay_percent: 3}", "recipe.replay_percent", "method.replay"),
+    _section("a field of another section", "recipe: {replay_percent: 3}", "recipe.replay_percent", "method.memory"),
     # --- values ---
     _section("no stream", "stream:", "stream", "mapping"),
     _section("a stream that is a list", "stream: [words]", "stream", "mapping"),

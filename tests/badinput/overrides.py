@@ -38,7 +38,7 @@ CASES: tuple[Case, ...] = (
     _set("a path below a value", "name.first=3", "name is not a section", "set name"),
     _set("a path below a number", "seed.x.y=3", "seed"),
     _set("a path below a list", "stream.tasks.0=a", "stream.tasks is not a section"),
-    _set("a path of another section", "recipe.replay_percent=3", "did you mean 'method.replay_percent'"),
+    _set("a path of another section", "recipe.replay_percent=3", "did you mean 'method.memory.percent'"),
     _set("a path a thousand deep", ".".join(["a"] * 1000) + "=3", "unknown field"),
     _set("a value for a section", "method=3", "method=3", "mapping"),
     _set("null for a section", "method=", "method=None", "mapping"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from seekr_tune.experiment import parse_config
 
 from ..study.life.test_study_resume import assert_like_plain_python, kill_and_resume
 
-EWC = Path(__file__).parents[2] / "examples" / "plugins" / "ewc" / "ewc.py"
+PLUGINS = Path(__file__).parents[2] / "examples" / "plugins"
+EWC = PLUGINS / "ewc" / "ewc.py"
 
 
 def study_config(folder: Path, **training: Any) -> Config:
@@ -44,6 +46,29 @@ def study_config(folder: Path, **training: Any) -> Config:
 def test_a_killed_study_goes_on_without_the_file_of_its_method(tmp_path: Path) -> None:
     records = kill_and_resume(study_config(tmp_path), tmp_path / "study")
     assert_like_plain_python(tmp_path / "study", next(iter(records.values())), tmp_path / "plain")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [{}, {"workers": 2, "resources_per_worker": {"CPU": 1}}], ids=["none", "two"])
+def test_a_killed_study_goes_on_with_a_sampler_a_tracker_and_an_objective(
+    tmp_path: Path, training: dict[str, Any]
+) -> None:
+    for name in ("sobol_start", "jsonl"):
+        (tmp_path / f"{name}.py").write_text((PLUGINS / name / f"{name}.py").read_text())
+    (tmp_path / "goal.py").write_text("def steps_spared(record):\n    return -float(record.tasks_done)\n")
+    values = study_config(tmp_path, **training).model_dump()
+    values["study"] |= {"sampler": "./sobol_start.py:sobol_start", "sampler_options": {"start": 2}}
+    values["study"]["objectives"] = {"./goal.py:steps_spared": "minimize"}
+    values["training"]["trackers"] = ["./jsonl.py:JsonLines"]
+    config = parse_config(with_plugins(values, tmp_path, "own"), "own")
+    records = kill_and_resume(config, tmp_path / "study")
+    for key, record in records.items():
+        assert record.objectives == {"steps_spared": (-1.0, -2.0, -3.0)}
+        curves = tmp_path / "study" / "trials" / key / "curves.jsonl"
+        steps = [json.loads(line).get("step") for line in curves.read_text().splitlines()]
+        known = [step for step in steps if step is not None]
+        assert known == list(range(1, len(known) + 1))
 
 
 @pytest.mark.ray

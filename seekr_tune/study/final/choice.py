@@ -13,7 +13,7 @@ from typing import Any
 from seekr_tune.config import Config, StudyConfig
 from seekr_tune.records import TrialRecord
 from seekr_tune.study.search.objectives import as_gains
-from seekr_tune.study.search.standing import configuration_values, group_of, pareto_front
+from seekr_tune.study.search.progress import configuration_values, group_of, pareto_front
 
 
 @dataclass(frozen=True)

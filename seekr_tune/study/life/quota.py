@@ -31,9 +31,9 @@ from seekr_tune.study.directory.layout import trial_path
 from seekr_tune.study.directory.links import leads_elsewhere
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.directory.units import bytes_text
-from seekr_tune.study.search.fidelity import prefix
+from seekr_tune.study.runs.objectives import prefix
 from seekr_tune.study.search.objectives import as_gains, objective_value
-from seekr_tune.study.search.standing import finalist_ranks
+from seekr_tune.study.search.progress import finalist_ranks
 
 _logger = logging.getLogger(__name__)
 _REMOVED = ".removed-"

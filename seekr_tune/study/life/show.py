@@ -21,7 +21,7 @@ from seekr_tune.study.directory.lock import require_study
 from seekr_tune.study.directory.records import read_all_records
 from seekr_tune.study.life.journal_view import ToldTrial, told_trials
 from seekr_tune.study.runs.console import TaskProgress
-from seekr_tune.study.search.standing import configuration_values
+from seekr_tune.study.search.progress import configuration_values
 
 
 @dataclass(frozen=True)

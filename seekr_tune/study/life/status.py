@@ -29,7 +29,7 @@ from seekr_tune.study.directory.units import bytes_text
 from seekr_tune.study.life.journal_view import told_trials
 from seekr_tune.study.life.quota import disk_usage
 from seekr_tune.study.runs.console import TaskProgress, score_text
-from seekr_tune.study.search.standing import best_of, configuration_values, num_waiting, pareto_front, seconds_left
+from seekr_tune.study.search.progress import best_of, configuration_values, num_waiting, pareto_front, seconds_left
 
 __all__ = ["RunStatus", "StudyStatus", "read_records", "study_status", "watch_study"]
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.config import Config
 from seekr_tune.config.facts import is_learned
 from seekr_tune.errors import ConfigError, StudyError
-from seekr_tune.experiment import differing, dump_config, flatten, load_experiment
+from seekr_tune.experiment import differing, dump_config, leaves_that, load_experiment
 from seekr_tune.files import write_atomically
 from seekr_tune.records import StepRow, TrialRecord, read_record, read_steps, write_record
 from seekr_tune.remains import remove_remains
@@ -24,6 +23,7 @@ from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.log import attempts, logged_in
 from seekr_tune.study.runs.outcome import step_rows
 from seekr_tune.study.runs.steplog import StepLog
+from seekr_tune.study.runs.trackers import Trackers
 
 LOCK_SECONDS = 60.0
 """Workers of a killed driver were seen to go on for a few seconds; longer means that somebody else runs the trial."""
@@ -42,7 +42,7 @@ class TrialFiles:
         self._path = directory / "result.json"
         self._lock = FileLock(directory / ".lock", timeout=LOCK_SECONDS)
         self._steps: StepLog | None = None
-        self._board: TrialWriter | None = None
+        self._trackers: Trackers | None = None
         self._footing: Footing | None = None
         self._log = ExitStack()
 
@@ -89,19 +89,19 @@ class TrialFiles:
             unfinished: steps of the next task that need not be taken again.
         """
         self._steps = StepLog(self._directory, record.tasks_done, list(step_rows(unfinished)))
-        self._board = TrialWriter(self._directory / "events", steps_done=self._steps.num_steps)
+        self._trackers = Trackers(self._config, record, self._directory, self._steps.num_steps)
         if record.status == "finished":  # killed between the last checkpoint and its record
-            self._board.log_task(record)
+            self._trackers.log_task(record)
         else:
             write_record(self._path, record)
         return self._log_step
 
     def finish_task(self, record: TrialRecord, steps: list[StepRow]) -> None:
         """Steps, curves, and last the record: it vouches for the others. That of the last task is left to `end`."""
-        assert self._steps is not None and self._board is not None
+        assert self._steps is not None and self._trackers is not None
         self.require_there()  # what is replaced below would make it again
         self._steps.finish_task(steps)
-        self._board.log_task(record)
+        self._trackers.log_task(record)
         if record.status != "finished":
             write_record(self._path, record)
 
@@ -110,11 +110,11 @@ class TrialFiles:
 
         So the curves, the log and the steps in progress are closed before it is written.
         """
-        assert self._steps is not None and self._board is not None
+        assert self._steps is not None and self._trackers is not None
         self.require_there()
         if record.status in ("finished", "pruned"):
-            self._board.close(record)
-            self._board = None
+            self._trackers.close(record)
+            self._trackers = None
             self._close_steps()
             self._log.close()
         return write_record(self._path, record)
@@ -147,8 +147,8 @@ class TrialFiles:
                 footing, self._footing = self._footing, None
                 ends.callback(footing.close)
             ends.callback(self._log.close)
-            if self._board is not None:
-                ends.callback(self._board.close)
+            if self._trackers is not None:
+                ends.callback(self._trackers.close)
             ends.callback(self._close_steps)
 
     def _close_steps(self) -> None:
@@ -162,9 +162,9 @@ class TrialFiles:
         self._log_row(row)
 
     def _log_row(self, row: StepRow) -> None:
-        assert self._steps is not None and self._board is not None
+        assert self._steps is not None and self._trackers is not None
         self._steps.append(row)
-        self._board.log_step(row)
+        self._trackers.log_step(row)
 
 
 def tidy_ended(directory: Path) -> None:
@@ -209,8 +209,8 @@ def _require_same_settings(directory: Path, config: Config) -> None:
     if not path.is_file():
         write_atomically(path, dump_config(config).encode())
         return
-    begun, now = flatten(begun_settings(directory)), flatten(config)
-    changed = [key for key in differing(begun, now) if is_learned(key)]
+    begun, now = (leaves_that(one, is_learned) for one in (begun_settings(directory), config))
+    changed = differing(begun, now)
     if changed:
         raise StudyError(
             f"{directory}: was begun with other settings ({', '.join(changed)} differ); "

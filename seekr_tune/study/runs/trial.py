@@ -7,7 +7,7 @@ finished task.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from seekr_tune.study.runs import events
 from seekr_tune.study.runs.bounds import find_bound, keep_bound, taken_over
 from seekr_tune.study.runs.constants import constants_of
 from seekr_tune.study.runs.files import TrialFiles
+from seekr_tune.study.runs.objectives import Objective, own_objectives, with_objectives
 from seekr_tune.study.runs.outcome import new_record, prospect_rows, step_rows, with_state
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.stages import bound_directory, shared_directories
@@ -84,10 +85,11 @@ def run_trial(
         record = new_record(config, request, ray_trial_id)
         record = record.model_copy(update={"revived": earlier is not None and earlier.revived})
         events.run_started(record, config, workers)
+        own = own_objectives(config)
         stream = _on_every_rank(workers, lambda: _load_stream(config))
         bound = _place_of_bound(cache, config, request, stream, workers)
         if bound is not None and (earlier is None or earlier.tasks_done == 0):
-            known = workers.broadcast(lambda: _take_over(bound, files, config, request, ray_trial_id))
+            known = workers.broadcast(lambda: _take_over(bound, files, config, request, ray_trial_id, own))
             if known is not None:
                 if on_task:
                     on_task(known)
@@ -110,7 +112,8 @@ def run_trial(
         prospects = run.prospects()
         events.prospects(prospects)
         record = record.model_copy(update={"prospects": prospect_rows(record.tasks, prospects)})
-        record = _learn(run, record, files, workers, clock, on_task, None if record.revived else stops)
+        stops = None if record.revived else stops
+        record = _learn(run, record, files, workers, clock, on_task, stops, own)
         if bound is not None and record.status == "finished" and workers.rank == 0:
             keep_bound(bound, record, files.steps())
         events.run_ended(record, run.stopped)
@@ -128,6 +131,7 @@ def _learn(
     clock: _Clock,
     on_task: OnTask | None,
     stops: Callable[[TrialRecord], bool] | None,
+    own: Mapping[str, Objective],
 ) -> TrialRecord:
     """Learn what is left; the record of how it ends is returned, and not written yet."""
 
@@ -136,14 +140,14 @@ def _learn(
         return may_stop and workers.broadcast(lambda: bool(stops and stops(now)))
 
     if run.state is not None:
-        record = with_state(record, run.state, clock.seconds())
+        record = with_objectives(with_state(record, run.state, clock.seconds()), own)
         events.run_resumed(record, len(run.unfinished))
     on_step = files.start(record, run.unfinished) if workers.rank == 0 else None
     # One that was killed just after a task has not been judged there; one with steps behind it has.
     pruned = not run.unfinished and is_hopeless(record)
     with closing(run.outcomes(on_step)) as outcomes:
         while not pruned and (outcome := next(outcomes, None)) is not None:
-            record = with_state(record, outcome.state, clock.seconds())
+            record = with_objectives(with_state(record, outcome.state, clock.seconds()), own)
             if workers.rank == 0:
                 files.finish_task(record, list(step_rows(outcome.steps)))
             events.task_finished(outcome, record)
@@ -166,14 +170,19 @@ def _place_of_bound(
 
 
 def _take_over(
-    place: Path, files: TrialFiles, config: Config, request: TrialRequest, ray_trial_id: str | None
+    place: Path,
+    files: TrialFiles,
+    config: Config,
+    request: TrialRequest,
+    ray_trial_id: str | None,
+    own: Mapping[str, Objective],
 ) -> TrialRecord | None:
     """The results of a reference that another study has run; None if none has."""
     found = find_bound(place)
     if found is None:
         return None
     known, steps = found
-    record = taken_over(known, config, request, ray_trial_id)
+    record = with_objectives(taken_over(known, config, request, ray_trial_id), own)
     files.take_over(record, steps)
     events.results_taken_over(record, place)
     files.end(record)

@@ -6,16 +6,20 @@ Average accuracy after two tasks says nothing about average accuracy after five,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
 from seekr_tune.analysis.front import on_front
 from seekr_tune.config import Direction, PruningConfig, RacingConfig
 from seekr_tune.records import TrialRecord
+from seekr_tune.study.runs.objectives import prefix
 from seekr_tune.study.search.objectives import as_gains, objective_value
 
 Values = tuple[float, ...]
+Settings = PruningConfig | RacingConfig
+Rule = Callable[[Values, Sequence[Values], Sequence[Direction], Settings], bool]
+"""Whether a trial should stop: its values, those of the others at its position, directions, settings of the rule."""
 
 
 class Position(NamedTuple):
@@ -23,23 +27,6 @@ class Position(NamedTuple):
 
     replicate: int
     tasks: int
-
-
-def prefix(record: TrialRecord, tasks_done: int) -> TrialRecord:
-    """The record as it would be if the stream had ended after its first tasks; time is taken in proportion."""
-    share = tasks_done / record.tasks_done if record.tasks_done else 0.0
-    return record.model_copy(
-        update={
-            "tasks": record.tasks[:tasks_done],
-            "tasks_done": min(tasks_done, record.tasks_done),
-            "scores": tuple(
-                cell for cell in record.scores if cell.trained_index < tasks_done and cell.evaluated_index < tasks_done
-            ),
-            "replay": tuple(row for row in record.replay if row.task_index < tasks_done),
-            "timing": tuple(row for row in record.timing if row.task_index < tasks_done),
-            "wall_seconds": record.wall_seconds * share,
-        }
-    )
 
 
 def at_position(records: Sequence[TrialRecord], objectives: Mapping[str, Direction]) -> dict[Position, Values]:
@@ -60,33 +47,54 @@ def at_position(records: Sequence[TrialRecord], objectives: Mapping[str, Directi
 
 
 def is_hopeless(
-    own: Values, others: Sequence[Values], directions: Sequence[Direction], rule: PruningConfig | RacingConfig
+    own: Values,
+    others: Sequence[Values],
+    directions: Sequence[Direction],
+    settings: Settings,
+    rule: Rule | None = None,
 ) -> bool:
     """Whether a trial should not go on, given the values of the others at its position.
 
-    With several objectives values are compared by their Pareto rank among all of them: what nobody beats is never
-    hopeless. Equals share their fate.
+    Args:
+        own, others: values at one position.
+        directions: of the objectives.
+        settings: of the rule; with fewer others than its `startup_trials` nobody is hopeless.
+        rule: one of a user's own; None: that of the settings.
     """
-    if rule.rule == "none" or len(others) < rule.startup_trials:
-        return False
-    if rule.rule == "median" and len(directions) == 1:
+    return len(others) >= settings.startup_trials and (rule or RULES[settings.rule])(own, others, directions, settings)
+
+
+def _never(own: Values, others: Sequence[Values], directions: Sequence[Direction], settings: Settings) -> bool:
+    return False
+
+
+def _below_median(own: Values, others: Sequence[Values], directions: Sequence[Direction], settings: Settings) -> bool:
+    if len(directions) == 1:
         (mine,) = as_gains(own, directions)
         return mine < median(as_gains(values, directions)[0] for values in others)
     own_rank, *theirs = ranks([own, *others], directions)
-    if rule.rule == "median":
-        return own_rank > median(theirs)
+    return own_rank > median(theirs)
+
+
+def _not_among_best(own: Values, others: Sequence[Values], directions: Sequence[Direction], settings: Settings) -> bool:
+    own_rank, *theirs = ranks([own, *others], directions)
     better = sum(rank < own_rank for rank in theirs)
-    return better >= max(1, math.ceil((len(others) + 1) / rule.reduction_factor))
+    return better >= max(1, math.ceil((len(others) + 1) / settings.reduction_factor))
 
 
-def is_rung(tasks: int, rule: PruningConfig) -> bool:
+RULES: Mapping[str, Rule] = {"none": _never, "median": _below_median, "halving": _not_among_best}
+"""Rules of pruning and racing. With several objectives values are compared by their Pareto rank among all of them: what
+nobody beats is never stopped. Equals share their fate."""
+
+
+def is_rung(tasks: int, settings: PruningConfig) -> bool:
     """Whether trials are compared after this many tasks."""
-    if rule.rule == "median":
-        return tasks >= rule.grace_tasks
-    rung = rule.grace_tasks
+    if settings.rule != "halving":
+        return settings.rule != "none" and tasks >= settings.grace_tasks
+    rung = settings.grace_tasks
     while rung < tasks:
-        rung *= rule.reduction_factor
-    return rule.rule == "halving" and rung == tasks
+        rung *= settings.reduction_factor
+    return rung == tasks
 
 
 def ranks(values: Sequence[Values], directions: Sequence[Direction]) -> list[int]:

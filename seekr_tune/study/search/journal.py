@@ -24,7 +24,7 @@ from seekr_tune.config import Config, StreamConfig
 from seekr_tune.config.facts import fields_at, may_change
 from seekr_tune.documents import MAX_GROWN_BYTES, parse_json, read_bytes, read_json
 from seekr_tune.errors import AccessError, NoDocument, StudyError, UserError
-from seekr_tune.experiment import differing, flatten, load_experiment
+from seekr_tune.experiment import differing, flatten, leaves_that, load_experiment
 from seekr_tune.files import write_atomically
 from seekr_tune.noise import hear_libraries
 from seekr_tune.records import SCHEMA_VERSION, TrialRecord
@@ -66,9 +66,9 @@ def open_study(directory: Path, config: Config, space: Space, *, recount: bool =
         StudyError: the experiment or the space is not the one that the journal was begun with.
     """
     space = space.within(config)
-    require_objectives(config.study.objectives)
+    require_objectives(config)
     require_comparable(config)
-    require_sampler(config.study, space)
+    require_sampler(config, space)
     path = journal_path(directory)
     path.parent.mkdir(parents=True, exist_ok=True)
     for remains in path.parent.glob(f"{path.name}.lock*"):  # of a killed driver
@@ -299,7 +299,7 @@ def _free_name(path: Path, what: str = "damaged") -> Path:
 
 
 def _fixed_values(config: Config) -> dict[str, Any]:
-    return {path: value for path, value in flatten(config).items() if not may_change(path)}
+    return leaves_that(config, lambda path: not may_change(path))
 
 
 def _space_values(space: Space) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seekr_tune.config import Config, PruningConfig, RacingConfig
+from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
 from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.records import read_all_records
-from seekr_tune.study.search.fidelity import Position, at_position, is_hopeless, is_rung
-from seekr_tune.study.search.standing import group_of
+from seekr_tune.study.search.fidelity import Position, Rule, Settings, at_position, is_hopeless, is_rung
+from seekr_tune.study.search.progress import group_of
+from seekr_tune.study.search.pruners import require_pruner, rule_of
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Judge:
 
     def __call__(self, record: TrialRecord) -> bool:
         """Whether a run should be stopped after the task that it has just learned."""
-        rule, done = self.config.study.pruning, record.tasks_done
-        if record.role != "trial" or done >= len(record.tasks) or not is_rung(done, rule):
+        settings, done = self.config.study.pruning, record.tasks_done
+        if record.role != "trial" or done >= len(record.tasks) or not is_rung(done, settings):
             return False
         every = self._competing_with(record)
         own = [*every.pop(record.configuration_key, [])[: record.replicate], record]
         is_revived = any(one.revived for one in own)  # a configuration that somebody took up again is not stopped again
-        return not is_revived and self._is_hopeless(own, every.values(), rule)
+        return not is_revived and self._is_hopeless(own, every.values(), settings, rule_of(self.config, done))
 
     def ends_race(self, records: Sequence[TrialRecord]) -> bool:
         """Whether a configuration should get no further replicates.
@@ -47,18 +48,19 @@ class Judge:
         Args:
             records: of its replicates so far, in order, all finished.
         """
-        rule = self.config.study.racing
-        if rule.rule == "none" or any(record.revived for record in records):
+        settings = self.config.study.racing
+        if settings.rule == "none" or any(record.revived for record in records):
             return False
         every = self._competing_with(records[0])
         every.pop(records[0].configuration_key, None)
-        return self._is_hopeless(records, every.values(), rule)
+        return self._is_hopeless(records, every.values(), settings, None)
 
     def _is_hopeless(
         self,
         own: Sequence[TrialRecord],
         others: Iterable[Sequence[TrialRecord]],
-        rule: PruningConfig | RacingConfig,
+        settings: Settings,
+        rule: Rule | None,
     ) -> bool:
         objectives = self.config.study.objectives
         position = Position(len(own) - 1, own[-1].tasks_done)
@@ -67,7 +69,7 @@ class Judge:
             return False
         theirs = [at_position(records, objectives).get(position) for records in others]
         known = [values for values in theirs if values is not None]
-        return is_hopeless(mine, known, list(objectives.values()), rule)
+        return is_hopeless(mine, known, list(objectives.values()), settings, rule)
 
     def _competing_with(self, own: TrialRecord) -> dict[str, list[TrialRecord]]:
         """By configuration, the records of the trials of its group, without those of trials that failed."""
@@ -85,7 +87,7 @@ class Judge:
 
 
 def require_comparable(config: Config) -> None:
-    """Refuse pruning where a trial has no value before its end.
+    """Refuse pruning where a trial has no value before its end, and a pruner that cannot be had.
 
     Raises:
         ConfigError: naming the field.
@@ -95,6 +97,7 @@ def require_comparable(config: Config) -> None:
             "study.pruning compares scores after each task, which evaluation.matrix 'diagonal_and_last' does not take; "
             "set evaluation.matrix to seen or full"
         )
+    require_pruner(config)
 
 
 def _without_gap(records: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -1,29 +1,35 @@
-"""What a study optimises: columns of the ledger."""
+"""What a study optimises: columns of the ledger, and what functions of a user's own made of runs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
+from seekr_tune.analysis.ledger import COLUMNS
 from seekr_tune.analysis.measures import Measures, measure
-from seekr_tune.config import Direction
+from seekr_tune.config import Config, Direction
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError
 from seekr_tune.records import TrialRecord
+from seekr_tune.study.runs.objectives import own_objectives
 
 OBJECTIVES = (*(name for name in Measures.model_fields if name != "split"), "wall_seconds")
 """Columns that a study can optimise."""
 
 
-def require_objectives(objectives: Iterable[str]) -> None:
-    """Refuse what is no column that a study can optimise.
+def require_objectives(config: Config) -> None:
+    """Refuse what a study cannot optimise; functions of a user's own are imported.
 
     Raises:
         ConfigError: naming it, and what it may have been meant to be.
     """
-    for name in objectives:
-        if name not in OBJECTIVES:
+    for name in config.study.objectives:
+        if name in config.plugins:
+            if name in COLUMNS["trials"]:
+                raise ConfigError(f"study.objectives: {name} is a column of the ledger already; rename the function")
+        elif name not in OBJECTIVES:
             raise ConfigError(f"study.objectives: there is no column {name!r}; {hint(name, OBJECTIVES)}")
+    own_objectives(config)
 
 
 def objective_value(record: TrialRecord, name: str) -> float | None:
@@ -42,6 +48,9 @@ def objective_values(record: TrialRecord, objectives: dict[str, Direction]) -> l
 
 
 def _value(record: TrialRecord, measures: Measures, name: str) -> float | None:
+    if name not in OBJECTIVES:
+        own = record.objectives.get(name, ())
+        return own[record.tasks_done - 1] if 0 < record.tasks_done <= len(own) else None
     value: float | None = record.wall_seconds if name == "wall_seconds" else getattr(measures, name)
     return None if value is None or not math.isfinite(value) else float(value)
 

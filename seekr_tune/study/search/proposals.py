@@ -16,7 +16,7 @@ from seekr_tune.study.directory.layout import trial_key
 from seekr_tune.study.search.journal import trial_number
 from seekr_tune.study.search.protocol import replicates
 from seekr_tune.study.search.resolution import Resolver, refusal
-from seekr_tune.study.search.samplers import DistinctSampler, make_sampler, own_seed_of
+from seekr_tune.study.search.samplers import DistinctSampler
 from seekr_tune.study.search.space import Space
 
 
@@ -78,8 +78,8 @@ class Proposals:
         others = [trial for trial in trials_of(self.study) if trial.number != number and trial.params]
         known = {self._meaning(trial) for trial in others}
         self.study.sampler = DistinctSampler(
-            make_sampler(self.config.study, self.config.seed, number, self.space),
-            own_seed_of(self.config.seed, number),
+            self.config,
+            number,
             self.space,
             fits=lambda values: refusal(self.resolver, self.space.constraints, values) is None,
             is_new=lambda values: self.resolver.resolve(values).key not in known,

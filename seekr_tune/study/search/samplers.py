@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, and one that never proposes the same twice."""
+"""Samplers by name, Optuna's and a user's own, and one around them that never proposes the same twice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import inspect
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -24,10 +26,12 @@ from optuna.samplers import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from seekr_tune.config import SamplerName, StudyConfig
+from seekr_tune.config import Config, StudyConfig
 from seekr_tune.config.messages import hint
-from seekr_tune.errors import ConfigError
+from seekr_tune.errors import ConfigError, UserError
 from seekr_tune.noise import hear_libraries
+from seekr_tune.plugins import imported
+from seekr_tune.study.directory.disk import disk_fault
 from seekr_tune.study.search.dimensions import Choices, member
 from seekr_tune.study.search.space import Space
 
@@ -47,7 +51,60 @@ _MAX_UNFIT_DRAWS = 1000
 _FEW_POINTS = 2000
 """A space of so many points is looked through before anything is repeated."""
 
-_CLASSES: dict[SamplerName, type[BaseSampler]] = {
+
+@dataclass(frozen=True)
+class Search:
+    """What a sampler is made for: one trial of a study.
+
+    A sampler is made anew for each trial, also when a killed study goes on. So that this trial is proposed as it would
+    have been, a sampler takes what it draws at random from `seed`, a design of the whole study from `study_seed`, and
+    what it knows of earlier trials from the Optuna study that its methods are handed.
+
+    Attributes:
+        seed: of this trial alone.
+        study_seed: the same for all trials of the study.
+        number: of the trial, from 0.
+        options: `study.sampler_options`.
+        directions: of the objectives: "maximize" or "minimize"; two or more make a Pareto search.
+        space: what is searched; `space.distributions()` are Optuna's.
+    """
+
+    seed: int
+    study_seed: int
+    number: int
+    options: Mapping[str, Any]
+    directions: tuple[str, ...]
+    space: Space
+
+
+Check = Callable[[Mapping[str, Any]], bool]
+Maker = Callable[[Search], BaseSampler]
+"""Makes the sampler of one trial: a class or a function."""
+
+
+def _of(kind: type[BaseSampler], **fixed: Any) -> Maker:
+    """Makes one of Optuna's, which knows its options by itself."""
+    known = inspect.signature(kind).parameters
+
+    def make(search: Search) -> BaseSampler:
+        # Random draws until there is one trial more than dimensions: studies of streams are small, and Optuna's default
+        # of 10 would leave many of them without any search.
+        startup: dict[str, Any] = {"n_startup_trials": len(search.space.dimensions) + 1}
+        if kind is not TPESampler:  # a conditional space cannot do without
+            startup["warn_independent_sampling"] = False
+        options: dict[str, Any] = {name: value for name, value in startup.items() if name in known}
+        if kind is TPESampler:
+            options |= {"group": search.space.is_conditional}
+        if "independent_sampler" in known:
+            options["independent_sampler"] = RandomSampler(seed=search.seed)
+        # One sequence for the whole study: its place in it is kept in the journal.
+        seed = search.study_seed if kind is QMCSampler else search.seed
+        return kind(**{**options, "seed": seed, **fixed, **search.options})
+
+    return make
+
+
+_CLASSES: dict[str, type[BaseSampler]] = {
     "tpe": TPESampler,
     "gp": GPSampler,
     "nsgaii": NSGAIISampler,
@@ -65,44 +122,58 @@ _NO_SCALARS = (
 )
 """Arguments that are objects, which a YAML file cannot hold."""
 
-Check = Callable[[Mapping[str, Any]], bool]
+_FIXED: dict[str, dict[str, Any]] = {
+    # Budgets and weights interact; trials at the same time must not crowd around one point.
+    "tpe": {"multivariate": True, "constant_liar": True},
+    "qmc": {"scramble": True},
+}
 
 
-def make_sampler(study: StudyConfig, seed: int, number: int, space: Space) -> BaseSampler:
+def make_sampler(config: Config, number: int, space: Space) -> BaseSampler:
     """The sampler that proposes Optuna trial `number`.
 
     It is made anew for each trial, with a seed of its own: a resumed study then proposes what the uninterrupted one
     would have proposed, and never the parameters of its first launch again.
 
     Raises:
-        ConfigError: the sampler does not know an option, or refuses its value.
+        ConfigError: the sampler refuses its options, or code of a user's own is no sampler.
     """
-    own_seed = own_seed_of(seed, number)
-    if study.sampler == "grid":
-        return _GridSampler(space, seed)
-    # Random draws until there is one trial more than dimensions: studies of streams are small, and Optuna's default of
-    # 10 would leave many of them without any search.
-    startup = {"n_startup_trials": len(space.dimensions) + 1}
-    defaults: dict[SamplerName, dict[str, Any]] = {
-        # Budgets and weights interact; trials at the same time must not crowd around one point.
-        "tpe": {"multivariate": True, "group": space.is_conditional, "constant_liar": True, **startup},
-        "gp": startup,
-        "cmaes": startup,
-        "qmc": {"scramble": True},
-    }
-    kind = _CLASSES[study.sampler]
-    options = {"seed": own_seed, **defaults.get(study.sampler, {}), **study.sampler_options}
-    if study.sampler == "qmc":  # one sequence for the whole study: its place in it is kept in the journal
-        options["seed"] = seed
-    known = inspect.signature(kind).parameters
-    if "independent_sampler" in known:
-        options["independent_sampler"] = RandomSampler(seed=own_seed)
-    if "warn_independent_sampling" in known and study.sampler != "tpe":  # a conditional space cannot do without
-        options.setdefault("warn_independent_sampling", False)
+    study = config.study
+    directions = tuple(study.objectives.values())
+    seed = own_seed_of(config.seed, number)
+    with _blaming(study):
+        made: Any = _maker(config)(Search(seed, config.seed, number, study.sampler_options, directions, space))
+    if not isinstance(made, BaseSampler):
+        raise ConfigError(f"study.sampler: {study.sampler} makes no sampler: it must return a BaseSampler of Optuna's")
+    return made
+
+
+def _maker(config: Config) -> Maker:
+    name = config.study.sampler
+    if name == "grid":
+        return _GridSampler
+    if name in _CLASSES:
+        return _of(_CLASSES[name], **_FIXED.get(name, {}))
+    found: Maker = imported("sampler", name, config.plugins[name])
+    if not callable(found):
+        raise ConfigError(f"sampler {name} ({config.plugins[name].origin}): is neither a class nor a function")
+    return found
+
+
+@contextmanager
+def _blaming(study: StudyConfig) -> Iterator[None]:
+    """What a sampler raises, in one line; a full disk is no fault of it."""
     try:
-        return kind(**options)
-    except (ValueError, TypeError) as error:
-        raise _refused(study, error) from None
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of whatever kind Optuna, NumPy, PyTorch or code of a user raise
+        if disk_fault(error) is not None:
+            raise
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        given = f"study.sampler_options: {study.sampler} refuses {study.sampler_options}"
+        place = given if study.sampler_options else f"study.sampler: {study.sampler} fails"
+        raise ConfigError(f"{place}: {line}") from error
 
 
 def own_seed_of(seed: int, number: int) -> int:
@@ -110,19 +181,36 @@ def own_seed_of(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
 
-def require_sampler(study: StudyConfig, space: Space) -> None:
-    """Refuse a sampler that does not fit the space, and options that it does not know.
+def require_sampler(config: Config, space: Space) -> bool:
+    """Refuse a sampler that does not fit the space or the objectives, and options that it does not know.
+
+    Returns:
+        Whether it proposes the same when it is asked the same again, as a study that is resumed does.
 
     Raises:
         ConfigError: in one line.
     """
+    study = config.study
     if study.sampler == "grid":
         if study.sampler_options:
             raise ConfigError("study.sampler_options: grid has no options; drop them")
         points = num_points(space)
         if study.trials > points:
             raise ConfigError(f"study.trials is {study.trials}, but the grid has {points} points; lower it")
-        return
+        return True
+    if study.sampler in _CLASSES:
+        _require_known_options(study)
+    if study.sampler == "cmaes":
+        _require_numeric(study, space)
+    make_sampler(config, 0, space)
+    if study.sampler in _CLASSES:
+        if study.sampler_options:
+            _rehearsed(config, space)
+        return True
+    return _rehearsed(config, space) == _rehearsed(config, space)
+
+
+def _require_known_options(study: StudyConfig) -> None:
     known = [name for name in inspect.signature(_CLASSES[study.sampler]).parameters if name not in _OURS + _NO_SCALARS]
     for name, value in study.sampler_options.items():
         if isinstance(value, int | float) and not -_MOST_OF_AN_OPTION <= value <= _MOST_OF_AN_OPTION:
@@ -134,35 +222,28 @@ def require_sampler(study: StudyConfig, space: Space) -> None:
         if name not in known:
             there = hint(name, known, f"it has {', '.join(known) or 'none'}")
             raise ConfigError(f"study.sampler_options: {study.sampler} has no option {name!r}; {there}")
-    if study.sampler == "cmaes":
-        _require_numeric(study, space)
-    make_sampler(study, 0, 0, space)
-    if study.sampler_options:
-        _rehearse(study, space)
 
 
-def _rehearse(study: StudyConfig, space: Space) -> None:
-    """Refuse options that Optuna looks at no sooner than when it has results: with made-up ones, in memory."""
-    searching = study
-    if "n_startup_trials" in inspect.signature(_CLASSES[study.sampler]).parameters:
-        searching = study.model_copy(update={"sampler_options": {**study.sampler_options, "n_startup_trials": 1}})
+def _rehearsed(config: Config, space: Space) -> list[dict[str, Any]]:
+    """Proposals on made-up results, in memory: some options are looked at no sooner, nor several objectives.
+
+    Raises:
+        ConfigError: the sampler fails.
+    """
+    study, searching = config.study, config
+    known = _CLASSES.get(study.sampler)
+    if known is not None and "n_startup_trials" in inspect.signature(known).parameters:
+        options = {**study.sampler_options, "n_startup_trials": 1}
+        searching = config.model_copy(update={"study": study.model_copy(update={"sampler_options": options})})
     rehearsed = optuna.create_study(directions=list(study.objectives.values()))
     hear_libraries()  # or Optuna prints its account of these trials
-    try:
-        for number, asked in enumerate((study, study, searching)):
-            rehearsed.sampler = make_sampler(asked, 0, number, space)
+    with _blaming(study):
+        for number, asked in enumerate((config, config, searching)):
+            rehearsed.sampler = make_sampler(asked, number, space)
             trial = rehearsed.ask()
             space.suggest(trial)
             rehearsed.tell(trial, [float(number)] * len(study.objectives))
-    except ConfigError:
-        raise
-    except Exception as error:  # of whatever kind Optuna, NumPy or PyTorch raise for a value that they cannot use
-        raise _refused(study, error) from None
-
-
-def _refused(study: StudyConfig, error: Exception) -> ConfigError:
-    line = " ".join(str(error).split())
-    return ConfigError(f"study.sampler_options: {study.sampler} refuses {study.sampler_options}: {line}")
+    return [trial.params for trial in rehearsed.get_trials(deepcopy=False)]
 
 
 def num_points(space: Space) -> int:
@@ -197,8 +278,8 @@ def _require_numeric(study: StudyConfig, space: Space) -> None:
 class _GridSampler(BaseSampler):
     """The points of a finite space in an order drawn from the seed, those first that no trial has."""
 
-    def __init__(self, space: Space, seed: int) -> None:
-        self._space, self._seed = space, seed
+    def __init__(self, search: Search) -> None:
+        self._space, self._seed = search.space, search.study_seed
         self._left: Iterator[dict[str, Any]] | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -228,15 +309,16 @@ class DistinctSampler(BaseSampler):
     """Draws all parameters of a trial at once, and again while they do not fit or mean the same as an earlier trial's.
 
     Args:
-        sampler: what proposes.
-        seed: of the random draws that take its place when it keeps repeating itself.
+        config: the experiment.
+        number: of the trial.
         space: what is searched.
         fits: whether values keep the constraints.
         is_new: whether no earlier trial means the same.
     """
 
-    def __init__(self, sampler: BaseSampler, seed: int, space: Space, fits: Check, is_new: Check) -> None:
-        self._sampler, self._random, self._seed = sampler, RandomSampler(seed=seed), seed
+    def __init__(self, config: Config, number: int, space: Space, fits: Check, is_new: Check) -> None:
+        self._study, self._seed = config.study, own_seed_of(config.seed, number)
+        self._sampler, self._random = make_sampler(config, number, space), RandomSampler(seed=self._seed)
         self._space, self._fits, self._is_new = space, fits, is_new
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -268,15 +350,18 @@ class DistinctSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        with _blaming(self._study):
+            return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
+        with _blaming(self._study):
+            self._sampler.before_trial(study, trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        self._sampler.after_trial(study, trial, state, values)
+        with _blaming(self._study):
+            self._sampler.after_trial(study, trial, state, values)
 
     def _candidates(
         self, study: optuna.Study, trial: FrozenTrial, given: Mapping[str, Any]
@@ -286,7 +371,8 @@ class DistinctSampler(BaseSampler):
         walked = len(study.get_trials(deepcopy=False)) if isinstance(self._sampler, QMCSampler) else 0
         draws = MAX_POINTS if isinstance(self._sampler, _GridSampler) else _MAX_DRAWS + walked
         for _ in range(draws):
-            drawn = self._draw(self._sampler, study, trial, given)
+            with _blaming(self._study):
+                drawn = self._draw(self._sampler, study, trial, given)
             if isinstance(self._sampler, _GridSampler) and not drawn:
                 break
             yield drawn

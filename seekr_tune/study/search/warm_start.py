@@ -24,10 +24,10 @@ from seekr_tune.study.directory.provenance import read_provenance
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.directory.unchanged import accepted_changes, changes
 from seekr_tune.study.search.dimensions import member
+from seekr_tune.study.search.progress import configuration_values
 from seekr_tune.study.search.protocol import replicates
 from seekr_tune.study.search.resolution import Resolver, refusal
 from seekr_tune.study.search.space import Space
-from seekr_tune.study.search.standing import configuration_values
 
 _logger = logging.getLogger(__name__)
 

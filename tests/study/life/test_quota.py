@@ -21,7 +21,7 @@ from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.single import run_experiment
 from seekr_tune.study.runs.trial import run_trial
-from seekr_tune.study.search.standing import finalist_ranks
+from seekr_tune.study.search.progress import finalist_ranks
 
 KILO = 1000
 

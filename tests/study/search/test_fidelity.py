@@ -9,8 +9,9 @@ import pytest
 
 from seekr_tune.config import Config, Direction, PruningConfig, StoppingRule
 from seekr_tune.records import score_cells
+from seekr_tune.study.runs.objectives import prefix
 from seekr_tune.study.runs.request import TrialRequest
-from seekr_tune.study.search.fidelity import at_position, is_hopeless, is_rung, prefix, ranks
+from seekr_tune.study.search.fidelity import at_position, is_hopeless, is_rung, ranks
 from seekr_tune.study.search.objectives import objective_value
 from tests.study.searching import pretend
 

@@ -13,7 +13,7 @@ from seekr_tune.experiment import with_values
 from seekr_tune.records import TrialRecord, score_cells
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest
-from seekr_tune.study.search.standing import best_of, configuration_values, num_waiting, pareto_front, seconds_left
+from seekr_tune.study.search.progress import best_of, configuration_values, num_waiting, pareto_front, seconds_left
 
 Run = Callable[..., TrialRecord]
 
