@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from seekr_tune.analysis import record as record_module
 from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.files import write_atomically
 from seekr_tune.records import TrialRecord
+from seekr_tune.records import files as record_module
 from seekr_tune.study.runs.files import TrialFiles
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import run_trial
