@@ -113,12 +113,15 @@ def _understood() -> tuple[str, ...]:
     return *config_paths(), *former_paths()
 
 
+def _presently(told: str) -> str:
+    """A message that may suggest a path of earlier versions, with the present one instead."""
+    for path, now in former_paths().items():
+        told = told.replace(f"did you mean {path!r}", f"did you mean {now[0]!r}")
+    return told
+
+
 def _nearest(parts: Sequence[str]) -> str:
-    """The field that is meant, at its present path."""
-    told = suggestion(parts, _understood())
-    return next(
-        (told.replace(repr(path), repr(now[0])) for path, now in former_paths().items() if repr(path) in told), told
-    )
+    return _presently(suggestion(parts, _understood()))
 
 
 def require_path(key: str, origin: str) -> None:
@@ -182,7 +185,8 @@ def _checked(values: dict[str, Any], origin: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {one_line(error.errors(include_url=False)[0], _understood())}") from None
+        told = one_line(error.errors(include_url=False)[0], _understood())
+        raise ConfigError(f"{origin}: {_presently(told)}") from None
 
 
 def _flags_as_numbers(path: str, given: Any, found: Any) -> Iterator[tuple[str, bool]]:

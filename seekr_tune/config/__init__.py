@@ -20,7 +20,7 @@ from seekr_tune.config.learning import (
     RecipeConfig,
     StreamConfig,
 )
-from seekr_tune.config.messages import hint
+from seekr_tune.config.messages import hint, nearest
 from seekr_tune.config.methods import WITH_MEMORY, DerppOptions, MemoryConfig, MethodConfig, SeekrOptions
 from seekr_tune.config.plugins import SEAMS, Plugin, named_in
 from seekr_tune.config.running import EvaluationConfig, TrainingConfig
@@ -130,8 +130,11 @@ class Config(Section):
     def _names_are_known(self) -> Self:
         for kind, field, name in named_in(self.model_dump()):
             if kind in ("scorer", "sampler", "pruner", "tracker") and name not in self.plugins:
-                known, own = (*SEAMS[field][1], *self.plugins), "or name one of your own by its file, ./mine.py:Mine"
-                raise ValueError(f"{field}={name!r} is refused: {hint(name, known)} {own}")
+                known = (*next(names for of, names in SEAMS.values() if of == kind), *self.plugins)
+                near = nearest(name, known)
+                asked = "" if near is None else f"did you mean {near!r}? "
+                own = f"choose from {', '.join(known)}, or name one of your own by its file, ./mine.py:Mine"
+                raise ValueError(f"{field}={name!r} is refused: {asked}{own}")
         return self
 
     @property

@@ -137,10 +137,11 @@ def named_in(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         for part in field.split("."):
             held = held.get(part) if isinstance(held, Mapping) else None
         if isinstance(held, Mapping):
-            held = list(held if field in BY_KEY else held.values())
-        for name in held if isinstance(held, list | tuple) else [held]:
-            if isinstance(name, str) and name not in built_in:
-                yield kind, field, name
+            places = {key: key if field in BY_KEY else name for key, name in held.items()}
+            found = [(field if field in BY_KEY else f"{field}.{key}", name) for key, name in places.items()]
+        else:
+            found = [(field, name) for name in (held if isinstance(held, list | tuple) else [held])]
+        yield from ((kind, at, name) for at, name in found if isinstance(name, str) and name not in built_in)
 
 
 def _renamed(values: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
