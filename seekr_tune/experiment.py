@@ -154,12 +154,22 @@ def _parse_override(override: str) -> tuple[str, Any]:
 
 def _assign_all(values: dict[str, Any], given: Sequence[tuple[str, Any]]) -> None:
     """Set config paths in order; one that stands for another takes its place, unless both are given."""
+    _require_one_name_each([key for key, _ in given])
     together = {field: value for key, value in given for field in fields_at(key)}
     for field, value in [(field, value) for key, value in given for field in fields_at(key)]:
         other = gives_way(field)
         if other is not None and value is not None and together.get(other) is None:
             _assign(values, other, None)
         _assign(values, field, value)
+
+
+def _require_one_name_each(keys: Sequence[str]) -> None:
+    """Refuse a field that is set by two names: which of the values would win is not told by them."""
+    named: dict[str, str] = {}
+    for key in keys:
+        for field in fields_at(key):
+            if named.setdefault(field, key) != key:
+                raise ConfigError(f"{named[field]} and {key} are one setting; drop one of them")
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:

@@ -43,7 +43,7 @@ def imported(kind: str, name: str, plugin: Plugin) -> Any:
         )
     try:
         module = import_module(place if plugin.source is None else _texts.named(name, place, plugin))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"{said}: cannot be imported ({line}); mend it") from error
     return getattr(module, attribute, None)

@@ -107,3 +107,10 @@ def test_a_condition_finds_the_column_by_the_former_name() -> None:
     rows = [{"trial": "1", "config.method.memory.percent": 3.0, "config.method.seekr.head_budget": "4"}]
     (condition,) = parse_conditions(["replay_percent<=5"], rows)
     assert condition.column == "config.method.memory.percent" and condition.holds(rows[0])
+
+
+def test_one_setting_by_two_names_at_once_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, FORMER)
+    with pytest.raises(ConfigError, match=r"method.head_budget and method.seekr.head_budget are one setting"):
+        load_experiment(path, ["method.head_budget=3", "method.seekr.head_budget=2"])
+    assert load_experiment(path, ["method.head_budget=3", "method.head_budget=2"]).method.seekr.head_budget == 2

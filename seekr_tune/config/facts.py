@@ -109,12 +109,13 @@ def renamed(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         if not isinstance(held, Mapping) or leaf not in held or leaf in _plugins_of(values):
             continue
         found[section] = {name: value for name, value in held.items() if name != leaf}
+        also = f" ({former} stands for {' and '.join(now)})" if len(now) > 1 else ""
         for path in now:
             _, inner, field = path.split(".")
             given = found[section].get(inner) or {}
             if isinstance(given, Mapping):
                 if field in given:
-                    raise ConfigError(f"{origin}: {former} and {path} are one setting; drop one of them")
+                    raise ConfigError(f"{origin}: {former} and {path} are one setting{also}; drop one of them")
                 found[section] = {**found[section], inner: {**given, field: held[leaf]}}
     return found
 

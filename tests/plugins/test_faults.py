@@ -13,6 +13,7 @@ from seekr_tune.experiment import dump_config, load_experiment
 from seekr_tune.method.registry import require_methods
 from seekr_tune.study.directory.layout import experiment_path
 from seekr_tune.study.runs.single import run_experiment
+from seekr_tune.study.search.space import Space, space_of
 
 from ..security.small import small_config, study_of
 
@@ -31,6 +32,7 @@ EXPERIMENT = "name: own\nstream: {tasks: [star, last]}\nmethod: {name: ./mine.py
         ("class Mine(\n", (), "cannot be imported (SyntaxError"),
         ("import no_such_module\n", (), "cannot be imported (ModuleNotFoundError"),
         ("raise ValueError('two\\nlines')\n", (), "cannot be imported (ValueError: two lines)"),
+        ("import sys\nsys.exit(3)\n", (), "cannot be imported (SystemExit: 3)"),
         ("class Mine:\n    pass\n", (), "Mine is no class derived from seekr_tune.method.Method"),
         ("Mine = 3\n", (), "Mine is no class derived from seekr_tune.method.Method"),
         (OWN, (), "Mine is no class derived from seekr_tune.method.Method"),
@@ -99,3 +101,21 @@ def test_what_only_reads_a_study_never_imports_code_of_a_user(
     for command in commands:
         assert (command, main(command)) == (command, 0), capsys.readouterr().err
     assert not marker.exists()
+
+
+def test_a_space_searches_over_methods_of_ones_own_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SOUND)
+    (tmp_path / "own.yaml").write_text("stream: {tasks: [star, last]}\nplugins: {mine: ./mine.py:Mine}\n")
+    config = load_experiment(tmp_path / "own.yaml", ["study.space=space.yaml"])
+
+    def searched(choices: str) -> Space:
+        (tmp_path / "space.yaml").write_text(f"method.name: {{type: categorical, choices: {choices}}}\n")
+        return space_of(config, tmp_path / "own.yaml")
+
+    assert list(searched("[seekr, mine]").dimensions) == ["method.name"]
+    for choices, said in (
+        ("[seekr, nosuch]", "method.name='nosuch' is refused: choose from seqft, replay, derpp, seekr, joint, mine"),
+        ("[seekr, './mine.py:Mine']", r"must be named in the experiment, plugins: \{mine: ./mine.py:Mine\}; list mine"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            searched(choices)

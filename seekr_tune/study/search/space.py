@@ -16,7 +16,9 @@ from seekr_tune.config import Config
 from seekr_tune.config.facts import fact_at, fields_at, gives_way, is_read, is_searchable
 from seekr_tune.config.meaning import is_among
 from seekr_tune.config.messages import hint, rule, shown
+from seekr_tune.config.plugins import SEAMS, is_spec
 from seekr_tune.config.reading import dump_yaml
+from seekr_tune.config.section import BUILT_IN
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import config_paths, flatten, parse_config, read_yaml_mapping, require_path, with_values
 from seekr_tune.study.search.constraints import Constraint, parse_constraint
@@ -189,6 +191,13 @@ class Space:
             if other is not None:
                 raise ConfigError(f"{self.origin}: {key} and {other} exclude each other; drop one of them")
         for key, dimension in self.dimensions.items():
+            own = next((value for value in dimension.extremes() if key in SEAMS and is_spec(value)), None)
+            if own is not None:
+                short = str(own).rpartition(":")[2].lower()
+                raise ConfigError(
+                    f"{self.origin}: {key}: {own!r} must be named in the experiment, plugins: {{{short}: {own}}}; list "
+                    f"{short} here"
+                )
             for value in dimension.extremes():
                 with_values(config, {key: value}, origin=self.origin)
 
@@ -217,8 +226,14 @@ def load_space(path: Path) -> Space:
     space = Space(dict(_dimensions(values, str(path))), str(path), constraints)
     _require_conditions(space)
     fields = {field for key in space.dimensions for field in fields_at(key)}
-    options = {field.split(".")[1] for field in fields if field not in config_paths()}
-    unread = {name: {"origin": f"unread:{name}"} for name in options}  # what they are called is for the method to say
+    methods = space.dimensions.get("method.name")
+    named = (
+        {str(one) for one in methods.choices if not is_spec(one)} - {*BUILT_IN}
+        if isinstance(methods, Choices)
+        else set()
+    )
+    own = {field.split(".")[1] for field in fields if field not in config_paths()} | named
+    unread = {name: {"origin": f"unread:{name}"} for name in own}  # which there are is for the experiment to say
     space.require_fits(parse_config({"stream": {"tasks": ["any"]}, "plugins": unread}, str(path)))
     return space
 
