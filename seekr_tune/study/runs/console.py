@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seekr_tune.analysis.gradients import dominant, told
 from seekr_tune.analysis.measures import measure
+from seekr_tune.config.facts import short_name
 from seekr_tune.config.meaning import number_text
 from seekr_tune.records import TrialRecord, score_matrix, tuning_split
 from seekr_tune.shown import in_one_line
@@ -150,7 +151,7 @@ def _percent(value: float | None) -> str:
 
 
 def _settings(record: TrialRecord) -> str:
-    settings = ", ".join(f"{key.rpartition('.')[2]}={_short(key, value)}" for key, value in record.params.items())
+    settings = ", ".join(f"{short_name(key)}={_short(key, value)}" for key, value in record.params.items())
     return settings or record.method
 
 
