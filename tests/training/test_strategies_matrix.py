@@ -25,6 +25,7 @@ from seekr_tune.method.terms import ATTENTION_DISTILLATION
 from seekr_tune.sequence.loop import run_stream
 from seekr_tune.sequence.model import load_model
 from seekr_tune.sequence.state import StepRecord
+from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.task import TaskStream
 from seekr_tune.training.strategy import group_workers, local_workers
 
@@ -120,7 +121,7 @@ class Result:
 
 def graded_stream() -> TaskStream:
     """The tiny stream with a metric that tells every answer from every other, right or wrong."""
-    return TaskStream(tuple(replace(task, metric="edit_similarity") for task in tiny_stream()))
+    return TaskStream(tuple(replace(task, scorer=SCORERS["edit_similarity"]) for task in tiny_stream()))
 
 
 def learn(config: Config) -> Result:
