@@ -43,8 +43,8 @@ def test_the_report_draws_all_that_it_holds(
     assert opened.empty_figures() == []
     assert opened.wider_than_the_screen() == []
     opened.page.screenshot(path=screenshots / f"report-{study.name}-{width}.png", full_page=True)
-    opened.page.get_by_role("button", name="distinct samples", exact=True).click()
-    samples = opened.column("distinct samples")
+    opened.page.get_by_role("button", name="samples", exact=True).click()
+    samples = opened.column("samples")
     assert len(samples) == 3 and samples == sorted(samples, key=float)
     opened.page.close()
     assert opened.errors == []

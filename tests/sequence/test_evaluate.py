@@ -199,11 +199,8 @@ def test_every_row_is_answered_by_one_rank_and_counts_once(
 
 def test_the_score_is_that_of_the_split_that_was_asked_for(learned: LoadedModel, encoder: Encoder) -> None:
     (task,) = tiny_stream(("second",))
-    both = Task(
-        "second",
-        SCORERS["exact_match"],
-        {"eval": task.train, "test": tuple(Example(e.prompt, "no") for e in task.train)},
-    )
+    silent = tuple(Example(e.prompt, "no") for e in task.train)
+    both = Task("second", SCORERS["exact_match"], {"eval": task.train, "test": silent})
     config = EvaluationConfig()
     assert score_task(learned, encoder, both, "eval", config, MAX_NEW, SingleProcess()).score == 100.0
     assert score_task(learned, encoder, both, "test", config, MAX_NEW, SingleProcess()).score == 0.0
