@@ -102,7 +102,7 @@ def with_plugins(values: Mapping[str, Any], beside: Path, origin: str) -> dict[s
         if is_spec(name):
             found = _found(name, beside, f"{origin}: {field}")
             keys[name] = key = found["origin"].rpartition(":")[2].lower()
-            if key in SEAMS[field][1]:
+            if key in next(names for of, names in SEAMS.values() if of == kind):
                 raise ConfigError(f"{origin}: {field}: {name} has the name of the package's own {key}; rename it")
             if plugins.setdefault(key, found)["origin"] != found["origin"]:
                 raise ConfigError(f"{origin}: {field}: {name} and plugins.{key} have one name; rename one of them")
