@@ -18,7 +18,7 @@ from seekr_tune.analysis.table import Column, Table, as_markdown, escape_markdow
 from seekr_tune.analysis.worth import TaskWorth, runs_of_records, task_worths
 from seekr_tune.analysis.worth_lines import outlook, warnings
 from seekr_tune.config import Config
-from seekr_tune.config.facts import is_read
+from seekr_tune.config.facts import fields_at, is_read
 from seekr_tune.experiment import flatten
 from seekr_tune.records import ScoredSplit, TrialRecord, tuning_split
 
@@ -109,8 +109,9 @@ def _text(source: CardSource, split: ScoredSplit | None) -> Iterator[str]:
     yield "## Settings"
     yield ""
     texts = [Column(name, name, is_text=True) for name in ("setting", "value", "by")]
+    chosen = {path for key in record.params for path in fields_at(key)}
     settings = [
-        {"setting": path, "value": str(value), "by": "chosen by the search" if path in record.params else ""}
+        {"setting": path, "value": str(value), "by": "chosen by the search" if path in chosen else ""}
         for path, value in flatten(config).items()
         if path.startswith(_SETTINGS) and is_read(path, record.method)
     ]

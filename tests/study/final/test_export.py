@@ -200,13 +200,13 @@ def test_the_card_says_what_the_model_scores_and_where_it_is_from(study: Path, t
     assert f"| last | {last['star']:.2f} | {last['last']:.2f} |" in card
     for told in (
         *(f"run: `trial-0001` of `study` ({FIRST}); checkpoint `task-0002`", "tuned on eval; test sealed"),
-        *("| method.replay\\_percent | 20.0 | chosen by the search |", "seed 0, memory draw 0", "one of 2 runs"),
+        *("| method.memory.percent | 20.0 | chosen by the search |", "seed 0, memory draw 0", "one of 2 runs"),
         *("order of the tasks: star, last", f"torch {torch.__version__}", "chose its settings by scores on `eval`"),
     ):
         assert told in card
     export_model(study, tmp_path / "bound", trial="bound-seqft")
     card = (tmp_path / "bound" / "README.md").read_text()
-    assert "method.replay\\_percent" not in card and "chose its settings" not in card
+    assert "method.memory.percent" not in card and "chose its settings" not in card
 
 
 def test_a_finalized_study_gives_the_final_run_of_what_was_best_in_tuning(finalized: Path, tmp_path: Path) -> None:
