@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from seekr_tune.analysis.ledger import COLUMNS
 from seekr_tune.analysis.measures import Measures, measure
 from seekr_tune.config import Config, Direction
 from seekr_tune.config.messages import hint
@@ -23,6 +22,8 @@ def require_objectives(config: Config) -> None:
     Raises:
         ConfigError: naming it, and what it may have been meant to be.
     """
+    from seekr_tune.analysis.ledger import COLUMNS  # with Arrow, which those who only read a study do without
+
     for name in config.study.objectives:
         if name in config.plugins:
             if name in COLUMNS["trials"]:
