@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from seekr_tune.analysis.record import StepRow, TrialRecord
-
 from seekr_tune.analysis.measures import measure
+from seekr_tune.records import StepRow, TrialRecord
 
 
 class JsonLines:
