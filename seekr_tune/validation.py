@@ -88,8 +88,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
     from seekr_tune.method.registry import with_needs
     from seekr_tune.sequence.fit import check_parts, prospects_of
     from seekr_tune.sequence.model import check_fit, num_positions, read_model_config
-    from seekr_tune.stream.ceiling import lost_line
-    from seekr_tune.stream.scripts import unread_script
+    from seekr_tune.stream.prospect import lost_line, unread_script
     from seekr_tune.stream.sources import load_stream
     from seekr_tune.study.runs.outcome import prospect_rows
     from seekr_tune.study.runs.trackers import maker_of
@@ -119,7 +118,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
             require_proposals(config, space)
         prospects = prospects_of(config, model, stream)
         _require_storage(config)
-    lost = lost_line(found.ceiling for found in prospects if found.ceiling is not None)
+    lost = lost_line(prospects)
     rows = prospect_rows(config.stream.tasks, prospects)
     notes = (
         *filter(None, (*map(unread_script, stream), lost)),
@@ -267,7 +266,7 @@ def _constants(config: Config, stream: TaskStream | None) -> Constants:
 
 
 def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> Iterator[Finding]:
-    from seekr_tune.stream.scripts import unread_script
+    from seekr_tune.stream.prospect import unread_script
     from seekr_tune.stream.sources import count_rows
 
     if stream is None:
@@ -337,10 +336,10 @@ def _prospects(config: Config, found: Sequence[Prospect], positions: int | None)
     """Task by task what data and model allow, and what lengths would."""
     from seekr_tune.analysis.worth import worths_of
     from seekr_tune.analysis.worth_lines import outlook, warnings
-    from seekr_tune.stream.ceiling import lost_line
+    from seekr_tune.stream.prospect import lost_line
     from seekr_tune.study.runs.outcome import prospect_rows
 
-    lost = lost_line(one.ceiling for one in found if one.ceiling is not None)
+    lost = lost_line(found)
     if lost is not None:
         yield Finding("ceiling", lost, checked=False)
     worths = worths_of(prospect_rows(config.stream.tasks, found), _limits(config))

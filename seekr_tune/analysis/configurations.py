@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from seekr_tune.analysis.continual_metrics import normalised_gain
 from seekr_tune.analysis.measures import Measures, quotient
 from seekr_tune.analysis.sampled import LEVEL, Sampled, interval, tasks_learned
 from seekr_tune.analysis.table import Estimate
 from seekr_tune.config import ReplicatesConfig
 from seekr_tune.documents import parse_json
 from seekr_tune.records import TrialRecord, tuning_split
-from seekr_tune.stream.metrics import normalised_gain
 
 TrialRow = dict[str, Any]
 """One trial: a value for each column of the `trials` table, and for those that are added here."""

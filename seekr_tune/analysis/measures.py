@@ -8,6 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+from seekr_tune.analysis.continual_metrics import (
+    backward_transfer,
+    backward_transfer_official,
+    forgetting,
+    forward_transfer,
+    overall_performance,
+)
 from seekr_tune.records import (
     ReplayRow,
     Row,
@@ -18,13 +25,6 @@ from seekr_tune.records import (
     tuning_split,
 )
 from seekr_tune.records.meaning import Meaning
-from seekr_tune.stream.metrics import (
-    backward_transfer,
-    backward_transfer_official,
-    forgetting,
-    forward_transfer,
-    overall_performance,
-)
 
 _SCORES = ("scores.score",)
 

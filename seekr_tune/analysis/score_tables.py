@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from seekr_tune.analysis.configurations import configuration_key, estimate
+from seekr_tune.analysis.continual_metrics import backward_transfer, overall_performance
 from seekr_tune.analysis.glossary import column, setting_column
 from seekr_tune.analysis.ranking_tables import ERRORS, label
 from seekr_tune.analysis.table import Column, Estimate, Table
@@ -28,7 +29,6 @@ from seekr_tune.records import (
     score_arrays,
     score_matrix,
 )
-from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
 _MEANS = (column("op"), column("bwt"))
 _UNTRAINED = "(before training)"

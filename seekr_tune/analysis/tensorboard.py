@@ -33,6 +33,7 @@ from typing import Any, Self
 import numpy as np
 from torch.utils.tensorboard.summary import custom_scalars, hparams, scalar
 
+from seekr_tune.analysis.continual_metrics import backward_transfer, overall_performance
 from seekr_tune.analysis.event_file import EventFile, event_file_name
 from seekr_tune.analysis.flat import flat_config, known_kinds
 from seekr_tune.analysis.measures import measure
@@ -43,7 +44,6 @@ from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.documents import parse_json
 from seekr_tune.records import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
 from seekr_tune.remains import new_file
-from seekr_tune.stream.metrics import backward_transfer, overall_performance
 
 HPARAM_SECTIONS = ("seed", "model", "recipe", "method", "training")
 """Parts of the config that the HParams tab shows, besides what the search chose."""

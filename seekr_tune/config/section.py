@@ -21,7 +21,18 @@ SemanticsName = Literal["corrected", "official"]
 SelectionName = Literal["importance", "sensitivity", "forgettability", "random", "all"]
 SignalForm = Literal["exact", "half", "compact"]
 MetricName = Literal[
-    "exact_match", "first_character", "first_word", "rouge_l", "rouge_l_unicode", "edit_similarity", "sari"
+    "exact_match",
+    "first_character",
+    "first_word",
+    "rouge_l",
+    "rouge_l_unicode",
+    "edit_similarity",
+    "sari",
+    "official_accuracy",
+    "official_choice",
+    "official_rouge_l",
+    "official_similarity",
+    "official_sari",
 ]
 Direction = Literal["maximize", "minimize"]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from math import sqrt
 
 from seekr_tune.config import Split
-from seekr_tune.stream.scoring import Scorer
+from seekr_tune.stream.samples import mean, sample_scores
 from seekr_tune.stream.task import Example, Task
 
 CANDIDATES = 50
 """Train answers that are tried: those that are most frequent in the scored split, and then in the train split."""
 SEARCHED_ROWS = 200
-"""Rows of the scored split on which the best constant is chosen; exact match looks at all of them."""
+"""Rows of the scored split on which the best constant is chosen; where only an equal answer scores, all of them."""
 SEARCHED_CHARACTERS = 5_000_000
 """Characters that the search reads at most, in all pairs of a candidate and a row: a few seconds of the slowest metric.
 Of longer texts fewer candidates are tried, on fewer rows."""
@@ -37,22 +37,17 @@ def constant_baseline(task: Task, split: Split) -> ConstantBaseline:
     examples = task.splits[split]
     in_train, in_split = (Counter(example.answer for example in rows) for rows in (task.train, examples))
     candidates = sorted(in_train, key=lambda answer: (-in_split[answer], -in_train[answer]))[:CANDIDATES]
-    best = candidates[0] if task.scorer.name == "exact_match" else _best_on(examples, task.scorer, candidates)
-    answers, prompts = [example.answer for example in examples], [example.prompt for example in examples]
-    return ConstantBaseline(best, task.scorer.mean([best] * len(examples), answers, prompts))
+    best = candidates[0] if task.scorer.only_equal else _best_on(task, examples, candidates)
+    return ConstantBaseline(best, mean(sample_scores(task, examples, [best] * len(examples))))
 
 
-def _best_on(examples: Sequence[Example], scorer: Scorer, candidates: Sequence[str]) -> str:
+def _best_on(task: Task, examples: Sequence[Example], candidates: Sequence[str]) -> str:
     """The candidate that scores best on the first rows; the first one of several."""
     rows = examples[:SEARCHED_ROWS]
-    share = _affordable_share(candidates, rows, reads_prompts=scorer.reads_prompts)
+    share = _affordable_share(candidates, rows, reads_prompts=task.scorer.reads_prompts)
     rows = rows[: max(1, int(share * len(rows)))]
-    answers, prompts = [example.answer for example in rows], [example.prompt for example in rows]
-
-    def found(answer: str) -> float:
-        return scorer.mean([answer] * len(rows), answers, prompts)
-
-    return max(candidates[: max(1, int(share * len(candidates)))], key=found)
+    tried = candidates[: max(1, int(share * len(candidates)))]
+    return max(tried, key=lambda answer: mean(sample_scores(task, rows, [answer] * len(rows))))
 
 
 def _affordable_share(candidates: Sequence[str], rows: Sequence[Example], *, reads_prompts: bool) -> float:

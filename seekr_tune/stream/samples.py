@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
+from seekr_tune.errors import ConfigError
 from seekr_tune.stream.task import Example, Task
 
 
@@ -39,13 +40,27 @@ def scored(
     """
     samples = sample_scores(task, examples, predictions)
     margins = [] if constant is None else [own - other for own, other in zip(samples, constant, strict=True)]
-    return TaskScore(sum(samples) / len(samples), standard_error(samples), standard_error(margins))
+    return TaskScore(mean(samples), standard_error(samples), standard_error(margins))
 
 
 def sample_scores(task: Task, examples: Sequence[Example], predictions: Sequence[str]) -> list[float]:
-    """The score of each sample in percent; their mean is the score of the task."""
-    pairs = zip(examples, predictions, strict=True)
-    return [task.scorer.score(prediction, one.answer, one.prompt) for one, prediction in pairs]
+    """The score of each sample in percent; their mean is the score of the task.
+
+    Raises:
+        ConfigError: a scorer of a user's own fails on one of them, with the task and the sample, counted from 1.
+    """
+    scores: list[float] = []
+    try:
+        for one, prediction in zip(examples, predictions, strict=True):
+            scores.append(task.scorer.score(prediction, one.answer, one.prompt))
+    except ConfigError as error:
+        raise ConfigError(f"task {task.name!r}, sample {len(scores) + 1}: {error}") from error.__cause__
+    return scores
+
+
+def mean(values: Sequence[float]) -> float:
+    """Of at least one."""
+    return sum(values) / len(values)
 
 
 def standard_error(values: Sequence[float]) -> float | None:

@@ -52,7 +52,8 @@ def test_a_task_is_scored_by_it_sample_by_sample(tmp_path: Path) -> None:
     stream = load_stream(written(tmp_path), ("train", "eval"))
     star, last = stream
     assert (star.scorer.name, last.scorer.name) == ("exact_match", "ends")
-    assert last.scorer.mean(["ab", " b ", ""], ["b", "a", "b"], ["", "", ""]) == pytest.approx(100 / 3)
+    pairs = [("ab", "b"), (" b ", "a"), ("", "b")]
+    assert [last.scorer.score(*pair, "") for pair in pairs] == [100.0, 0.0, 0.0]
     answers = [example.answer for example in last.splits["eval"]]
     floor = constant_baseline(last, "eval")
     assert floor.score == 100 * sum(floor.answer[-1:] == answer[-1:] for answer in answers) / len(answers)
@@ -90,7 +91,7 @@ def test_validate_says_it_without_a_traceback(tmp_path: Path, capsys: pytest.Cap
     written(tmp_path, "def ends(*texts):\n    return 2\n")
     assert main(["validate", str(tmp_path / "own.yaml")]) == 2
     err = capsys.readouterr().err
-    assert "scorer ends: returns 2.0" in err and "Traceback" not in err
+    assert "task 'last', sample 1: scorer ends: returns 2.0 for prediction " in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from seekr_tune.analysis.continual_metrics import backward_transfer, overall_performance
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
 from seekr_tune.sequence.loop import run_stream
 from seekr_tune.sequence.model import load_model
 from seekr_tune.sequence.state import Scores
-from seekr_tune.stream.metrics import backward_transfer, overall_performance
 from seekr_tune.stream.sources import load_stream
 
 

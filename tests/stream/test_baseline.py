@@ -51,7 +51,7 @@ def test_of_long_texts_the_search_reads_no_more_than_it_may(
 
     monkeypatch.setattr(baseline, "SEARCHED_CHARACTERS", 10_000)
     long = tuple(Example("p" * 100, f"{row:03}" + "x" * 97) for row in range(200))
-    scorer = Scorer("counting", count, reads_prompts)
+    scorer = Scorer("counting", count if reads_prompts else lambda prediction, answer: count(prediction, answer, ""))
     assert baseline.constant_baseline(Task("t", scorer, {"train": long, "eval": long}), "eval").answer == long[1].answer
     assert sum(read.values()) - 200 * a_row <= 10_000 and len(read) >= 2  # the best is then scored on every row
     read.clear()

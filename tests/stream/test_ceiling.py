@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from seekr_tune.config import MetricName
 from seekr_tune.stream.builtin import builtin_model_directory
-from seekr_tune.stream.ceiling import Ceiling, Lost, ceiling, lost_line
 from seekr_tune.stream.collate import Encoder, Style
+from seekr_tune.stream.prospect import Ceiling, Lost, Prospect, ceiling, lost_line
 from seekr_tune.stream.scoring import SCORERS
 from seekr_tune.stream.task import Example, Task
 
@@ -35,7 +35,7 @@ def of(
 @pytest.mark.parametrize("style", ["separate", "joint"])
 def test_answers_that_survive_score_all(make: Callable[[], Any], style: Style) -> None:
     answers = ["Ann\nLee", " two  blanks ", "Größe ☃", "a . b"]
-    assert of(answers, make(), style=style, limit=40) == Ceiling("names", "eval", 100.0, 100.0, None)
+    assert of(answers, make(), style=style, limit=40) == Ceiling(100.0, 100.0, None)
 
 
 def test_the_built_in_answers_survive() -> None:
@@ -44,10 +44,13 @@ def test_the_built_in_answers_survive() -> None:
 
 def test_a_newline_that_the_vocabulary_lacks_is_told() -> None:
     found = of(["apple", "apple\nbell", "bell bird"], styles.llama3())
-    assert found == Ceiling("names", "eval", pytest.approx(200 / 3), 100.0, Lost(2, "apple\nbell", "apple bell"))
+    assert found == Ceiling(pytest.approx(200 / 3), 100.0, Lost(2, "apple\nbell", "apple bell"))
     whole = of(["apple"], styles.llama3())
-    assert lost_line([whole]) is None
-    assert lost_line([whole, found, found]) == (
+    told = [
+        Prospect("names", "eval", Encoder(styles.llama3(), 8, 8, "separate").count(()), one) for one in (whole, found)
+    ]
+    assert lost_line(told[:1]) is None
+    assert lost_line([*told, told[1]]) == (
         "scores of a perfect model: names (66.7 on eval, not 100.0), names (66.7 on eval, not 100.0); in row 2 of "
         "names 'apple\\nbell' comes out of the tokenizer as 'apple bell'; change the answers, recipe.max_answer_tokens "
         "or the model"
@@ -71,7 +74,7 @@ def test_answers_beyond_their_limit_are_told(style: Style, limit: int, read: str
 
 def test_only_what_the_metric_counts_is_lost() -> None:
     tokenizer = styles.llama3()
-    assert of(["apple\nbell"], tokenizer, metric="first_word") == Ceiling("names", "eval", 100.0, 100.0, None)
+    assert of(["apple\nbell"], tokenizer, metric="first_word") == Ceiling(100.0, 100.0, None)
     found = of(["apple zebra"], tokenizer, metric="edit_similarity")
     assert found.score == 62.0 and found.lost is not None  # 2 * 5 / (11 + 5)
 

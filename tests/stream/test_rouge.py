@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from rouge import Rouge
 
-from seekr_tune.stream.rouge import rouge_l_of_release, rouge_l_of_words, share_without_blanks, words_of
+from seekr_tune.stream.scorers.rouge import rouge_l, rouge_l_unicode, share_without_blanks, words_of
 
 _PIECES = ("a", "b", "c", "cat", "Cat", "е", "猫", ".", ". ", "..", "a.b", " ", "\n", "\u00a0")
 
 
-def _of_package(package: Any, hypothesis: str, reference: str) -> float:
+def _of_package(package: Any, prediction: str, answer: str) -> float:
     try:
-        return float(package.get_scores(hypothesis, reference)[0]["rouge-l"]["f"])
+        return float(package.get_scores(answer, prediction)[0]["rouge-l"]["f"])
     except ValueError:  # no sentence
         return 0.0
 
@@ -37,30 +37,30 @@ def test_it_is_bit_for_bit_that_of_the_package() -> None:
     for _ in range(3000):
         pieces = _PIECES[: drawn.randint(2, len(_PIECES))]
         pair = [" ".join(drawn.choices(pieces, k=drawn.randint(1, drawn.choice([3, 12, 40])))) for _ in range(2)]
-        assert rouge_l_of_release(*pair) == _of_package(package, *pair), pair
+        assert rouge_l(*pair) == _of_package(package, *pair), pair
 
 
 @pytest.mark.parametrize("words", [3, 40])
 def test_it_is_that_of_the_package_on_long_texts_of_few_and_of_many_words(words: int, deep_recursion: None) -> None:
     drawn = random.Random(words)
     pair = [" ".join(drawn.choices([f"w{i}" for i in range(words)], k=300)) for _ in range(2)]
-    assert rouge_l_of_release(*pair) == _of_package(Rouge(metrics=["rouge-l"]), *pair)
+    assert rouge_l(*pair) == _of_package(Rouge(metrics=["rouge-l"]), *pair)
 
 
 def test_thousands_of_words_and_of_sentences_are_scored() -> None:
     """The package fails on the first with a RecursionError, and takes hours for the second."""
     words = [f"w{i}" for i in range(5000)]
-    assert rouge_l_of_release(" ".join(words), " ".join(words[::2])) == pytest.approx(2 / 3)
-    assert rouge_l_of_release(". ".join(words), ". ".join(words[::2])) == pytest.approx(2 / 3)
-    assert rouge_l_of_words(" ".join(words), " ".join(words[::2])) == pytest.approx(2 / 3)
+    assert rouge_l(" ".join(words), " ".join(words[::2])) == pytest.approx(2 / 3)
+    assert rouge_l(". ".join(words), ". ".join(words[::2])) == pytest.approx(2 / 3)
+    assert rouge_l_unicode(" ".join(words), " ".join(words[::2])) == pytest.approx(2 / 3)
 
 
 def test_repeated_words_count_and_their_order_does_too() -> None:
     """The subsequence `the cat the` of four and four words."""
-    assert rouge_l_of_words("the cat saw the", "the cat the dog") == 2 * 3 / 8
-    assert rouge_l_of_words("The cat!", "the, cat") == 1.0
-    assert rouge_l_of_words("a b", "b a") == 0.5
-    assert rouge_l_of_words("", "a") == rouge_l_of_words("a", "...") == 0.0
+    assert rouge_l_unicode("the cat saw the", "the cat the dog") == 2 * 3 / 8
+    assert rouge_l_unicode("The cat!", "the, cat") == 1.0
+    assert rouge_l_unicode("a b", "b a") == 0.5
+    assert rouge_l_unicode("", "a") == rouge_l_unicode("a", "...") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_repeated_words_count_and_their_order_does_too() -> None:
 def test_an_answer_that_is_partly_right_scores_its_part_in_every_script(
     answer: str, prediction: str, expected: float
 ) -> None:
-    assert rouge_l_of_words(prediction, answer) == pytest.approx(expected)
+    assert rouge_l_unicode(prediction, answer) == pytest.approx(expected)
 
 
 def test_words_are_runs_of_letters_and_digits_or_single_letters_without_blanks() -> None:

@@ -9,13 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seekr_tune.config import MetricName
-from seekr_tune.stream.scoring import SCORERS, edit_similarity, rouge_l
+from seekr_tune.stream.scorers.rouge import rouge_l
+from seekr_tune.stream.scorers.texts import edit_similarity
+from seekr_tune.stream.scoring import SCORERS, Scorer
 
 words = st.lists(st.sampled_from(["a", "b", "the", "cat", "Cat", "sat", "x1"]), max_size=6).map(" ".join)
-
-
-def _score(metric: MetricName, predictions: list[str], answers: list[str]) -> float:
-    return SCORERS[metric].mean(predictions, answers, ["a source"] * len(answers))
 
 
 def score_examples(metric: MetricName, predictions: list[str], answers: list[str]) -> list[float]:
@@ -23,8 +21,8 @@ def score_examples(metric: MetricName, predictions: list[str], answers: list[str
     return [SCORERS[metric].score(prediction, answer, "a source") for prediction, answer in pairs]
 
 
-def sari(sources: list[str], predictions: list[str], answers: list[str]) -> float:
-    return SCORERS["sari"].mean(predictions, answers, sources)
+def sari(source: str, prediction: str, answer: str) -> float:
+    return SCORERS["sari"].score(prediction, answer, source)
 
 
 def test_exact_match_ignores_outer_blanks_but_not_case() -> None:
@@ -53,45 +51,37 @@ def test_rouge_is_case_sensitive_and_counts_words_once() -> None:
 @pytest.mark.parametrize("text", ["", " ", ".", "...", "\n"])
 def test_texts_without_words_score_zero(text: str) -> None:
     for metric in ("rouge_l", "rouge_l_unicode", "edit_similarity", "exact_match", "first_word", "first_character"):
-        assert _score(metric, [text], ["cat"]) == 0.0
+        assert score_examples(metric, [text], ["cat"]) == [0.0]
 
 
 def test_edit_similarity_counts_kept_characters_in_whole_percents() -> None:
     assert edit_similarity("kitten", "sitting") == round(200 * 4 / 13) / 100  # "ittn" stays
     assert edit_similarity("", "a") == 0.0
-    assert _score("edit_similarity", ["x = 1"], ["x = 1"]) == 100.0
+    assert score_examples("edit_similarity", ["x = 1"], ["x = 1"]) == [100.0]
 
 
 def test_sari_of_the_published_example() -> None:
     """From the example of the metric's card, with its second reference only."""
     source, prediction = "About 95 species are currently accepted .", "About 95 you now get in ."
-    assert sari([source], [prediction], ["About 95 species are now accepted ."]) == pytest.approx(28.888888888888886)
+    assert sari(source, prediction, "About 95 species are now accepted .") == pytest.approx(28.888888888888886)
 
 
 def test_sari_of_one_word_is_worked_out_by_hand() -> None:
     # one word each: keep 0 (kept nothing, 'a' was to be dropped: 0/0 = 1), delete 1, add 1; longer n-grams are all 0/0
-    assert sari(["a"], ["b"], ["b"]) == pytest.approx(100.0)
+    assert sari("a", "b", "b") == pytest.approx(100.0)
     # 'a' was wrongly kept, so 'b' was not added: keep F of 0 and 1, delete 0/0, add F of 0/0 = 1 and 0
-    assert sari(["a"], ["a"], ["b"]) == pytest.approx(100 * (0 + 3 + 4 + 0 + 3) / 12)
+    assert sari("a", "a", "b") == pytest.approx(100 * (0 + 3 + 4 + 0 + 3) / 12)
 
 
 @given(words)
 def test_sari_of_a_copy_that_was_wanted_is_full(text: str) -> None:
-    assert sari([text], [text], [text]) == pytest.approx(100.0)
+    assert sari(text, text, text) == pytest.approx(100.0)
 
 
 @given(st.sampled_from(get_args(MetricName)), st.lists(st.tuples(words, words), min_size=1, max_size=4))
 def test_scores_are_percents(metric: MetricName, pairs: list[tuple[str, str]]) -> None:
     predictions, answers = map(list, zip(*pairs, strict=True))
-    assert 0.0 <= _score(metric, predictions, answers) <= 100.0 + 1e-9
-
-
-@given(st.lists(st.tuples(words, words), min_size=1, max_size=4))
-def test_a_score_is_the_mean_over_examples(pairs: list[tuple[str, str]]) -> None:
-    predictions, answers = map(list, zip(*pairs, strict=True))
-    for metric in ("exact_match", "first_character", "first_word", "rouge_l", "rouge_l_unicode", "edit_similarity"):
-        each = [score_examples(metric, [one], [other])[0] for one, other in pairs]
-        assert _score(metric, predictions, answers) == pytest.approx(sum(each) / len(each))
+    assert all(0.0 <= score <= 100.0 + 1e-9 for score in score_examples(metric, predictions, answers))
 
 
 @pytest.mark.parametrize("metric", get_args(MetricName))
@@ -103,8 +93,10 @@ def test_every_metric_gives_odd_and_long_texts_a_percent(metric: MetricName, tex
         assert 0.0 <= SCORERS[metric].score(*pair, text) <= 100.0 + 1e-9
 
 
-def test_lists_of_different_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="must match"):
-        SCORERS["exact_match"].mean(["a"], ["a", "b"], ["p", "q"])
-    with pytest.raises(ValueError, match="must match"):
-        SCORERS["exact_match"].mean([], [], [])
+def test_the_package_has_a_function_for_every_name() -> None:
+    assert tuple(SCORERS) == get_args(MetricName)
+
+
+def test_a_function_gets_the_prompt_where_it_takes_three_texts() -> None:
+    assert Scorer("own", lambda prediction, answer: 0.5).score("a", "b", "c") == 50.0
+    assert Scorer("own", lambda prediction, answer, prompt: float(prompt == "c")).score("a", "b", "c") == 100.0

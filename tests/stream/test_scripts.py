@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from seekr_tune.config import MetricName
+from seekr_tune.stream.prospect import unread_script
 from seekr_tune.stream.scoring import SCORERS
-from seekr_tune.stream.scripts import unread_script
 from seekr_tune.stream.task import Example, Task
 
 _CHINESE = ("他今天去了北京", "Python 很好")

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from seekr_tune.analysis.continual_metrics import overall_performance
 from seekr_tune.analysis.gradients import dominant, told
 from seekr_tune.analysis.measures import measure
 from seekr_tune.config.facts import short_name
 from seekr_tune.config.meaning import number_text
 from seekr_tune.records import TrialRecord, score_matrix, tuning_split
 from seekr_tune.shown import in_one_line
-from seekr_tune.stream.metrics import overall_performance
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from seekr_tune.remains import remove_remains_of, unfinished
 from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.sequence.fit import prospects_of
 from seekr_tune.sequence.model import num_positions, read_model_config
-from seekr_tune.stream.ceiling import lost_line
+from seekr_tune.stream.prospect import lost_line
 from seekr_tune.stream.sources import load_stream
 from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.directory.erased import require_nothing_erasing
@@ -154,7 +154,7 @@ def _warn_of_answers(config: Config, new: TaskStream) -> None:
     limits = config.recipe.max_prompt_tokens, config.recipe.max_answer_tokens
     prospects = prospects_of(config, model, new)
     rows = prospect_rows([task.name for task in new], prospects)
-    lost = lost_line(found.ceiling for found in prospects if found.ceiling is not None)
+    lost = lost_line(prospects)
     for line in (*filter(None, [lost]), *data_warnings(rows, limits, num_positions(model))):
         _logger.warning("%s", line)
 

@@ -24,17 +24,18 @@ _WITHOUT_BLANKS = frozenset(
 _JOINERS = "\u200c\u200d"
 
 
-def rouge_l_of_release(hypothesis: str, reference: str) -> float:
+def rouge_l(prediction: str, answer: str) -> float:
     """F of ROUGE-L on summaries, bit for bit as `rouge` 1.0.1 computes it; in [0, 1).
 
     Words are what blanks separate, sentences end at full stops, case counts. The score counts the different words of
     all longest common subsequences of a sentence of one text and a sentence of the other. Which of several equally long
-    ones is taken decides what is counted, so it is the package's.
+    ones is taken decides what is counted, so it is the package's; and the answer is given as the hypothesis, as in the
+    release (official `utils/metrics.py`, `score_rouge`).
 
     Returns:
         0 where a text has no sentence, on which the package fails.
     """
-    evaluated, expected = _sentences(hypothesis), _sentences(reference)
+    evaluated, expected = _sentences(answer), _sentences(prediction)
     if not evaluated or not expected:
         return 0.0
     holders: dict[str, list[tuple[str, ...]]] = {}
@@ -49,7 +50,7 @@ def rouge_l_of_release(hypothesis: str, reference: str) -> float:
     return 2.0 * ((precision * recall) / (precision + recall + _EPSILON))
 
 
-def rouge_l_of_words(prediction: str, answer: str) -> float:
+def rouge_l_unicode(prediction: str, answer: str) -> float:
     """F of ROUGE-L of two texts as sequences of `words_of`, repeated words counted; in [0, 1], 0 without words.
 
     With n and m words and a longest common subsequence of l: 2 l / (n + m). Source: Lin 2004, equations 2 to 4, beta 1.

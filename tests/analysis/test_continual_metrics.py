@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from seekr_tune.stream import metrics
+from seekr_tune.analysis import continual_metrics as metrics
 
 # after training row; evaluated column. Every metric below has a different value on it.
 SCORES = np.array([[80.0, 10.0, 30.0], [60.0, 90.0, 20.0], [85.0, 50.0, 70.0]])
