@@ -13,6 +13,7 @@ is the largest that was resident.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -261,8 +262,10 @@ sys.exit(code)
 
 def measured(*command: str) -> tuple[float, int, str]:
     """Seconds, largest resident memory in bytes, and output of one process."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    launched = [sys.executable, "-c", _LAUNCHER, *command]
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", _LAUNCHER, *command], capture_output=True, text=True, check=False)
+    done = subprocess.run(launched, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}: {done.stderr}")
     return time.perf_counter() - started, int(done.stderr.splitlines()[-1]) * 1024, done.stdout  # Linux tells it in KiB

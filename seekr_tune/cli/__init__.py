@@ -6,7 +6,9 @@ Exit codes: 0 done; 2 the user can mend it (one line on stderr that says how); 3
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if argv is None:  # this process is the command
         sys.excepthook = say_traceback
+        atexit.register(gc.freeze)  # at its end Python would look through all that was read once more
     arguments = one_flag_per_assignment(sys.argv[1:] if argv is None else argv)
     try:
         _require_working_directory()

@@ -18,7 +18,7 @@ Status = Literal["running", "finished", "pruned", "failed"]
 class Row(Section):
     """A frozen row that survives JSON unchanged; a diverged run's nan and inf are written as strings."""
 
-    model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
+    model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True, defer_build=True)
 
 
 class ScoreCell(Row):

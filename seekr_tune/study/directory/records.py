@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,18 +27,24 @@ def read_records(directory: Path) -> list[TrialRecord]:
 def read_all_records(directory: Path) -> tuple[list[TrialRecord], dict[str, str]]:
     """The records that can be read, and by key why each of the others cannot."""
     records, damaged = [], {}
+    for path in _results(directory):
+        try:
+            records.append(record_at(path))
+        except StudyError as error:
+            damaged[path.parent.name] = str(error)
+    return records, damaged
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector: a thousand records hold no cycle, and it would look at each of them again and again."""
     collects = gc.isenabled()
-    gc.disable()  # a thousand records hold no cycle, and the collector would look at each again and again
+    gc.disable()
     try:
-        for path in _results(directory):
-            try:
-                records.append(record_at(path))
-            except StudyError as error:
-                damaged[path.parent.name] = str(error)
+        yield
     finally:
         if collects:
             gc.enable()
-    return records, damaged
 
 
 def record_at(path: Path) -> TrialRecord:

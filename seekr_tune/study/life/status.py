@@ -23,7 +23,7 @@ from seekr_tune.study.directory.layout import experiment_path, stop_path
 from seekr_tune.study.directory.lock import living_driver, require_study
 from seekr_tune.study.directory.log import last_failure
 from seekr_tune.study.directory.openings import protocol_line
-from seekr_tune.study.directory.records import read_all_records, read_records
+from seekr_tune.study.directory.records import read_all_records, read_records, uncollected
 from seekr_tune.study.directory.unchanged import change_lines
 from seekr_tune.study.directory.units import bytes_text
 from seekr_tune.study.life.journal_view import told_trials
@@ -170,6 +170,7 @@ class StudyStatus:
             yield f"  time saved by sharing: {duration(self.seconds_shared)}"
 
 
+@uncollected()
 def study_status(directory: Path | str) -> StudyStatus:
     """How far a study is.
 
