@@ -28,8 +28,8 @@ from benchmarks.gpu.compare import take
 from benchmarks.gpu.models import Setting, build_model, config_of
 from benchmarks.gpu.step import learner_steps
 from benchmarks.results import Figure, keep, median_of_ratios
-from seekr_tune.method.workers import SingleProcess
-from seekr_tune.training.strategy import DDPWorkers
+from seekr_tune.cluster.strategy import DDPWorkers
+from seekr_tune.methods.workers import SingleProcess
 
 WARM_UP, REPEATS, WORKERS = 1, 5, 2
 GOAL = 0.85

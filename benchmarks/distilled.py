@@ -10,15 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from seekr_tune.config import SeekrOptions
-from seekr_tune.method.draws import SeededDraws
-from seekr_tune.method.losses import answer_cross_entropy
-from seekr_tune.method.passes import Tokens, answer_logits
-from seekr_tune.method.protocol import Setting, StepView
-from seekr_tune.method.seekr import Seekr
-from seekr_tune.method.semantics import Semantics
-from seekr_tune.method.targets import TeacherBatch
-from seekr_tune.method.terms import ATTENTION_DISTILLATION, LOGIT_DISTILLATION
-from seekr_tune.method.workers import SingleProcess
+from seekr_tune.methods.draws import SeededDraws
+from seekr_tune.methods.losses import answer_cross_entropy
+from seekr_tune.methods.passes import Tokens, answer_logits
+from seekr_tune.methods.protocol import Setting, StepView
+from seekr_tune.methods.seekr.method import Seekr
+from seekr_tune.methods.semantics import Semantics
+from seekr_tune.methods.targets import TeacherBatch
+from seekr_tune.methods.terms import ATTENTION_DISTILLATION, LOGIT_DISTILLATION
+from seekr_tune.methods.workers import SingleProcess
 
 
 @dataclass(frozen=True)

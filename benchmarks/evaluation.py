@@ -22,11 +22,11 @@ import torch
 from benchmarks.gpu.models import Shape, random_llama
 from benchmarks.results import Figure, keep, median_of_ratios
 from seekr_tune.config import EvaluationConfig
-from seekr_tune.method.workers import SingleProcess
-from seekr_tune.sequence.evaluate import generate, score_task
-from seekr_tune.sequence.model import LoadedModel
-from seekr_tune.stream.scoring import SCORERS
-from seekr_tune.stream.task import Example, Task
+from seekr_tune.data.scoring import SCORERS
+from seekr_tune.data.task import Example, Task
+from seekr_tune.loop.evaluate import generate, score_task
+from seekr_tune.methods.workers import SingleProcess
+from seekr_tune.models.loading import LoadedModel
 
 SHORTEST, LONGEST, PROMPTS, BATCH, NEW_TOKENS, REPEATS = 16, 512, 64, 16, 16, 5
 SHAPE = Shape(layers=4, hidden=256, intermediate=704, heads=8, kv_heads=8, vocabulary=4096)

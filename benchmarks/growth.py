@@ -26,9 +26,9 @@ from benchmarks.gpu.compare import ratios
 from benchmarks.gpu.models import Shape, free, random_llama
 from benchmarks.gpu.replay import Replay, sides_in_turn
 from benchmarks.results import Curve, keep
-from seekr_tune.method.memory import ReplaySample
-from seekr_tune.method.passes import Tokens
-from seekr_tune.method.transfer import Uploads
+from seekr_tune.methods.memory import ReplaySample
+from seekr_tune.methods.passes import Tokens
+from seekr_tune.methods.transfer import Uploads
 
 CPU = torch.device("cpu")
 REPEATS, BATCH, QUERIES, HIDDEN, HEADS = 9, 4, 32, 128, 8

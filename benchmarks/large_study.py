@@ -30,9 +30,9 @@ from optuna.trial import TrialState, create_trial
 
 from benchmarks.report import SPACE, timing_row
 from benchmarks.results import Figure, keep
+from seekr_tune.atomic_files import write_atomically
 from seekr_tune.config import Config
 from seekr_tune.experiment import dump_config, parse_config, with_values
-from seekr_tune.files import write_atomically
 from seekr_tune.records import (
     HeadRow,
     ProspectRow,

@@ -25,12 +25,12 @@ from benchmarks.gpu.batches import build_batch, sizes
 from benchmarks.gpu.models import Setting, build_model
 from benchmarks.gpu.replay import distilled_step
 from benchmarks.results import Figure, keep
-from seekr_tune.method.memory import ReplayMemory, ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Tokens
-from seekr_tune.method.storage import Form, keep_logits, keep_rows, visible_keys
-from seekr_tune.method.targets import teacher_batch
-from seekr_tune.sequence.codec import signal_tensors
-from seekr_tune.sequence.tensorfiles import read_signals, tensor_file
+from seekr_tune.checkpoint.codec import signal_tensors
+from seekr_tune.checkpoint.tensorfiles import read_signals, tensor_file
+from seekr_tune.methods.memory import ReplayMemory, ReplaySample, TeacherSignals
+from seekr_tune.methods.passes import Tokens
+from seekr_tune.methods.storage import Form, keep_logits, keep_rows, visible_keys
+from seekr_tune.methods.targets import teacher_batch
 
 LENGTH, LABELS, HEADS, QUERIES, VOCABULARY = 1536, 64, 128, 100, 32000
 GOALS: dict[Form, float | None] = {"exact": None, "half": 25.0, "compact": 3.0}

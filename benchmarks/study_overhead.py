@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks.results import Figure, keep
+from seekr_tune.cluster.strategy import local_workers
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, parse_config, with_values
 from seekr_tune.records import TrialRecord
@@ -34,7 +35,6 @@ from seekr_tune.study.life.study import start_study
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import run_trial
 from seekr_tune.study.search.space import load_space
-from seekr_tune.training.strategy import local_workers
 
 REPOSITORY = Path(__file__).parent.parent
 TRIALS, FEW, MORE = 16, 3, 9

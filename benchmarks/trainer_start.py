@@ -22,16 +22,16 @@ import ray
 import torch
 
 from benchmarks.results import Figure, keep
+from seekr_tune.cluster.session import ray_session
+from seekr_tune.cluster.trainer import run_in_workers
 from seekr_tune.config import Config
+from seekr_tune.data.builtin import builtin_model_directory
+from seekr_tune.data.sources import load_stream
 from seekr_tune.experiment import load_experiment
-from seekr_tune.method.workers import Workers
-from seekr_tune.stream.builtin import builtin_model_directory
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.study.runs.files import TrialFiles
+from seekr_tune.methods.workers import Workers
 from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.runs.run_directory import TrialFiles
 from seekr_tune.study.runs.trial import run_trial
-from seekr_tune.training.session import ray_session
-from seekr_tune.training.trainer import run_in_workers
 
 PAIRS, WORKERS = 3, 2
 GOAL = 1.0

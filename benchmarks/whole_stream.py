@@ -26,14 +26,14 @@ from benchmarks.gpu.models import Shape, random_llama
 from benchmarks.gpu.trainer import trainer_of
 from benchmarks.results import Figure, keep, median_of_ratios
 from seekr_tune.config import Config, ModelConfig
+from seekr_tune.data.collate import EncodedExample, Encoder
+from seekr_tune.data.sources import load_stream
+from seekr_tune.data.task import TaskStream
 from seekr_tune.experiment import load_experiment
-from seekr_tune.method.attention import TAP_ATTENTION
-from seekr_tune.method.semantics import CORRECTED
-from seekr_tune.sequence.loop import run_stream
-from seekr_tune.sequence.model import LoadedModel, load_model
-from seekr_tune.stream.collate import EncodedExample, Encoder
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.stream.task import TaskStream
+from seekr_tune.loop.loop import run_stream
+from seekr_tune.methods.seekr.attention import TAP_ATTENTION
+from seekr_tune.methods.semantics import CORRECTED
+from seekr_tune.models.loading import LoadedModel, load_model
 
 REPEATS = 5
 SETTINGS = (

@@ -1,4 +1,4 @@
-"""Pre-train the built-in base model and write it to seekr_tune/stream/base_model.
+"""Pre-train the built-in base model and write it to seekr_tune/data/base_model.
 
 Run `python scripts/make_base_model.py [--output DIRECTORY] [--steps N]`, or `make base-model`. One thread, about two
 CPU minutes. The shipped file was made once and is kept: another CPU may round differently and give another model.
@@ -21,7 +21,7 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from seekr_tune.stream.builtin import NAMES, NOUNS, QUESTIONS, Note, draw_note, prompt_of
+from seekr_tune.data.builtin import NAMES, NOUNS, QUESTIONS, Note, draw_note, prompt_of
 
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -204,7 +204,7 @@ def write(model: LlamaForCausalLM, ids: dict[str, int], directory: Path) -> None
 def main() -> None:
     """Train, write, and report the accuracy of the rounded weights."""
     parser = argparse.ArgumentParser(description="Pre-train the built-in base model.")
-    default = Path(__file__).resolve().parent.parent / "seekr_tune" / "stream" / "base_model"
+    default = Path(__file__).resolve().parent.parent / "seekr_tune" / "data" / "base_model"
     parser.add_argument("--output", type=Path, default=default, help="directory to write")
     parser.add_argument("--steps", type=int, default=3000, help="optimizer steps")
     parser.add_argument("--seed", type=int, default=SEED, help="seed of weights and data")

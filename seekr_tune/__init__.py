@@ -4,7 +4,7 @@
     record = seekr_tune.run_experiment(config, "runs/three-percent")
 
 Names are imported when they are first used, so that `import seekr_tune` is quick and a part of the package that
-needs neither Ray nor Optuna (`seekr_tune.method`, `seekr_tune.sequence`) works where they are not installed.
+needs neither Ray nor Optuna (`seekr_tune.methods`, `seekr_tune.sequence`) works where they are not installed.
 """
 
 from seekr_tune.code_path import guard_command
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 if TYPE_CHECKING:
     from seekr_tune.analysis.ranking import rank
     from seekr_tune.config import Config
+    from seekr_tune.data.sources import load_stream
     from seekr_tune.errors import SeekrTuneError, UserError
     from seekr_tune.experiment import dump_config, load_experiment, with_values
-    from seekr_tune.sequence.loop import run_stream
-    from seekr_tune.stream.sources import load_stream
+    from seekr_tune.loop.loop import run_stream
     from seekr_tune.study.final.finalize import finalize_study
     from seekr_tune.study.life.study import resume_study, start_study, study_status
     from seekr_tune.study.runs.single import run_experiment
@@ -35,11 +35,11 @@ _HOMES = {
     "dump_config": "experiment",
     "finalize_study": "study.final.finalize",
     "load_experiment": "experiment",
-    "load_stream": "stream.sources",
+    "load_stream": "data.sources",
     "rank": "analysis.ranking",
     "resume_study": "study.life.study",
     "run_experiment": "study.runs.single",
-    "run_stream": "sequence.loop",
+    "run_stream": "loop.loop",
     "start_study": "study.life.study",
     "study_status": "study.life.study",
     "validate": "validation",

@@ -173,14 +173,14 @@ def _environment() -> Iterator[Finding]:
 
 def _model() -> Iterator[Finding]:
     from seekr_tune.config import ModelConfig
-    from seekr_tune.sequence.model import load_model
+    from seekr_tune.models.loading import load_model
 
     layers, heads = load_model(ModelConfig()).shape
     yield Finding("ok", "model", f"the built-in one loads and is tapped ({layers} layers of {heads} heads)")
 
 
 def _files_of_ray() -> Iterator[Finding]:
-    from seekr_tune.training.private_directory import find_place
+    from seekr_tune.cluster.private_directory import find_place
 
     place = find_place()
     for reason in place.passed_over:
@@ -189,6 +189,6 @@ def _files_of_ray() -> Iterator[Finding]:
 
 
 def _ray() -> Iterator[Finding]:
-    from seekr_tune.training.probe import ray_works
+    from seekr_tune.cluster.probe import ray_works
 
     yield Finding("ok", "Ray", ray_works())

@@ -16,7 +16,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy
 
 from seekr_tune.documents import MAX_BYTES, read_bytes
 from seekr_tune.errors import ConfigError, DocumentError, NoDocument
-from seekr_tune.remains import new_file, unfinished
+from seekr_tune.leftovers import new_file, unfinished
 
 T = TypeVar("T")
 

@@ -16,10 +16,10 @@ from seekr_tune.study.directory.units import bytes_text
 if TYPE_CHECKING:  # commands that only read results need no torch
     from transformers import PretrainedConfig
 
-    from seekr_tune.method.sizes import SampleSize
-    from seekr_tune.sequence.footprint import Footprint, ModelSize
-    from seekr_tune.stream.prospect import Constants, Prospect
-    from seekr_tune.stream.task import TaskStream
+    from seekr_tune.data.prospect import Constants, Prospect
+    from seekr_tune.data.task import TaskStream
+    from seekr_tune.loop.footprint import Footprint, ModelSize
+    from seekr_tune.methods.sizes import SampleSize
     from seekr_tune.study.search.space import Space
 
 _TO_BE_GIVEN = "{0} is still to be given: --set {0}={1}"
@@ -85,11 +85,11 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
         UserError: the first thing that is wrong.
     """
     from seekr_tune.analysis.worth_lines import data_warnings
-    from seekr_tune.method.registry import with_needs
-    from seekr_tune.sequence.fit import check_parts, prospects_of
-    from seekr_tune.sequence.model import check_fit, num_positions, read_model_config
-    from seekr_tune.stream.prospect import lost_line, unread_script
-    from seekr_tune.stream.sources import load_stream
+    from seekr_tune.data.prospect import lost_line, unread_script
+    from seekr_tune.data.sources import load_stream
+    from seekr_tune.methods.registry import with_needs
+    from seekr_tune.models.compatibility import check_parts, prospects_of
+    from seekr_tune.models.loading import check_fit, num_positions, read_model_config
     from seekr_tune.study.runs.outcome import prospect_rows
     from seekr_tune.study.runs.trackers import maker_of
     from seekr_tune.study.search.objectives import require_objectives
@@ -187,7 +187,7 @@ def _space(config: Config, space: Space | None) -> Finding:
 
 def _methods(config: Config) -> Iterator[Finding]:
     """Code of a user's own, imported here as it will be by the runs."""
-    from seekr_tune.method.registry import require_methods
+    from seekr_tune.methods.registry import require_methods
 
     for name, (cls, options) in require_methods(config).items():
         if name in config.plugins:
@@ -249,7 +249,7 @@ def _runs_text(settings: Sequence[Mapping[str, Any]], config: Config) -> str:
 
 
 def _load_stream(config: Config) -> TaskStream | None:
-    from seekr_tune.stream.sources import load_stream
+    from seekr_tune.data.sources import load_stream
 
     if _root_missing(config):
         return None
@@ -259,15 +259,15 @@ def _load_stream(config: Config) -> TaskStream | None:
 
 def _constants(config: Config, stream: TaskStream | None) -> Constants:
     """By task and scored split, the best constant answer."""
-    from seekr_tune.stream.baseline import constant_baseline
+    from seekr_tune.data.baseline import constant_baseline
 
     splits = config.evaluation.splits
     return {(task.name, split): constant_baseline(task, split) for task in stream or () for split in splits}
 
 
 def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> Iterator[Finding]:
-    from seekr_tune.stream.prospect import unread_script
-    from seekr_tune.stream.sources import count_rows
+    from seekr_tune.data.prospect import unread_script
+    from seekr_tune.data.sources import count_rows
 
     if stream is None:
         yield Finding("stream", _TO_BE_GIVEN.format("stream.root", "DATA"), checked=False)
@@ -287,13 +287,13 @@ def _stream(config: Config, stream: TaskStream | None, constants: Constants) -> 
 
 def _sealed_test(config: Config) -> tuple[Split, ...]:
     """`test` where every task has it: its prompts are compared with those of `train`; nothing is scored on it here."""
-    from seekr_tune.stream.sources import has_split
+    from seekr_tune.data.sources import has_split
 
     return ("test",) if all(has_split(config, task, "test") for task in config.stream.tasks) else ()
 
 
 def _read_model(config: Config) -> PretrainedConfig | None:
-    from seekr_tune.sequence.model import read_model_config
+    from seekr_tune.models.loading import read_model_config
 
     return None if _path_missing(config) else read_model_config(config.model)
 
@@ -301,9 +301,9 @@ def _read_model(config: Config) -> PretrainedConfig | None:
 def _model(
     config: Config, stream: TaskStream | None, model: PretrainedConfig | None, constants: Constants
 ) -> Iterator[Finding]:
-    from seekr_tune.sequence.fit import check_parts, prospects_of
-    from seekr_tune.sequence.model import check_fit, check_model, model_directory, model_shape, num_positions
-    from seekr_tune.sequence.model_files import missing_parts
+    from seekr_tune.models.compatibility import check_parts, prospects_of
+    from seekr_tune.models.loading import check_fit, check_model, model_directory, model_shape, num_positions
+    from seekr_tune.models.model_files import missing_parts
 
     if _path_missing(config):
         yield Finding("model", _TO_BE_GIVEN.format("model.path", "MODEL"), checked=False)
@@ -336,7 +336,7 @@ def _prospects(config: Config, found: Sequence[Prospect], positions: int | None)
     """Task by task what data and model allow, and what lengths would."""
     from seekr_tune.analysis.worth import worths_of
     from seekr_tune.analysis.worth_lines import outlook, warnings
-    from seekr_tune.stream.prospect import lost_line
+    from seekr_tune.data.prospect import lost_line
     from seekr_tune.study.runs.outcome import prospect_rows
 
     lost = lost_line(found)
@@ -378,10 +378,10 @@ def _memory(config: Config, stream: TaskStream | None, model: PretrainedConfig |
     """What a worker has to hold, where the model's shape is known; of samples, as many as the data give."""
     if model is None:
         return
-    from seekr_tune.method.semantics import SEMANTICS
-    from seekr_tune.method.sizes import SampleSize
-    from seekr_tune.sequence.footprint import ModelSize, footprint
-    from seekr_tune.sequence.schedule import stored_samples
+    from seekr_tune.loop.footprint import ModelSize, footprint
+    from seekr_tune.loop.schedule import stored_samples
+    from seekr_tune.methods.semantics import SEMANTICS
+    from seekr_tune.methods.sizes import SampleSize
 
     recipe, percent = config.recipe, config.stored_percent
     semantics, size = SEMANTICS[config.method.semantics], ModelSize.of(config.model, model)
@@ -420,7 +420,7 @@ def _worker_text(config: Config, found: Footprint) -> str:
 
 
 def _sample_text(config: Config, size: ModelSize, sample: SampleSize) -> str:
-    from seekr_tune.sequence.footprint import bytes_of
+    from seekr_tune.loop.footprint import bytes_of
 
     found = bytes_of(size, config)(sample)
     kept = f"each stored sample keeps about {bytes_text(found.signals)} of teacher signals"

@@ -15,14 +15,14 @@ import pytest
 
 from seekr_tune import access
 from seekr_tune.analysis.ledger import read_trials, table_path
+from seekr_tune.atomic_files import read_bytes
+from seekr_tune.checkpoint.directories import newest_intact, verify
+from seekr_tune.checkpoint.forget_in_checkpoint import held_samples, stage_checkpoints
 from seekr_tune.errors import AccessError
-from seekr_tune.files import read_bytes
-from seekr_tune.sequence.checkpoint import newest_intact, verify
-from seekr_tune.sequence.erasure import held_samples, stage_checkpoints
-from seekr_tune.sequence.shared_scores import _read as read_score
+from seekr_tune.loop.shared_scores import _read as read_score
 from seekr_tune.study.directory.records import read_all_records
-from seekr_tune.study.life.erasure import runs_of
-from seekr_tune.study.life.erasure_proof import search
+from seekr_tune.study.life.forget import runs_of
+from seekr_tune.study.life.forget_proof import search
 from seekr_tune.study.life.quota import disk_usage
 from seekr_tune.study.runs.bounds import find_bound
 from seekr_tune.study.search.journal import record_or_aside
@@ -51,7 +51,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
     ):
         monkeypatch.setattr(module, name, guard(getattr(module, name), itself=itself))
     monkeypatch.setattr("io.open", builtins.open)
-    monkeypatch.setattr("seekr_tune.sequence.checkpoint.fingerprint", _read_whole)
+    monkeypatch.setattr("seekr_tune.checkpoint.directories.fingerprint", _read_whole)
     yield lambda path: paths.add(str(path))
 
 

@@ -10,9 +10,9 @@ from seekr_tune.config import Config
 from seekr_tune.config.leaves import leaf_types
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import load_experiment
-from seekr_tune.method.draws import draws_of
-from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.sequence.schedule import stage_steps, stages_of
+from seekr_tune.loop.schedule import stage_steps, stages_of
+from seekr_tune.methods.draws import draws_of
+from seekr_tune.methods.semantics import SEMANTICS
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "demo.yaml"
 

@@ -9,8 +9,8 @@ import pytest
 
 from seekr_tune import doctor
 from seekr_tune.cli import main
+from seekr_tune.cluster import private_directory
 from seekr_tune.doctor import Finding, examine
-from seekr_tune.training import private_directory
 
 
 def found(tmp_path: Path, what: str) -> list[Finding]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from seekr_tune.config import Config
+from seekr_tune.data.builtin import QUESTIONS
 from seekr_tune.experiment import load_experiment
-from seekr_tune.stream.builtin import QUESTIONS
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.yaml"))
 TO_BE_GIVEN = {"methods", "superni", "trace"}

@@ -14,8 +14,8 @@ from transformers import LlamaConfig
 
 from seekr_tune.config import Config
 from seekr_tune.experiment import load_experiment, with_values
-from seekr_tune.method.sizes import SampleSize
-from seekr_tune.sequence.footprint import ModelSize, bytes_of, footprint
+from seekr_tune.loop.footprint import ModelSize, bytes_of, footprint
+from seekr_tune.methods.sizes import SampleSize
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent

@@ -13,8 +13,8 @@ import pytest
 from transformers import BloomConfig, BloomForCausalLM
 
 from seekr_tune.cli import main
+from seekr_tune.data.builtin import builtin_model_directory
 from seekr_tune.experiment import dump_config, load_experiment, with_values
-from seekr_tune.stream.builtin import builtin_model_directory
 from seekr_tune.study.search.queue import open_study
 from seekr_tune.study.search.space import load_space
 

@@ -8,9 +8,9 @@ from transformers import LlamaConfig
 
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import load_experiment
-from seekr_tune.method.sizes import SampleSize
-from seekr_tune.sequence.footprint import ModelSize, footprint
-from seekr_tune.sequence.model import read_model_config
+from seekr_tune.loop.footprint import ModelSize, footprint
+from seekr_tune.methods.sizes import SampleSize
+from seekr_tune.models.loading import read_model_config
 from seekr_tune.validation import Finding, require_ready, validate
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
-from seekr_tune.stream.collate import EncodedExample
+from seekr_tune.data.collate import EncodedExample
 
 BETAS, MAX_GRAD_NORM = (0.9, 0.95), 1.0
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import torch
 
 from benchmarks.gpu.models import SHAPES, Setting
-from seekr_tune.method.memory import ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Tokens
-from seekr_tune.method.storage import Form, keep_logits, keep_rows, pack_rows
-from seekr_tune.stream.collate import EncodedExample
+from seekr_tune.data.collate import EncodedExample
+from seekr_tune.methods.memory import ReplaySample, TeacherSignals
+from seekr_tune.methods.passes import Tokens
+from seekr_tune.methods.storage import Form, keep_logits, keep_rows, pack_rows
 
 LABELS = 32
 """Label tokens of a sample."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.models import free
-from seekr_tune.sequence.throughput import Stopwatch, peak_memory, reset_peak_memory
+from seekr_tune.loop.throughput import Stopwatch, peak_memory, reset_peak_memory
 
 WARM_UP = 2
 """Turns of each side that are not counted."""

@@ -12,11 +12,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from seekr_tune.method.losses import attention_distillation, label_rows, row_divergence, soft_cross_entropy
-from seekr_tune.method.memory import ReplaySample
-from seekr_tune.method.passes import Tokens, count_rows
-from seekr_tune.method.semantics import CORRECTED
-from seekr_tune.method.targets import teacher_batch
+from seekr_tune.methods.losses import attention_distillation, label_rows, row_divergence, soft_cross_entropy
+from seekr_tune.methods.memory import ReplaySample
+from seekr_tune.methods.passes import Tokens, count_rows
+from seekr_tune.methods.semantics import CORRECTED
+from seekr_tune.methods.targets import teacher_batch
 
 FULL_MAPS = "full_maps"
 

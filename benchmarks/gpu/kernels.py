@@ -13,9 +13,9 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.batches import build_batch, sizes
 from benchmarks.gpu.models import Setting, build_model
 from benchmarks.gpu.replay import distilled_step, plain_step
-from seekr_tune.method.storage import Form
-from seekr_tune.method.targets import teacher_batch
-from seekr_tune.sequence.throughput import FlopRates, step_flops
+from seekr_tune.loop.throughput import FlopRates, step_flops
+from seekr_tune.methods.storage import Form
+from seekr_tune.methods.targets import teacher_batch
 
 
 def measure_profile(setting: Setting, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

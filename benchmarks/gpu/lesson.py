@@ -14,19 +14,19 @@ from torch import Tensor
 from benchmarks.gpu.batches import LABELS, build_batch, sizes
 from benchmarks.gpu.compare import compare, described, ratios
 from benchmarks.gpu.models import Setting, build_model, config_of, free, lengths_of
-from seekr_tune.method.draws import SeededDraws
-from seekr_tune.method.losses import answer_cross_entropy
-from seekr_tune.method.memory import ReplaySample
-from seekr_tune.method.passes import Tokens, answer_logits
-from seekr_tune.method.protocol import TaskView
-from seekr_tune.method.reading import observe
-from seekr_tune.method.seekr import Seekr
-from seekr_tune.method.semantics import CORRECTED
-from seekr_tune.method.teacher import Teacher
-from seekr_tune.method.workers import SingleProcess
-from seekr_tune.sequence.model import LoadedModel
-from seekr_tune.sequence.schedule import Stage
-from seekr_tune.sequence.views import Views, setting_of
+from seekr_tune.loop.schedule import Stage
+from seekr_tune.loop.views import Views, setting_of
+from seekr_tune.methods.draws import SeededDraws
+from seekr_tune.methods.losses import answer_cross_entropy
+from seekr_tune.methods.memory import ReplaySample
+from seekr_tune.methods.passes import Tokens, answer_logits
+from seekr_tune.methods.protocol import TaskView
+from seekr_tune.methods.reading import observe
+from seekr_tune.methods.seekr.method import Seekr
+from seekr_tune.methods.seekr.teacher import Teacher
+from seekr_tune.methods.semantics import CORRECTED
+from seekr_tune.methods.workers import SingleProcess
+from seekr_tune.models.loading import LoadedModel
 
 IN_PASS = 4
 """Samples of one pass, as many as a replay step has by default."""

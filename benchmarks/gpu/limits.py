@@ -12,9 +12,9 @@ import torch
 from benchmarks.gpu.batches import LABELS, sizes
 from benchmarks.gpu.compare import compare
 from benchmarks.gpu.models import Setting, build_model, free
-from seekr_tune.method.losses import answer_cross_entropy
-from seekr_tune.method.passes import Tokens, answer_logits
-from seekr_tune.method.semantics import CORRECTED
+from seekr_tune.methods.losses import answer_cross_entropy
+from seekr_tune.methods.passes import Tokens, answer_logits
+from seekr_tune.methods.semantics import CORRECTED
 
 
 def measure_matmul(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

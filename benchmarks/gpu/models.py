@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from seekr_tune.config import Config, LoraConfig
 from seekr_tune.experiment import parse_config
-from seekr_tune.method.attention import TAP_ATTENTION, recompute_activations
-from seekr_tune.sequence.model import with_adapters
+from seekr_tune.methods.seekr.attention import TAP_ATTENTION, recompute_activations
+from seekr_tune.models.loading import with_adapters
 
 
 class Shape(NamedTuple):

@@ -14,14 +14,14 @@ from benchmarks.gpu.batches import build_batch, sizes
 from benchmarks.gpu.compare import Side, compare, described, ratios
 from benchmarks.gpu.full_maps import FULL_MAPS, full_map_step
 from benchmarks.gpu.models import Setting, build_model, free
-from seekr_tune.method.attention import TAP_ATTENTION
-from seekr_tune.method.losses import answer_cross_entropy
-from seekr_tune.method.memory import ReplaySample
-from seekr_tune.method.passes import Tokens, answer_logits, count_rows
-from seekr_tune.method.semantics import CORRECTED
-from seekr_tune.method.storage import Form
-from seekr_tune.method.targets import TeacherBatch, joined
-from seekr_tune.method.transfer import Uploads
+from seekr_tune.methods.losses import answer_cross_entropy
+from seekr_tune.methods.memory import ReplaySample
+from seekr_tune.methods.passes import Tokens, answer_logits, count_rows
+from seekr_tune.methods.seekr.attention import TAP_ATTENTION
+from seekr_tune.methods.semantics import CORRECTED
+from seekr_tune.methods.storage import Form
+from seekr_tune.methods.targets import TeacherBatch, joined
+from seekr_tune.methods.transfer import Uploads
 
 
 def measure_replay(setting: Setting, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

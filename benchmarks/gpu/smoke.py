@@ -28,13 +28,7 @@ from torch import Tensor
 from benchmarks.gpu.batches import build_batch
 from benchmarks.gpu.models import Shape, random_llama
 from benchmarks.gpu.replay import distilled_step, plain_step
-from seekr_tune.method.attention import AttentionTap, all_heads_request, recompute_activations
-from seekr_tune.method.losses import sample_cross_entropy
-from seekr_tune.method.passes import Tokens
-from seekr_tune.method.reading import observe
-from seekr_tune.method.semantics import CORRECTED, positions_of_tokens
-from seekr_tune.method.targets import teacher_batch
-from seekr_tune.sequence.throughput import (
+from seekr_tune.loop.throughput import (
     FlopRates,
     Stopwatch,
     flops_utilisation,
@@ -42,6 +36,12 @@ from seekr_tune.sequence.throughput import (
     reset_peak_memory,
     step_flops,
 )
+from seekr_tune.methods.losses import sample_cross_entropy
+from seekr_tune.methods.passes import Tokens
+from seekr_tune.methods.reading import observe
+from seekr_tune.methods.seekr.attention import AttentionTap, all_heads_request, recompute_activations
+from seekr_tune.methods.semantics import CORRECTED, positions_of_tokens
+from seekr_tune.methods.targets import teacher_batch
 
 WARM_UP = 2
 BOUNDS = {"attention rows": (1e-4, 1e-1), "their gradient": (1e-3, 2e-1), "gradient energy": (1e-3, 5e-2)}

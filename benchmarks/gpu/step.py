@@ -15,19 +15,19 @@ from benchmarks.gpu.batches import LABELS, random_examples, sizes
 from benchmarks.gpu.compare import compare, described, ratios, take
 from benchmarks.gpu.models import Setting, build_model, config_of, free, lengths_of
 from benchmarks.gpu.trainer import trainer_steps
+from seekr_tune.checkpoint.state import StepRecord
 from seekr_tune.config import Config
-from seekr_tune.method.draws import SeededDraws
-from seekr_tune.method.memory import ReplayMemory
-from seekr_tune.method.registry import method_of
-from seekr_tune.method.semantics import CORRECTED
-from seekr_tune.method.workers import SingleProcess, Workers
-from seekr_tune.sequence.learner import Learner
-from seekr_tune.sequence.model import LoadedModel
-from seekr_tune.sequence.schedule import Stage, Step
-from seekr_tune.sequence.state import StepRecord
-from seekr_tune.sequence.throughput import FlopRates, flops_utilisation, step_flops
-from seekr_tune.sequence.views import setting_of
-from seekr_tune.stream.collate import EncodedExample
+from seekr_tune.data.collate import EncodedExample
+from seekr_tune.loop.learner import Learner
+from seekr_tune.loop.schedule import Stage, Step
+from seekr_tune.loop.throughput import FlopRates, flops_utilisation, step_flops
+from seekr_tune.loop.views import setting_of
+from seekr_tune.methods.draws import SeededDraws
+from seekr_tune.methods.memory import ReplayMemory
+from seekr_tune.methods.registry import method_of
+from seekr_tune.methods.semantics import CORRECTED
+from seekr_tune.methods.workers import SingleProcess, Workers
+from seekr_tune.models.loading import LoadedModel
 
 
 def measure_step(setting: Setting, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

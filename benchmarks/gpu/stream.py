@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from seekr_tune.data.sources import load_stream
 from seekr_tune.experiment import load_experiment
-from seekr_tune.method.workers import SingleProcess
-from seekr_tune.sequence.loop import run_stream
-from seekr_tune.sequence.model import load_model
-from seekr_tune.stream.sources import load_stream
+from seekr_tune.loop.loop import run_stream
+from seekr_tune.methods.workers import SingleProcess
+from seekr_tune.models.loading import load_model
 
 
 def measure_stream(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

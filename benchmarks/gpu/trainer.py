@@ -12,7 +12,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.gpu.bare import BETAS, MAX_GRAD_NORM, padded
-from seekr_tune.stream.collate import EncodedExample
+from seekr_tune.data.collate import EncodedExample
 
 
 class Gate(TrainerCallback):

@@ -36,7 +36,7 @@ from seekr_tune.analysis.table import Column, Table
 from seekr_tune.config.meaning import on_one_scale
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
-from seekr_tune.noise import hear_libraries
+from seekr_tune.quiet_libraries import hear_libraries
 
 EvaluatorName = Literal["fanova", "mdi", "pedanova"]
 

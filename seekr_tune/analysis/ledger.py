@@ -29,10 +29,11 @@ from seekr_tune.analysis.earlier import (
 from seekr_tune.analysis.flat import Scalar, flat_config, kind_of, known_kinds
 from seekr_tune.analysis.measures import Measures, measure
 from seekr_tune.analysis.sampled import Sampled, sampled
+from seekr_tune.atomic_files import replacing
 from seekr_tune.config.leaves import Kind
 from seekr_tune.documents import opened, parse_json
 from seekr_tune.errors import DocumentError, NoDocument, StudyError
-from seekr_tune.files import replacing
+from seekr_tune.foreign_text import ours
 from seekr_tune.records import (
     READABLE_VERSIONS,
     SCHEMA_VERSION,
@@ -48,7 +49,6 @@ from seekr_tune.records import (
     readable_versions,
 )
 from seekr_tune.records.columns import columns_of, table_of
-from seekr_tune.shown import ours
 
 TableName = Literal["trials", "scores", "prospects", "heads", "replay", "timing", "steps", "erased"]
 CONFIG_PREFIX = "config."

@@ -16,7 +16,7 @@ from rich import box
 from rich import table as rich_table
 from rich.markup import escape
 
-from seekr_tune.shown import csv_text, printable
+from seekr_tune.foreign_text import csv_text, printable
 
 NOTHING = "-"
 """Stands where there is no value."""

@@ -42,8 +42,8 @@ from seekr_tune.config.facts import is_read
 from seekr_tune.config.leaves import Kind
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.documents import parse_json
+from seekr_tune.leftovers import new_file
 from seekr_tune.records import StepRow, TimingRow, TrialRecord, initial_scores, score_matrix, tuning_split
-from seekr_tune.remains import new_file
 
 HPARAM_SECTIONS = ("seed", "model", "recipe", "method", "training")
 """Parts of the config that the HParams tab shows, besides what the search chose."""

@@ -38,8 +38,8 @@ def compare(
     from seekr_tune.analysis.comparison_tables import comparison_tables, comparison_values
     from seekr_tune.analysis.table import as_markdown, json_text
     from seekr_tune.study.directory.layout import experiment_path, is_study, space_path
-    from seekr_tune.study.directory.unchanged import change_lines
-    from seekr_tune.study.life.board import named, tensorboard_command
+    from seekr_tune.study.directory.same_inputs import change_lines
+    from seekr_tune.study.life.tensorboard_server import named, tensorboard_command
 
     studies = named(directories)
     sides = [

@@ -47,7 +47,7 @@ def tensorboard(
     host: Host = "127.0.0.1",
 ) -> None:
     """Show one or several studies in TensorBoard, each run as STUDY/TRIAL; also while they run."""
-    from seekr_tune.study.life.board import named, open_board
+    from seekr_tune.study.life.tensorboard_server import named, open_board
 
     with open_board(named(directories), host, port) as address:
         _end_by_signals()

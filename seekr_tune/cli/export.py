@@ -91,8 +91,8 @@ def _export_model(directory: Path, trial: str | None, to: Path) -> None:
 
 def _export_tables(tables: list[Table], format: TableFormat, to: Path | None) -> None:
     from seekr_tune.analysis.table import as_csv, as_json, as_latex, as_markdown
-    from seekr_tune.files import write_atomically
-    from seekr_tune.study.directory.outside import require_outside
+    from seekr_tune.atomic_files import write_atomically
+    from seekr_tune.study.directory.placement import require_outside
 
     if to is not None:
         require_outside(to, "a table")

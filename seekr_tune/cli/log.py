@@ -11,7 +11,7 @@ import typer
 
 from seekr_tune.cli.app import app
 from seekr_tune.cli.output import show
-from seekr_tune.shown import in_one_line
+from seekr_tune.foreign_text import in_one_line
 
 
 class Level(StrEnum):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from seekr_tune.errors import StudyError
-from seekr_tune.noise import OURS, is_heard, message_of, python_warnings_logged
-from seekr_tune.shown import command, in_one_line, ours, printable
+from seekr_tune.foreign_text import command, in_one_line, ours, printable
+from seekr_tune.quiet_libraries import OURS, is_heard, message_of, python_warnings_logged
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -140,7 +140,7 @@ def print_ranking(
     from seekr_tune.analysis.ranking import DEFAULT_COLUMN, study_measures
     from seekr_tune.analysis.ranking import rank as ranked
     from seekr_tune.analysis.ranking_tables import json_rows, study_lines, terminal_ranking, void_lines, whole_ranking
-    from seekr_tune.study.directory.openings import protocol_line
+    from seekr_tune.study.directory.test_split_log import protocol_line
 
     trials = read_trials(directory)
     ranking = ranked(trials, by or DEFAULT_COLUMN, where)
@@ -164,7 +164,7 @@ def print_ranking(
 
 def say_changes(directory: Path) -> None:
     """Which changes of data and model were accepted, beside the results that they touch."""
-    from seekr_tune.study.directory.unchanged import change_lines
+    from seekr_tune.study.directory.same_inputs import change_lines
 
     for line in change_lines(directory):
         say(f"WARNING: {line}")

@@ -9,7 +9,7 @@ import typer
 
 from seekr_tune.cli.app import app
 from seekr_tune.cli.output import say, show
-from seekr_tune.shown import in_one_line
+from seekr_tune.foreign_text import in_one_line
 
 Place = Annotated[Path, typer.Argument(help="Directory of a study or of a run.", show_default=False)]
 
@@ -25,7 +25,7 @@ def samples(
 
     seekr-tune samples DIR --find 'Jane Doe'
     """
-    from seekr_tune.study.life.erasure import samples_with, stored_samples
+    from seekr_tune.study.life.forget import samples_with, stored_samples
 
     stored = stored_samples(directory)
     ids = list(stored) if find is None else samples_with(directory, find)
@@ -48,7 +48,7 @@ def forget(
     They leave every memory, checkpoint and copy, and are not learned again. Weights that have learned them stay as they
     are. Without --sample a call that was killed is finished.
     """
-    from seekr_tune.study.life.erasure import erase_samples
+    from seekr_tune.study.life.forget import erase_samples
 
     erasure = erase_samples(directory, sample or [])
     for path in erasure.removed:

@@ -23,8 +23,8 @@ def report(
     It needs no network, so it can be sent and kept.
     """
     from seekr_tune.analysis.report.page import report_page
-    from seekr_tune.files import write_atomically
-    from seekr_tune.remains import remove_remains_of
+    from seekr_tune.atomic_files import write_atomically
+    from seekr_tune.leftovers import remove_remains_of
     from seekr_tune.study.directory.links import require_no_links
     from seekr_tune.study.directory.report_source import report_source
 

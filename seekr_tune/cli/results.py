@@ -11,7 +11,7 @@ import typer
 from seekr_tune.cli.app import Assignments, app
 from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_tasks, say_warnings, show, show_table
 from seekr_tune.errors import ConfigError
-from seekr_tune.shown import in_one_line
+from seekr_tune.foreign_text import in_one_line
 
 if TYPE_CHECKING:
     from seekr_tune.config import Section
@@ -47,7 +47,7 @@ def validate(
 
 def _own_options(experiment: Path, assignments: Sequence[str] | None) -> dict[str, type[Section]]:
     from seekr_tune.experiment import load_experiment
-    from seekr_tune.method.registry import require_methods
+    from seekr_tune.methods.registry import require_methods
 
     config = load_experiment(experiment, assignments or ())
     return {name: cls.Options for name, (cls, _) in require_methods(config).items() if name in config.plugins}

@@ -28,7 +28,7 @@ def run(
     Run again in the same directory, it goes on where it was: also after Ctrl-C, which saves the step that is running.
     """
     config, notes = ready(experiment, assignments, search=False)
-    from seekr_tune.study.directory.outside import require_outside
+    from seekr_tune.study.directory.placement import require_outside
     from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
     from seekr_tune.study.runs.single import run_experiment
 

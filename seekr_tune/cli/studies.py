@@ -21,7 +21,7 @@ from seekr_tune.cli.app import (
 )
 from seekr_tune.cli.experiments import default_study_directory, ready, with_trials
 from seekr_tune.cli.output import Format, console, finish_study, say, show, show_table, writable
-from seekr_tune.shown import ours
+from seekr_tune.foreign_text import ours
 
 
 @app.command()
@@ -108,7 +108,7 @@ def stop(
 
     Steps that are running are finished and saved; `resume` goes on (`finalize`, where its runs were stopped).
     """
-    from seekr_tune.study.directory.openings import openings
+    from seekr_tune.study.directory.test_split_log import openings
     from seekr_tune.study.life.stopping import stop_study
 
     if stop_study(directory, timeout, say):

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from seekr_tune.atomic_files import write_atomically
 from seekr_tune.config.leaves import alternatives
 from seekr_tune.documents import read_bytes
 from seekr_tune.errors import DocumentError, StudyError
-from seekr_tune.files import write_atomically
 from seekr_tune.records.meaning import Meaning, meanings_of
 
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from seekr_tune.atomic_files import read_bytes, write_atomically
 from seekr_tune.documents import MAX_GROWN_BYTES, parse_json
 from seekr_tune.errors import DocumentError, StudyError
-from seekr_tune.files import read_bytes, write_atomically
 from seekr_tune.records.rows import HeadRow, StepRow
 from seekr_tune.records.seal import sealed, sealed_line, unsealed_line
 from seekr_tune.records.trial import TrialRecord, one_line

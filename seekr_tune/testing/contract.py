@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
+from seekr_tune.checkpoint.state import StepRecord
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import is_spec
 from seekr_tune.errors import ConfigError, SeekrTuneError
-from seekr_tune.method.registry import require_methods
-from seekr_tune.method.terms import CROSS_ENTROPY
-from seekr_tune.sequence.state import StepRecord
+from seekr_tune.methods.registry import require_methods
+from seekr_tune.methods.terms import CROSS_ENTROPY
 from seekr_tune.testing.runs import Result, experiment_of, learn, on_ranks, option_key
 
 TOLERANCES = {"steps": 5e-4, "weights": 1e-2, "state": 1e-3}

@@ -18,18 +18,18 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import start_processes
 
+from seekr_tune.checkpoint.shards import laid_out_like
+from seekr_tune.checkpoint.state import StepRecord, TaskOutcome
+from seekr_tune.cluster.strategy import group_workers, local_workers
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import is_spec, with_plugins
+from seekr_tune.data.sources import load_stream
 from seekr_tune.experiment import parse_config
-from seekr_tune.method.memory import ReplayMemory
-from seekr_tune.method.protocol import MethodState
+from seekr_tune.loop.loop import StreamRun
+from seekr_tune.methods.memory import ReplayMemory
+from seekr_tune.methods.protocol import MethodState
+from seekr_tune.models.loading import load_model
 from seekr_tune.plugins import ROOT
-from seekr_tune.sequence.loop import StreamRun
-from seekr_tune.sequence.model import load_model
-from seekr_tune.sequence.shards import laid_out_like
-from seekr_tune.sequence.state import StepRecord, TaskOutcome
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.training.strategy import group_workers, local_workers
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from seekr_tune.analysis.table import (
     escape_latex,
     escape_markdown,
 )
-from seekr_tune.shown import printable
+from seekr_tune.foreign_text import printable
 
 TABLE = Table(
     label="mine-ranking",

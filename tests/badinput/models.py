@@ -23,7 +23,7 @@ from transformers import (
     T5Config,
 )
 
-from seekr_tune.stream.builtin import builtin_model_directory
+from seekr_tune.data.builtin import builtin_model_directory
 
 from .case import EXPERIMENT, RUN, SWEEP, VALIDATE, Case
 

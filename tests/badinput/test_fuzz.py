@@ -12,17 +12,17 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from seekr_tune.checkpoint.directories import verify
 from seekr_tune.config import Config
 from seekr_tune.config.reading import dump_yaml, parse_yaml
+from seekr_tune.data.collate import IGNORED_LABEL, Encoder, collate
+from seekr_tune.data.sources import load_stream
+from seekr_tune.data.task import Example
 from seekr_tune.errors import CheckpointError, ConfigError, DataError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, parse_config
 from seekr_tune.records import StepRow, TrialRecord, read_record, read_steps
-from seekr_tune.sequence.checkpoint import verify
-from seekr_tune.stream.collate import IGNORED_LABEL, Encoder, collate
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.stream.task import Example
 from seekr_tune.study.search.space import load_space
-from tests.sequence.tiny import tiny_tokenizer
+from tests.loop.tiny import tiny_tokenizer
 
 from .case import EXPERIMENT, SPACE
 

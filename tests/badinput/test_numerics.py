@@ -11,10 +11,10 @@ import torch
 
 from seekr_tune.cli import main
 from seekr_tune.errors import TrainingError
-from seekr_tune.method.seekr import Seekr
-from seekr_tune.sequence.model import LoadedModel
+from seekr_tune.methods.seekr.method import Seekr
+from seekr_tune.models.loading import LoadedModel
 from seekr_tune.study.directory.records import read_records
-from tests.sequence.tiny import Run, run, tiny_config, tiny_loaded
+from tests.loop.tiny import Run, run, tiny_config, tiny_loaded
 
 from .report import Outcome
 

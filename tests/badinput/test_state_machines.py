@@ -13,10 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from seekr_tune.method.memory import ReplayMemory, ReplaySample
-from seekr_tune.sequence.loop import StreamRun
-from seekr_tune.sequence.state import StepRecord
-from tests.sequence.tiny import Run, run, same_memory, same_weights, tiny_config, tiny_loaded, tiny_stream
+from seekr_tune.checkpoint.state import StepRecord
+from seekr_tune.loop.loop import StreamRun
+from seekr_tune.methods.memory import ReplayMemory, ReplaySample
+from tests.loop.tiny import Run, run, same_memory, same_weights, tiny_config, tiny_loaded, tiny_stream
 
 CONFIG = tiny_config(
     **{"recipe.epochs": 1, "evaluation.splits": (), "training.checkpoint_steps": 2, "training.checkpoints_kept": 2}

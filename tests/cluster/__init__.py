@@ -1,1 +1,1 @@
-"""Tests on a Ray cluster of several nodes, all of them on this machine."""
+"""Tests of seekr_tune.cluster."""

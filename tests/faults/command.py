@@ -28,7 +28,7 @@ from tests.processes import in_session
 
 ROOT = Path(__file__).parents[2]
 PRELOADED = (
-    *("seekr_tune.validation", "seekr_tune.study.runs.group", "seekr_tune.training.trainer"),
+    *("seekr_tune.validation", "seekr_tune.study.runs.group", "seekr_tune.cluster.trainer"),
     *("seekr_tune.study.final.printed", "seekr_tune.study.search.samplers"),
     "seekr_tune.analysis.report.figures.pareto",
     *("transformers.models.llama.modeling_llama", "optuna_dashboard", "optuna.importance", "plotly.graph_objects"),

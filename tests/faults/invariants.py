@@ -14,11 +14,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from seekr_tune.analysis.ledger import read_table, read_trials
+from seekr_tune.checkpoint.directories import Position, verify
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.records import TrialRecord, read_steps
-from seekr_tune.sequence.checkpoint import Position, verify
 from seekr_tune.study.directory.layout import experiment_path, journal_path, trial_path, trials_path
 from seekr_tune.study.directory.records import read_records
 from seekr_tune.study.life.quota import disk_usage

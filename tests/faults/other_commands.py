@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from seekr_tune.records import read_record
-from seekr_tune.study.directory.erased import erasing_path, read_erased
-from seekr_tune.study.life.erasure import stored_samples
+from seekr_tune.study.directory.forgotten import erasing_path, read_erased
+from seekr_tune.study.life.forget import stored_samples
 from tests.faults.bench import Bench
 from tests.faults.fault import Fault
 from tests.faults.injection import Injection

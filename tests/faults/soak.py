@@ -26,13 +26,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from seekr_tune.cluster.session import ray_session
 from seekr_tune.errors import Stopped
 from seekr_tune.experiment import load_experiment
 from seekr_tune.study.directory.layout import stop_path
 from seekr_tune.study.life.stopping import StopFile
 from seekr_tune.study.life.study import resume_study, start_study
 from seekr_tune.study.runs.watch import polled
-from seekr_tune.training.session import ray_session
 from tests.faults.bench import write_experiment
 from tests.faults.damage import DAMAGES, MAY_BE_REFUSED, files_of
 from tests.faults.fault import Fault, Outcome, outcome_of, seed_of, table, write_outcomes

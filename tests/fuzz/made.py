@@ -12,23 +12,23 @@ from tempfile import TemporaryDirectory
 import pyarrow
 import pyarrow.parquet
 
+from seekr_tune.checkpoint.state import StepRecord
 from seekr_tune.config import SignalForm
-from seekr_tune.method.workers import SingleProcess
+from seekr_tune.loop.shared_scores import SharedScores
+from seekr_tune.methods.workers import SingleProcess
 from seekr_tune.records import read_record, read_steps
-from seekr_tune.sequence.shared_scores import SharedScores
-from seekr_tune.sequence.state import StepRecord
-from seekr_tune.study.directory.erased import Erasing, write_erasing
+from seekr_tune.study.directory.forgotten import Erasing, write_erasing
 from seekr_tune.study.directory.layout import journal_path, trial_path
 from seekr_tune.study.directory.lock import Holder
-from seekr_tune.study.directory.openings import Opening, write_openings
 from seekr_tune.study.directory.provenance import write_provenance
+from seekr_tune.study.directory.test_split_log import Opening, write_openings
 from seekr_tune.study.runs.bounds import keep_bound
 from seekr_tune.study.search.journal import note_given, open_study
 from seekr_tune.study.search.space import load_space
 from tests.badinput.case import EVAL, TRAIN
+from tests.loop.tiny import run as learn
+from tests.loop.tiny import saved_model, tiny_config
 from tests.security.small import SPACE, finished_run, small_config, study_of
-from tests.sequence.tiny import run as learn
-from tests.sequence.tiny import saved_model, tiny_config
 
 STAGE, STEPS = "checkpoints/task-0002", "checkpoints/task-0002-step-000003"
 SUBJECT = {"what": "is scored"}

@@ -12,26 +12,26 @@ from seekr_tune.analysis.head_maps import head_maps
 from seekr_tune.analysis.ledger import TableName, read_table, read_trials, trials_table
 from seekr_tune.analysis.ranking import rank
 from seekr_tune.analysis.tensorboard import hparam_values
+from seekr_tune.checkpoint.directories import MANIFEST, Position, base_digest, newest_intact, read_json
+from seekr_tune.checkpoint.keeper import CheckpointKeeper
 from seekr_tune.config import MetricName
+from seekr_tune.data.baseline import constant_baseline
+from seekr_tune.data.collate import Encoder
+from seekr_tune.data.scoring import SCORERS
+from seekr_tune.data.sources import load_stream
+from seekr_tune.data.task import Example, Task, TaskStream
 from seekr_tune.errors import CheckpointError
 from seekr_tune.experiment import load_experiment, parse_config
-from seekr_tune.method.targets import teacher_batch
-from seekr_tune.method.workers import SingleProcess
+from seekr_tune.loop.shared_scores import SharedScores, _digest
+from seekr_tune.methods.targets import teacher_batch
+from seekr_tune.methods.workers import SingleProcess
+from seekr_tune.models.loading import check_fit, load_model, read_model_config
+from seekr_tune.models.model_files import load_tokenizer, require_served, require_whole
 from seekr_tune.records import read_record, read_steps
-from seekr_tune.sequence.checkpoint import MANIFEST, Position, base_digest, newest_intact, read_json
-from seekr_tune.sequence.keeper import CheckpointKeeper
-from seekr_tune.sequence.model import check_fit, load_model, read_model_config
-from seekr_tune.sequence.model_files import load_tokenizer, require_served, require_whole
-from seekr_tune.sequence.shared_scores import SharedScores, _digest
-from seekr_tune.stream.baseline import constant_baseline
-from seekr_tune.stream.collate import Encoder
-from seekr_tune.stream.scoring import SCORERS
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.stream.task import Example, Task, TaskStream
-from seekr_tune.study.directory.erased import read_erasing
+from seekr_tune.study.directory.forgotten import read_erasing
 from seekr_tune.study.directory.log import attempts, last_failure, read_log
-from seekr_tune.study.directory.openings import openings
 from seekr_tune.study.directory.provenance import read_provenance
+from seekr_tune.study.directory.test_split_log import openings
 from seekr_tune.study.life.show import show_trial
 from seekr_tune.study.life.status import study_status
 from seekr_tune.study.runs.bounds import find_bound
@@ -45,8 +45,8 @@ from tests.badinput import data_files, experiments, spaces
 from tests.badinput.case import FOLDER, Case
 from tests.fuzz import made
 from tests.fuzz.room import Reader
+from tests.loop.tiny import tiny_config, tiny_model
 from tests.security.small import small_config, vouch_for
-from tests.sequence.tiny import tiny_config, tiny_model
 
 
 def _corpus(cases: tuple[Case, ...], name: str, largest: int = 20_000) -> Iterator[bytes]:

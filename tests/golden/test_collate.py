@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from seekr_tune.data.collate import Encoder, collate, collate_prompts
+from seekr_tune.data.task import Example
 from seekr_tune.errors import DataError
-from seekr_tune.stream.collate import Encoder, collate, collate_prompts
-from seekr_tune.stream.task import Example
 
 PAD, BOS, EOS = 0, 1, 2  # fixed by the layout of the vectors
 

@@ -10,12 +10,12 @@ import torch
 from torch.testing import assert_close
 
 from benchmarks.distilled import replay_losses
-from seekr_tune.method.memory import ReplaySample, TeacherSignals
-from seekr_tune.method.passes import Tokens, answer_logits
-from seekr_tune.method.reading import observe
-from seekr_tune.method.semantics import OFFICIAL
-from seekr_tune.method.storage import Kept, pack_rows
-from seekr_tune.method.targets import teacher_batch
+from seekr_tune.methods.memory import ReplaySample, TeacherSignals
+from seekr_tune.methods.passes import Tokens, answer_logits
+from seekr_tune.methods.reading import observe
+from seekr_tune.methods.semantics import OFFICIAL
+from seekr_tune.methods.storage import Kept, pack_rows
+from seekr_tune.methods.targets import teacher_batch
 
 from .vectors import Arrays, load_model, read_json
 

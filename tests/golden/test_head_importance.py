@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from seekr_tune.method.importance import HeadScores, normalise_layers
-from seekr_tune.method.passes import Tokens
-from seekr_tune.method.reading import Before, observe, observe_rows
-from seekr_tune.method.semantics import CORRECTED, OFFICIAL
-from seekr_tune.method.storage import unpack_rows
+from seekr_tune.methods.passes import Tokens
+from seekr_tune.methods.reading import Before, observe, observe_rows
+from seekr_tune.methods.seekr.importance import HeadScores, normalise_layers
+from seekr_tune.methods.semantics import CORRECTED, OFFICIAL
+from seekr_tune.methods.storage import unpack_rows
 
 from .vectors import Arrays, load_model, read_json, relative_error
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from seekr_tune.errors import ConfigError
-from seekr_tune.method.selection import select_heads
+from seekr_tune.methods.seekr.selection import select_heads
 
 from .vectors import Arrays, read_json
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from seekr_tune.analysis import continual_metrics as metrics
-from seekr_tune.stream.scorers import rouge, texts
-from seekr_tune.stream.scoring import SCORERS
+from seekr_tune.data.scorers import rouge, texts
+from seekr_tune.data.scoring import SCORERS
 
 ABSOLUTE = 1e-9
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seekr_tune.sequence.schedule import interleave
+from seekr_tune.loop.schedule import interleave
 
 from .vectors import read_json
 

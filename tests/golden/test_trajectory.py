@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import PreTrainedTokenizerFast
 
+from seekr_tune.checkpoint.state import TaskOutcome
 from seekr_tune.config import Config
+from seekr_tune.data.collate import Encoder
+from seekr_tune.data.scoring import SCORERS
+from seekr_tune.data.task import Example, Task, TaskStream
 from seekr_tune.experiment import parse_config
-from seekr_tune.method.passes import answer_logits
-from seekr_tune.method.semantics import OFFICIAL
-from seekr_tune.method.storage import unpack_rows
-from seekr_tune.sequence.loop import run_stream
-from seekr_tune.sequence.model import LoadedModel
-from seekr_tune.sequence.state import TaskOutcome
-from seekr_tune.stream.collate import Encoder
-from seekr_tune.stream.scoring import SCORERS
-from seekr_tune.stream.task import Example, Task, TaskStream
+from seekr_tune.loop.loop import run_stream
+from seekr_tune.methods.passes import answer_logits
+from seekr_tune.methods.semantics import OFFICIAL
+from seekr_tune.methods.storage import unpack_rows
+from seekr_tune.models.loading import LoadedModel
 
 from .vectors import Arrays, load_model, read_json, relative_error
 

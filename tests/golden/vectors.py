@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from seekr_tune.method.attention import TAP_ATTENTION
-from seekr_tune.method.passes import Tokens
+from seekr_tune.methods.passes import Tokens
+from seekr_tune.methods.seekr.attention import TAP_ATTENTION
 
 
 class Arrays:

@@ -13,7 +13,7 @@ from seekr_tune.testing.runs import RANKS, Result, experiment_of, learn, on_rank
 
 METHOD = '''
 import torch
-from seekr_tune.method import Method, MethodState, Update
+from seekr_tune.methods import Method, MethodState, Update
 
 
 class Doubled(Method):

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import with_plugins
+from seekr_tune.data.collate import EncodedExample, Encoder
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import parse_config
-from seekr_tune.method.draws import draws_of
-from seekr_tune.method.protocol import MethodState, Setting
-from seekr_tune.method.registry import require_methods
-from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.stream.collate import EncodedExample, Encoder
+from seekr_tune.methods.draws import draws_of
+from seekr_tune.methods.protocol import MethodState, Setting
+from seekr_tune.methods.registry import require_methods
+from seekr_tune.methods.semantics import SEMANTICS
 
-from ..sequence.tiny import SETTINGS, Run, run, same_weights, tiny_loaded, tiny_stream
+from ..loop.tiny import SETTINGS, Run, run, same_weights, tiny_loaded, tiny_stream
 
 EWC = Path(__file__).parents[2] / "examples" / "plugins" / "ewc"
 CORRECTED = SEMANTICS["corrected"]

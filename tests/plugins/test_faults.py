@@ -10,14 +10,14 @@ import pytest
 from seekr_tune.cli import main
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import dump_config, load_experiment
-from seekr_tune.method.registry import require_methods
+from seekr_tune.methods.registry import require_methods
 from seekr_tune.study.directory.layout import experiment_path
 from seekr_tune.study.runs.single import run_experiment
 from seekr_tune.study.search.space import Space, space_of
 
 from ..security.small import small_config, study_of
 
-OWN = "from seekr_tune.method import Method, Section\nclass Options(Section):\n    strength: float = 1.0\n"
+OWN = "from seekr_tune.methods import Method, Section\nclass Options(Section):\n    strength: float = 1.0\n"
 SOUND = f"{OWN}class Mine(Method):\n    Options = Options\n"
 EXPERIMENT = "name: own\nstream: {tasks: [star, last]}\nmethod: {name: ./mine.py:Mine}\n"
 
@@ -33,9 +33,9 @@ EXPERIMENT = "name: own\nstream: {tasks: [star, last]}\nmethod: {name: ./mine.py
         ("import no_such_module\n", (), "cannot be imported (ModuleNotFoundError"),
         ("raise ValueError('two\\nlines')\n", (), "cannot be imported (ValueError: two lines)"),
         ("import sys\nsys.exit(3)\n", (), "cannot be imported (SystemExit: 3)"),
-        ("class Mine:\n    pass\n", (), "Mine is no class derived from seekr_tune.method.Method"),
-        ("Mine = 3\n", (), "Mine is no class derived from seekr_tune.method.Method"),
-        (OWN, (), "Mine is no class derived from seekr_tune.method.Method"),
+        ("class Mine:\n    pass\n", (), "Mine is no class derived from seekr_tune.methods.Method"),
+        ("Mine = 3\n", (), "Mine is no class derived from seekr_tune.methods.Method"),
+        (OWN, (), "Mine is no class derived from seekr_tune.methods.Method"),
         (SOUND, ("method.mine.strenght=3",), "method.mine.strength"),
         (SOUND, ("method.mine.strength=high",), "method.mine.strength"),
         (SOUND, ("method.nosuch.x=1",), "there is no method 'nosuch' of your own"),

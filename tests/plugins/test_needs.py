@@ -12,13 +12,13 @@ from seekr_tune.cli import main
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import with_plugins
 from seekr_tune.experiment import parse_config
-from seekr_tune.method.registry import with_needs
-from seekr_tune.sequence.schedule import replayed_samples
+from seekr_tune.loop.schedule import replayed_samples
+from seekr_tune.methods.registry import with_needs
 
-from ..sequence.tiny import SETTINGS, run
+from ..loop.tiny import SETTINGS, run
 
 METHOD = '''
-from seekr_tune.method import Method, Needs, Section
+from seekr_tune.methods import Method, Needs, Section
 
 
 class Options(Section):

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from seekr_tune.experiment import load_experiment
-from seekr_tune.method.registry import require_methods
+from seekr_tune.methods.registry import require_methods
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "own-method.md").read_text(encoding="utf-8")

@@ -8,11 +8,11 @@ import pytest
 
 from seekr_tune.cli import main
 from seekr_tune.config import Config
+from seekr_tune.data.baseline import constant_baseline
+from seekr_tune.data.sources import load_stream
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import load_experiment, parse_config
 from seekr_tune.plugins import imported
-from seekr_tune.stream.baseline import constant_baseline
-from seekr_tune.stream.sources import load_stream
 
 FOLDER = Path(__file__).parents[2] / "examples" / "plugins" / "scorer"
 EXPERIMENT = "name: own\nstream: {tasks: [star, last], metrics: {last: ./mine.py:ends}}\n"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from seekr_tune.analysis.ledger import write_ledger
+from seekr_tune.checkpoint.directories import MANIFEST, fingerprint, read_json
 from seekr_tune.config import Config
 from seekr_tune.experiment import dump_config, parse_config
 from seekr_tune.records import read_record, read_steps, write_record
-from seekr_tune.sequence.checkpoint import MANIFEST, fingerprint, read_json
 from seekr_tune.study.directory.layout import experiment_path, space_path, trial_path
 from seekr_tune.study.runs.single import run_experiment
 

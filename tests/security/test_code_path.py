@@ -180,7 +180,7 @@ def test_every_process_of_a_private_session_looks_for_code_in_named_places_only(
     code = """
         import os, sys, ray
         import psutil
-        from seekr_tune.training.session import ray_session
+        from seekr_tune.cluster.session import ray_session
         def require_named(found):
             assert found["PYTHONSAFEPATH"] == "1"
             for name in ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH"):
@@ -232,7 +232,7 @@ def test_entries_that_are_not_absolute_are_left_out(monkeypatch: pytest.MonkeyPa
 def test_workers_are_told_where_a_checkout_lies_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seekr_tune.training.environment import our_job
+    from seekr_tune.cluster.environment import our_job
 
     root = str(Path(__file__).parents[2])
     monkeypatch.chdir(tmp_path)

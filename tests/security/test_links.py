@@ -13,12 +13,12 @@ from types import FrameType
 
 import pytest
 
+from seekr_tune.atomic_files import replacing, write_atomically
+from seekr_tune.checkpoint.writing import remove_rooms
 from seekr_tune.cli import app, main
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
-from seekr_tune.files import replacing, write_atomically
-from seekr_tune.remains import remove_remains, unfinished
-from seekr_tune.sequence.writing import remove_rooms
+from seekr_tune.leftovers import remove_remains, unfinished
 from seekr_tune.store import Store
 from seekr_tune.study.directory.links import leads_elsewhere, require_no_links
 from seekr_tune.study.life.quota import enforce_quota
@@ -329,7 +329,7 @@ def test_a_name_that_is_written_to_cannot_be_guessed_nor_taken_over(
     path = tmp_path / "page.html"
     assert len({unfinished(path) for _ in range(20)}) == 20
     known = unfinished(path)
-    monkeypatch.setattr("seekr_tune.files.unfinished", lambda path: known)
+    monkeypatch.setattr("seekr_tune.atomic_files.unfinished", lambda path: known)
     (tmp_path / "precious").write_text("mine")
     known.symlink_to(tmp_path / "precious")
     with pytest.raises(FileExistsError):

@@ -14,7 +14,7 @@ from seekr_tune.analysis.report.page import report_page
 from seekr_tune.analysis.tensorboard import TrialWriter
 from seekr_tune.experiment import dump_config
 from seekr_tune.study.directory.report_source import report_source
-from seekr_tune.study.life.board import open_board
+from seekr_tune.study.life.tensorboard_server import open_board
 from seekr_tune.study.runs.single import run_experiment
 from tests.waiting import PATIENCE, wait_until
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from seekr_tune.checkpoint.directories import MANIFEST, read_json
+from seekr_tune.checkpoint.forget_in_checkpoint import erase, stage_checkpoints
 from seekr_tune.cli import main
+from seekr_tune.data.sources import load_stream
 from seekr_tune.errors import CheckpointError, ConfigError, DataError, StudyError
 from seekr_tune.records import read_record, write_record
-from seekr_tune.sequence.checkpoint import MANIFEST, read_json
-from seekr_tune.sequence.erasure import erase, stage_checkpoints
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.study.directory.openings import openings
 from seekr_tune.study.directory.records import read_all_records
+from seekr_tune.study.directory.test_split_log import openings
 from seekr_tune.study.runs.storage import forget, known_home
 
 from .small import finished_run, small_config, study_of

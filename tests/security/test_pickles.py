@@ -14,9 +14,9 @@ import pytest
 from seekr_tune.analysis.ledger import read_trials
 from seekr_tune.cli import main
 from seekr_tune.config import ModelConfig
+from seekr_tune.data.builtin import builtin_model_directory
 from seekr_tune.errors import ModelError, SeekrTuneError, StudyError
-from seekr_tune.sequence.model import load_model
-from seekr_tune.stream.builtin import builtin_model_directory
+from seekr_tune.models.loading import load_model
 from seekr_tune.study.runs.extend import extend_run
 
 from .small import bomb, finished_run, study_of, vouch_for

@@ -14,13 +14,13 @@ import pytest
 
 from seekr_tune.cli import main
 from seekr_tune.config import ModelConfig
+from seekr_tune.data.builtin import builtin_model_directory
+from seekr_tune.data.sources import load_stream
 from seekr_tune.errors import ConfigError, DataError, ModelError
-from seekr_tune.method.attention import TAP_ATTENTION
-from seekr_tune.sequence.fit import check_parts
-from seekr_tune.sequence.footprint import ModelSize
-from seekr_tune.sequence.model import load_model, read_model_config
-from seekr_tune.stream.builtin import builtin_model_directory
-from seekr_tune.stream.sources import load_stream
+from seekr_tune.loop.footprint import ModelSize
+from seekr_tune.methods.seekr.attention import TAP_ATTENTION
+from seekr_tune.models.compatibility import check_parts
+from seekr_tune.models.loading import load_model, read_model_config
 
 from .small import bomb, finished_run, small_config
 

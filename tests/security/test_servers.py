@@ -24,7 +24,7 @@ def test_a_command_listens_on_loopback_by_default(command: object) -> None:
 
 SESSION = """
     import os, ray, sys
-    from seekr_tune.training.session import ray_session
+    from seekr_tune.cluster.session import ray_session
     with ray_session():
         print(ray.get_runtime_context().gcs_address, flush=True)
         sys.stdin.readline()

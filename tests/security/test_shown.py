@@ -22,8 +22,8 @@ from seekr_tune.analysis.report.page import report_page
 from seekr_tune.analysis.table import Column, Table, as_csv, as_json, as_latex, as_markdown, markdown_code
 from seekr_tune.cli import main
 from seekr_tune.cli.output import console, say, say_traceback, show, show_table
+from seekr_tune.foreign_text import command, csv_text, in_one_line, ours, printable
 from seekr_tune.records import read_record, write_record
-from seekr_tune.shown import command, csv_text, in_one_line, ours, printable
 from seekr_tune.study.directory.report_source import report_source
 from seekr_tune.study.runs.console import ProgressConsole
 

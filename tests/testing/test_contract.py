@@ -35,7 +35,7 @@ test_ewc = contract_tests(
 
 HEAD = """
 import torch
-from seekr_tune.method import Method, MethodState, Needs, Section
+from seekr_tune.methods import Method, MethodState, Needs, Section
 
 class Options(Section):
     strength: float = 1000.0

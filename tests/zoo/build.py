@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from tests.sequence.tiny import tiny_tokenizer
+from tests.loop.tiny import tiny_tokenizer
 
 GAIN = 1.5
 """Of a matrix: what it makes of unit inputs. Scores are spread so that attention is uneven."""

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from seekr_tune.config import ModelConfig
 from seekr_tune.errors import ModelError
-from seekr_tune.sequence.model import load_model
+from seekr_tune.models.loading import load_model
 from tests.zoo.build import save_model, save_without_weights
 from tests.zoo.faces import FACES
 from tests.zoo.oracle import differences, reference_model, require_working, worst

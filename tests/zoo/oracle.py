@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from seekr_tune.method.attention import AttentionTap, all_heads_request
-from seekr_tune.method.losses import IGNORED
-from seekr_tune.method.passes import Tokens, answer_logits
-from seekr_tune.method.reading import observe
-from seekr_tune.method.semantics import CORRECTED, OFFICIAL, Semantics
-from seekr_tune.sequence.evaluate import generate
-from seekr_tune.sequence.model import LoadedModel
-from tests.sequence.tiny import VOCABULARY
+from seekr_tune.loop.evaluate import generate
+from seekr_tune.methods.losses import IGNORED
+from seekr_tune.methods.passes import Tokens, answer_logits
+from seekr_tune.methods.reading import observe
+from seekr_tune.methods.seekr.attention import AttentionTap, all_heads_request
+from seekr_tune.methods.semantics import CORRECTED, OFFICIAL, Semantics
+from seekr_tune.models.loading import LoadedModel
+from tests.loop.tiny import VOCABULARY
 
 LENGTHS = (12, 7, 9)
 LABELS = (2, 3, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sequence.tiny import VOCABULARY
+from tests.loop.tiny import VOCABULARY
 
 LAYERS = 4
 HEADS = 4

@@ -17,7 +17,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from seekr_tune.config import ModelConfig
-from seekr_tune.sequence.model import load_model
+from seekr_tune.models.loading import load_model
 
 from .build import save_model
 from .census import Case, Outcome, all_cases, examine

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from seekr_tune.method import Method, MethodState, Needs, ReplaySample, Section, Setting, TaskView
+from seekr_tune.methods import Method, MethodState, Needs, ReplaySample, Section, Setting, TaskView
 
 
 class Options(Section):

@@ -25,7 +25,7 @@ from seekr_tune.analysis.report.texts import count, share
 from seekr_tune.analysis.worth import study_worths
 from seekr_tune.analysis.worth_lines import warnings, worth_table
 from seekr_tune.config.reading import parse_yaml
-from seekr_tune.shown import duration, printable
+from seekr_tune.foreign_text import duration, printable
 
 
 def report_page(source: Source) -> str:

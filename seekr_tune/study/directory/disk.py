@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seekr_tune.errors import StudyError, UserError
-from seekr_tune.shown import ours
+from seekr_tune.foreign_text import ours
 
 _ROOM = "no space left on its disk; make room"
 _FAULTS = {

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from seekr_tune.atomic_files import odd_kind, refusal_of
 from seekr_tune.errors import StudyError
-from seekr_tune.files import odd_kind, refusal_of
 
 _OURS = re.compile(
     r"(experiment|space|config)\.yaml|storage\.json|erased\.json|erasing\.json|table\.(csv|json|md)"

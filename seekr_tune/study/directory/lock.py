@@ -23,14 +23,14 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from seekr_tune.atomic_files import write_atomically
 from seekr_tune.documents import read_json
 from seekr_tune.errors import AccessError, StudyError
-from seekr_tune.files import write_atomically
-from seekr_tune.remains import is_alive
-from seekr_tune.shown import ours
+from seekr_tune.foreign_text import ours
+from seekr_tune.leftovers import is_alive
+from seekr_tune.study.directory.directory_moved import Footing
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
-from seekr_tune.study.directory.erased import require_nothing_erasing
-from seekr_tune.study.directory.footing import Footing
+from seekr_tune.study.directory.forgotten import require_nothing_erasing
 from seekr_tune.study.directory.layout import (
     driver_path,
     experiment_path,

@@ -18,11 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from seekr_tune.atomic_files import open_to_append, read_bytes, require_plain
 from seekr_tune.documents import MAX_GROWN_BYTES, parse_json
 from seekr_tune.errors import StudyError
-from seekr_tune.files import open_to_append, read_bytes, require_plain
-from seekr_tune.noise import OURS, hear_libraries, is_heard, message_of, python_warnings_logged
-from seekr_tune.shown import printable
+from seekr_tune.foreign_text import printable
+from seekr_tune.quiet_libraries import OURS, hear_libraries, is_heard, message_of, python_warnings_logged
 from seekr_tune.study.directory.layout import log_path
 
 RUN_STARTED = "run started"

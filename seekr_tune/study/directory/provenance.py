@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from seekr_tune.access import listed
+from seekr_tune.atomic_files import write_atomically
 from seekr_tune.config import Config
+from seekr_tune.data.sources import load_stream
+from seekr_tune.data.task import Example, digest_of_examples
 from seekr_tune.documents import read_json
 from seekr_tune.errors import DocumentError, StudyError
-from seekr_tune.files import write_atomically
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.stream.task import Example, digest_of_examples
 from seekr_tune.study.directory.layout import cache_path, provenance_path
 
 if TYPE_CHECKING:
-    from seekr_tune.stream.collate import Encoder
+    from seekr_tune.data.collate import Encoder
 
 SPECIAL_TOKENS, AROUND = "Special tokens", ("before prompts", "behind answers")
 
@@ -97,8 +97,8 @@ def _special_tokens(config: Config) -> dict[str, str]:
 
 
 def encoder_noted(config: Config) -> Encoder:
-    from seekr_tune.sequence.fit import encoder_of  # it imports torch, which a report need not wait for
-    from seekr_tune.sequence.model import read_model_config
+    from seekr_tune.models.compatibility import encoder_of  # it imports torch, which a report need not wait for
+    from seekr_tune.models.loading import read_model_config
 
     model = read_model_config(config.model, fetch=True)
     assert model is not None
@@ -151,8 +151,8 @@ def model_files(config: Config, cache: Path) -> dict[str, str]:
         config: the experiment.
         cache: where digests of large files are kept.
     """
-    from seekr_tune.sequence.digests import digest_of_file
-    from seekr_tune.sequence.model import model_directory, read_model_config  # torch, which a report need not wait for
+    from seekr_tune.models.digests import digest_of_file
+    from seekr_tune.models.loading import model_directory, read_model_config  # torch, which a report need not wait for
 
     directory = model_directory(config.model)
     if directory is None:

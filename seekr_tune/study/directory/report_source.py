@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from seekr_tune.analysis.report.source import Final, Source
+from seekr_tune.atomic_files import read_bytes
 from seekr_tune.documents import read_json
 from seekr_tune.errors import DocumentError, StudyError
 from seekr_tune.experiment import load_experiment
-from seekr_tune.files import read_bytes
 from seekr_tune.study.directory.layout import experiment_path, space_path
 from seekr_tune.study.directory.lock import require_study
-from seekr_tune.study.directory.openings import Opening, openings, protocol_line
 from seekr_tune.study.directory.provenance import read_provenance
-from seekr_tune.study.directory.unchanged import change_lines
+from seekr_tune.study.directory.same_inputs import change_lines
+from seekr_tune.study.directory.test_split_log import Opening, openings, protocol_line
 
 
 def report_source(directory: Path) -> Source:

@@ -15,18 +15,18 @@ from typing import Any
 
 from seekr_tune.access import listed
 from seekr_tune.analysis.configurations import nothing_learned_by
+from seekr_tune.checkpoint.trained_model import FinishedModel, load_finished
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment
+from seekr_tune.leftovers import remove_remains_of, unfinished
 from seekr_tune.records import TrialRecord, read_record
-from seekr_tune.remains import remove_remains_of, unfinished
-from seekr_tune.sequence.finished import FinishedModel, load_finished
 from seekr_tune.study.directory.disk import disk_fault
 from seekr_tune.study.directory.layout import is_run, is_study, result_path, trial_path, trials_path
-from seekr_tune.study.directory.openings import protocol_line
-from seekr_tune.study.directory.outside import require_outside
+from seekr_tune.study.directory.placement import require_outside
 from seekr_tune.study.directory.records import read_all_records
-from seekr_tune.study.directory.unchanged import change_lines
+from seekr_tune.study.directory.same_inputs import change_lines
+from seekr_tune.study.directory.test_split_log import protocol_line
 from seekr_tune.study.final.model_card import CardSource, model_card
 from seekr_tune.study.final.reported import finished_opening, reported
 
@@ -167,7 +167,7 @@ def _restore_generation_config(config: Config, place: Path) -> None:
     """As the base model has it: training set it aside, because scores must not depend on it."""
     from transformers.utils.hub import cached_file
 
-    from seekr_tune.sequence.model import model_directory
+    from seekr_tune.models.loading import model_directory
 
     target = place / "generation_config.json"
     target.unlink(missing_ok=True)

@@ -19,12 +19,13 @@ from rich.console import Console
 from seekr_tune.analysis.configurations import mean, nothing_learned_by
 from seekr_tune.analysis.final import FinalTable, final_rows, final_table, final_warnings
 from seekr_tune.analysis.table import as_csv, as_markdown, json_text
+from seekr_tune.atomic_files import write_atomically
+from seekr_tune.cluster.session import cluster_session
 from seekr_tune.config import Config
 from seekr_tune.errors import DataError, StudyError
 from seekr_tune.experiment import load_experiment
-from seekr_tune.files import write_atomically
+from seekr_tune.foreign_text import ours
 from seekr_tune.records import TrialRecord
-from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import (
     bound_key,
     experiment_path,
@@ -35,9 +36,9 @@ from seekr_tune.study.directory.layout import (
 )
 from seekr_tune.study.directory.lock import StudyLock, require_study
 from seekr_tune.study.directory.log import logged_in
-from seekr_tune.study.directory.openings import Finalist, Opening, openings, protocol_line, write_openings
 from seekr_tune.study.directory.records import change_record, read_records
-from seekr_tune.study.directory.unchanged import change_lines, require_unchanged
+from seekr_tune.study.directory.same_inputs import change_lines, require_unchanged
+from seekr_tune.study.directory.test_split_log import Finalist, Opening, openings, protocol_line, write_openings
 from seekr_tune.study.final.choice import candidates, choose, decides, rule_text
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import study_status
@@ -53,7 +54,6 @@ from seekr_tune.study.search.protocol import (
     without_test,
 )
 from seekr_tune.study.search.space import load_space
-from seekr_tune.training.session import cluster_session
 
 
 def finalize_study(

@@ -19,7 +19,7 @@ from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
 from seekr_tune.records import ScoredSplit
 from seekr_tune.study.directory.layout import experiment_path, is_study
-from seekr_tune.study.directory.unchanged import change_lines
+from seekr_tune.study.directory.same_inputs import change_lines
 from seekr_tune.study.final.reported import reported
 
 

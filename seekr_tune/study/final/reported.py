@@ -12,11 +12,11 @@ from pathlib import Path
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.foreign_text import ours
 from seekr_tune.records import ScoredSplit
-from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import experiment_path
-from seekr_tune.study.directory.openings import Opening, openings
 from seekr_tune.study.directory.records import read_all_records
+from seekr_tune.study.directory.test_split_log import Opening, openings
 from seekr_tune.study.final.choice import Candidate, candidates, choose, decides
 from seekr_tune.study.search.objectives import as_gains
 

@@ -23,9 +23,9 @@ from seekr_tune.analysis.ledger import read_table, read_trials
 from seekr_tune.analysis.ranking import rank
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
-from seekr_tune.noise import hear_libraries
+from seekr_tune.foreign_text import ours
+from seekr_tune.quiet_libraries import hear_libraries
 from seekr_tune.records import tuning_split
-from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import experiment_path, journal_path
 from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.lock import StudyLock, require_study

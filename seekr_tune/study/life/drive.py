@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from seekr_tune.cluster.session import cluster_session, ray_session, trials_at_once
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import imports
 from seekr_tune.errors import Stopped, StudyError
+from seekr_tune.foreign_text import ours
+from seekr_tune.leftovers import remove_remains
 from seekr_tune.records import TrialRecord
-from seekr_tune.remains import remove_remains
-from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.layout import cache_folders, cache_path, stop_path, trial_path
 from seekr_tune.study.directory.links import leads_elsewhere, require_no_links_below
@@ -32,8 +33,7 @@ from seekr_tune.study.life.ledger_writer import LedgerWriter
 from seekr_tune.study.life.quota import enforce_quota
 from seekr_tune.study.life.stopping import StopFile, stopped_by_signals
 from seekr_tune.study.runs.console import ProgressConsole
-from seekr_tune.study.runs.files import tidy_ended
-from seekr_tune.training.session import cluster_session, ray_session, trials_at_once
+from seekr_tune.study.runs.run_directory import tidy_ended
 
 if TYPE_CHECKING:  # a study with nothing left to run needs no Ray
     from seekr_tune.study.life.searcher import RunQueue

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seekr_tune.access import access_error
-from seekr_tune.noise import hear_libraries
+from seekr_tune.quiet_libraries import hear_libraries
 from seekr_tune.study.directory.layout import journal_path, trial_key
 
 _NOTES = ("same_as", "enqueued", "intermediate")

@@ -20,7 +20,7 @@ from seekr_tune.analysis.ledger import runs_in, table_path, write_erased_table, 
 from seekr_tune.errors import StudyError
 from seekr_tune.records import StepRow, heads_path, read_steps
 from seekr_tune.records.heads import read_heads
-from seekr_tune.study.directory.erased import read_erased
+from seekr_tune.study.directory.forgotten import read_erased
 from seekr_tune.study.directory.layout import result_path
 from seekr_tune.study.directory.records import read_all_records
 

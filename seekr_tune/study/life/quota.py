@@ -23,10 +23,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from seekr_tune.checkpoint.directories import Position
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.records import TrialRecord
-from seekr_tune.sequence.checkpoint import Position
 from seekr_tune.study.directory.layout import trial_path
 from seekr_tune.study.directory.links import leads_elsewhere
 from seekr_tune.study.directory.records import read_all_records

@@ -9,8 +9,8 @@ from typing import Any
 
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.foreign_text import command, in_one_line, ours
 from seekr_tune.records import TrialRecord
-from seekr_tune.shown import command, in_one_line, ours
 from seekr_tune.study.directory.layout import (
     experiment_path,
     log_path,

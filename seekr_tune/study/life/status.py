@@ -16,15 +16,15 @@ from seekr_tune.analysis.worth_lines import warnings, worth_table
 from seekr_tune.config import Direction
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment
+from seekr_tune.foreign_text import duration, in_one_line, ours
 from seekr_tune.records import TrialRecord
-from seekr_tune.shown import duration, in_one_line, ours
-from seekr_tune.study.directory.erased import read_erased
+from seekr_tune.study.directory.forgotten import read_erased
 from seekr_tune.study.directory.layout import experiment_path, stop_path
 from seekr_tune.study.directory.lock import living_driver, require_study
 from seekr_tune.study.directory.log import last_failure
-from seekr_tune.study.directory.openings import protocol_line
 from seekr_tune.study.directory.records import read_all_records, read_records, uncollected
-from seekr_tune.study.directory.unchanged import change_lines
+from seekr_tune.study.directory.same_inputs import change_lines
+from seekr_tune.study.directory.test_split_log import protocol_line
 from seekr_tune.study.directory.units import bytes_text
 from seekr_tune.study.life.journal_view import told_trials
 from seekr_tune.study.life.quota import disk_usage

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from seekr_tune.atomic_files import write_atomically
 from seekr_tune.errors import StudyError
-from seekr_tune.files import write_atomically
 from seekr_tune.study.directory.layout import stop_path
 from seekr_tune.study.directory.links import require_no_links
 from seekr_tune.study.directory.lock import Claim, living_driver, require_study

@@ -8,12 +8,13 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
+from seekr_tune.atomic_files import write_atomically
+from seekr_tune.cluster.session import cluster_session
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import differing, dump_config, flatten, load_experiment, with_values
-from seekr_tune.files import write_atomically
-from seekr_tune.method.registry import with_needs
-from seekr_tune.shown import ours
+from seekr_tune.foreign_text import ours
+from seekr_tune.methods.registry import with_needs
 from seekr_tune.study.directory.disk import refusing_disk_faults
 from seekr_tune.study.directory.layout import (
     experiment_path,
@@ -24,9 +25,9 @@ from seekr_tune.study.directory.layout import (
 )
 from seekr_tune.study.directory.lock import StudyLock, require_study
 from seekr_tune.study.directory.log import logged_in
-from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
+from seekr_tune.study.directory.placement import require_nothing_inside, require_outside
 from seekr_tune.study.directory.provenance import write_provenance
-from seekr_tune.study.directory.unchanged import require_same_special_tokens, require_unchanged
+from seekr_tune.study.directory.same_inputs import require_same_special_tokens, require_unchanged
 from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import StudyStatus, study_status
@@ -38,7 +39,6 @@ from seekr_tune.study.search.space import Space, load_space, space_of
 from seekr_tune.study.search.warm_start import enqueue as enqueue_file
 from seekr_tune.study.search.warm_start import read_configurations, require_comparable_studies
 from seekr_tune.study.search.warm_start import warm_start as learn_from
-from seekr_tune.training.session import cluster_session
 
 __all__ = ["resume_study", "revive_trial", "start_study", "study_status"]
 

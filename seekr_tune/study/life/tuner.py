@@ -15,11 +15,12 @@ from typing import Any
 
 from ray import tune
 
+from seekr_tune.cluster.session import HEAD_NODE, this_node
 from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.documents import parse_json
 from seekr_tune.errors import SeekrTuneError, StudyError
+from seekr_tune.foreign_text import ours
 from seekr_tune.records import TrialRecord
-from seekr_tune.shown import ours
 from seekr_tune.study.directory.disk import disk_fault, disk_refusal
 from seekr_tune.study.directory.layout import ray_path, trial_path
 from seekr_tune.study.life.searcher import REFUSALS, QueueSearcher, RunQueue, StopWhen, has_ended
@@ -28,7 +29,6 @@ from seekr_tune.study.runs.console import ProgressConsole
 from seekr_tune.study.runs.outcome import read_record_of, run_failed
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.storage import home_of, known_home
-from seekr_tune.training.session import HEAD_NODE, this_node
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def _refuse(error: Exception) -> None:
 
 
 def _run(launch: Launch, config: Config, directory: Path, request: TrialRequest) -> None:
+    from seekr_tune.cluster.strategy import local_workers
     from seekr_tune.study.runs.group import run_as_rank, run_in_group
-    from seekr_tune.training.strategy import local_workers
 
     shared: dict[str, Any] = {
         "config": config,

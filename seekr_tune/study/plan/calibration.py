@@ -15,24 +15,24 @@ from statistics import fmean, median
 import torch
 from transformers.utils import logging as transformers_logging
 
+from seekr_tune.cluster.strategy import local_workers
 from seekr_tune.config import Config, Split
-from seekr_tune.method.draws import draws_of
-from seekr_tune.method.memory import ReplayMemory, ReplaySample
-from seekr_tune.method.protocol import TaskView
-from seekr_tune.method.registry import method_of
-from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.method.sizes import SampleSize
-from seekr_tune.method.workers import Workers
-from seekr_tune.sequence.evaluate import score_task
-from seekr_tune.sequence.learner import Learner
-from seekr_tune.sequence.model import LoadedModel, load_model
-from seekr_tune.sequence.schedule import Stage, Step, accumulation_steps, batches
-from seekr_tune.sequence.views import Views, setting_of, stored_sample
-from seekr_tune.stream.collate import Encoder
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.stream.task import Task, TaskStream
+from seekr_tune.data.collate import Encoder
+from seekr_tune.data.sources import load_stream
+from seekr_tune.data.task import Task, TaskStream
+from seekr_tune.loop.evaluate import score_task
+from seekr_tune.loop.learner import Learner
+from seekr_tune.loop.schedule import Stage, Step, accumulation_steps, batches
+from seekr_tune.loop.views import Views, setting_of, stored_sample
+from seekr_tune.methods.draws import draws_of
+from seekr_tune.methods.memory import ReplayMemory, ReplaySample
+from seekr_tune.methods.protocol import TaskView
+from seekr_tune.methods.registry import method_of
+from seekr_tune.methods.semantics import SEMANTICS
+from seekr_tune.methods.sizes import SampleSize
+from seekr_tune.methods.workers import Workers
+from seekr_tune.models.loading import LoadedModel, load_model
 from seekr_tune.study.plan.workload import Rates, TaskRates, TaskSize
-from seekr_tune.training.strategy import local_workers
 
 _REPEATS = 5
 """Times that each part is done, after once to warm up; the median counts."""

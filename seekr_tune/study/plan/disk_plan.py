@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
-from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.sequence.footprint import ModelSize, footprint
-from seekr_tune.sequence.model import read_model_config
-from seekr_tune.sequence.schedule import stored_samples
+from seekr_tune.loop.footprint import ModelSize, footprint
+from seekr_tune.loop.schedule import stored_samples
+from seekr_tune.methods.semantics import SEMANTICS
+from seekr_tune.models.loading import read_model_config
 from seekr_tune.study.plan.calibration import Calibration
 from seekr_tune.study.plan.workload import RunWork, TaskSize
 from seekr_tune.study.search.protocol import replicates

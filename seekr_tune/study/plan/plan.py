@@ -23,8 +23,8 @@ from rich.console import Console
 from seekr_tune.config import Config, TrainingConfig
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import with_values
-from seekr_tune.noise import hear_libraries
-from seekr_tune.shown import duration
+from seekr_tune.foreign_text import duration
+from seekr_tune.quiet_libraries import hear_libraries
 from seekr_tune.study.directory.layout import bound_key, run_key, trial_key
 from seekr_tune.study.directory.units import bytes_text
 from seekr_tune.study.plan.calibration import Calibration, calibrate

@@ -10,10 +10,10 @@ from typing import Self
 
 from seekr_tune.config import Config, RecipeConfig, Split
 from seekr_tune.config.facts import recipe_of_all
-from seekr_tune.method.draws import SeededDraws
-from seekr_tune.method.semantics import SEMANTICS
-from seekr_tune.sequence.evaluate import tasks_to_score
-from seekr_tune.sequence.schedule import Stage, plan_steps, stages_of, stored_samples
+from seekr_tune.loop.evaluate import tasks_to_score
+from seekr_tune.loop.schedule import Stage, plan_steps, stages_of, stored_samples
+from seekr_tune.methods.draws import SeededDraws
+from seekr_tune.methods.semantics import SEMANTICS
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import logging
 import shutil
 from pathlib import Path
 
+from seekr_tune.checkpoint.directories import fingerprint
 from seekr_tune.config import Config
 from seekr_tune.documents import read_json
 from seekr_tune.errors import AccessError, StudyError
+from seekr_tune.leftovers import unfinished
 from seekr_tune.records import StepRow, TrialRecord, read_record, read_steps, write_record, write_steps
-from seekr_tune.remains import unfinished
-from seekr_tune.sequence.checkpoint import fingerprint
 from seekr_tune.study.runs.outcome import new_record
 from seekr_tune.study.runs.request import TrialRequest
 

@@ -18,8 +18,8 @@ from seekr_tune.analysis.gradients import dominant, told
 from seekr_tune.analysis.measures import measure
 from seekr_tune.config.facts import short_name
 from seekr_tune.config.meaning import number_text
+from seekr_tune.foreign_text import in_one_line
 from seekr_tune.records import TrialRecord, score_matrix, tuning_split
-from seekr_tune.shown import in_one_line
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from seekr_tune.config import Config, Split
-from seekr_tune.method.workers import Workers
-from seekr_tune.sequence.shared_scores import SharedScores
-from seekr_tune.stream.baseline import ConstantBaseline, constant_baseline
-from seekr_tune.stream.prospect import Constants
-from seekr_tune.stream.task import Task, TaskStream
-from seekr_tune.study.runs.stages import code_digest
+from seekr_tune.data.baseline import ConstantBaseline, constant_baseline
+from seekr_tune.data.prospect import Constants
+from seekr_tune.data.task import Task, TaskStream
+from seekr_tune.loop.shared_scores import SharedScores
+from seekr_tune.methods.workers import Workers
+from seekr_tune.study.runs.cache_keys import code_digest
 
 
 def constants_of(config: Config, stream: TaskStream, cache: Path | None, workers: Workers) -> Constants:

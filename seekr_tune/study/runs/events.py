@@ -11,12 +11,12 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from seekr_tune.checkpoint.state import TaskOutcome
 from seekr_tune.config import Config
+from seekr_tune.data.prospect import Prospect
 from seekr_tune.experiment import fingerprint
-from seekr_tune.method.workers import Workers
+from seekr_tune.methods.workers import Workers
 from seekr_tune.records import TrialRecord
-from seekr_tune.sequence.state import TaskOutcome
-from seekr_tune.stream.prospect import Prospect
 from seekr_tune.study.directory.log import RUN_STARTED
 from seekr_tune.study.runs.console import TaskProgress
 

@@ -19,10 +19,17 @@ from typing import Any
 from rich.console import Console
 
 from seekr_tune.analysis.worth_lines import data_warnings
+from seekr_tune.atomic_files import write_atomically
+from seekr_tune.checkpoint.directories import newest_intact
 from seekr_tune.config import Config
+from seekr_tune.data.prospect import lost_line
+from seekr_tune.data.sources import load_stream
+from seekr_tune.data.task import TaskStream
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
-from seekr_tune.files import write_atomically
+from seekr_tune.leftovers import remove_remains_of, unfinished
+from seekr_tune.models.compatibility import prospects_of
+from seekr_tune.models.loading import num_positions, read_model_config
 from seekr_tune.records import (
     TrialRecord,
     heads_path,
@@ -31,14 +38,7 @@ from seekr_tune.records import (
     tuning_split,
     write_record,
 )
-from seekr_tune.remains import remove_remains_of, unfinished
-from seekr_tune.sequence.checkpoint import newest_intact
-from seekr_tune.sequence.fit import prospects_of
-from seekr_tune.sequence.model import num_positions, read_model_config
-from seekr_tune.stream.prospect import lost_line
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.stream.task import TaskStream
-from seekr_tune.study.directory.erased import require_nothing_erasing
+from seekr_tune.study.directory.forgotten import require_nothing_erasing
 from seekr_tune.study.directory.layout import (
     extending_path,
     is_run,
@@ -49,7 +49,7 @@ from seekr_tune.study.directory.layout import (
 )
 from seekr_tune.study.directory.lock import held_run
 from seekr_tune.study.directory.provenance import add_data
-from seekr_tune.study.directory.unchanged import require_unchanged
+from seekr_tune.study.directory.same_inputs import require_unchanged
 from seekr_tune.study.runs.outcome import prospect_rows
 from seekr_tune.study.runs.single import run_experiment
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from seekr_tune.config import Config
 from seekr_tune.errors import CheckpointError, StudyError
-from seekr_tune.method.workers import Workers
+from seekr_tune.methods.workers import Workers
 from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.layout import ray_path
 from seekr_tune.study.runs.console import TaskProgress
-from seekr_tune.study.runs.files import TrialFiles
 from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.runs.run_directory import TrialFiles
 from seekr_tune.study.runs.trial import opened, run_trial
 
 if TYPE_CHECKING:  # a run in this process needs neither
@@ -43,7 +43,7 @@ def run_in_group(
         home: of the study or run at the store, for workers that do not see the directory.
         callbacks: see what the group reports.
     """
-    from seekr_tune.training.trainer import run_in_workers
+    from seekr_tune.cluster.trainer import run_in_workers
 
     work = partial(run_as_rank, config=config, directory=directory, request=request, ray_trial_id=ray_trial_id)
     if home is None:

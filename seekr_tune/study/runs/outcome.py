@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seekr_tune.atomic_files import write_atomically
 from seekr_tune.config import Config
-from seekr_tune.files import write_atomically
 from seekr_tune.records import (
     HeadRow,
     ProspectRow,
@@ -28,8 +28,8 @@ from seekr_tune.study.directory.records import record_at
 from seekr_tune.study.runs.request import TrialRequest
 
 if TYPE_CHECKING:  # a driver that only records results needs no torch
-    from seekr_tune.sequence.state import StepRecord, StreamState, TaskHistory
-    from seekr_tune.stream.prospect import Prospect
+    from seekr_tune.checkpoint.state import StepRecord, StreamState, TaskHistory
+    from seekr_tune.data.prospect import Prospect
 
 _logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from seekr_tune.checkpoint.remote import Claim, RemoteRoom
+from seekr_tune.checkpoint.state import StepRecord
 from seekr_tune.config import Config
-from seekr_tune.method.workers import Workers
+from seekr_tune.methods.workers import Workers
 from seekr_tune.records import StepRow, TrialRecord
-from seekr_tune.sequence.remote import Claim, RemoteRoom
-from seekr_tune.sequence.state import StepRecord
 from seekr_tune.store import Stamp, Store
-from seekr_tune.study.runs.files import TrialFiles
+from seekr_tune.study.runs.run_directory import TrialFiles
 from seekr_tune.study.runs.storage import PARTIAL, STOP, fetch_results, local_stamps
 
 _LOOK_SECONDS = 3.0

@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from seekr_tune.analysis.ledger import write_ledger
+from seekr_tune.cluster.session import cluster_session
+from seekr_tune.cluster.strategy import local_workers
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import imports
 from seekr_tune.errors import StudyError, UserError
 from seekr_tune.experiment import fingerprint, with_values
-from seekr_tune.method.registry import with_needs
+from seekr_tune.foreign_text import ours
+from seekr_tune.methods.registry import with_needs
 from seekr_tune.records import TrialRecord, read_record, read_steps
 from seekr_tune.records.heads import read_heads
-from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import extending_path, is_run, is_study, ray_path, storage_path
 from seekr_tune.study.directory.links import require_no_links
-from seekr_tune.study.directory.outside import require_nothing_inside, require_outside
+from seekr_tune.study.directory.placement import require_nothing_inside, require_outside
 from seekr_tune.study.directory.provenance import read_provenance, write_provenance
-from seekr_tune.study.directory.unchanged import accepted_changes, require_unchanged
+from seekr_tune.study.directory.same_inputs import accepted_changes, require_unchanged
 from seekr_tune.study.runs.console import ProgressConsole, TaskProgress
-from seekr_tune.study.runs.files import TrialFiles, begun_settings
 from seekr_tune.study.runs.group import run_in_group
 from seekr_tune.study.runs.outcome import run_failed
 from seekr_tune.study.runs.request import TrialRequest
+from seekr_tune.study.runs.run_directory import TrialFiles, begun_settings
 from seekr_tune.study.runs.trial import opened, run_trial
 from seekr_tune.study.runs.watch import watched
-from seekr_tune.training.session import cluster_session
-from seekr_tune.training.strategy import local_workers
 
 if TYPE_CHECKING:  # a run in this process needs none
     from seekr_tune.store import Store
@@ -120,7 +120,7 @@ def _run(
         if earlier is not None and earlier.status == "finished":
             return earlier
         home = _home(directory, config)
-    from seekr_tune.training.session import ray_session, trials_at_once
+    from seekr_tune.cluster.session import ray_session, trials_at_once
 
     shutil.rmtree(ray_path(directory), ignore_errors=True)  # of earlier launches; nobody reads it
     with ray_session(), watched(directory / "result.json", show):

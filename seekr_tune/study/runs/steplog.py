@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from seekr_tune.atomic_files import open_to_append
 from seekr_tune.documents import MAX_GROWN_BYTES, read_bytes
-from seekr_tune.files import open_to_append
 from seekr_tune.records import StepRow, step_line, step_of, write_steps
 
 _logger = logging.getLogger(__name__)

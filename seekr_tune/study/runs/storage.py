@@ -2,7 +2,7 @@
 
     <storage_path>/<name>-<8 hex>/          of a study or a single run; `storage.json` in its directory remembers it
         <key>/                              the place of one run
-            owner  checkpoints/             see `seekr_tune.sequence.remote`
+            owner  checkpoints/             see `seekr_tune.checkpoint.remote`
             stop                            while the run shall stop
             config.yaml  result.json  result.heads.parquet  log.jsonl  steps.jsonl  steps.partial.jsonl  events/
             ray/                            Ray's own files; disposable
@@ -22,13 +22,13 @@ from pathlib import Path
 
 from pyarrow import ArrowException
 
+from seekr_tune.atomic_files import require_plain, write_atomically
+from seekr_tune.checkpoint.directories import choose_intact, newest_intact
+from seekr_tune.checkpoint.remote import saved_at, send
 from seekr_tune.config import Config
 from seekr_tune.documents import parse_json, read_json
 from seekr_tune.errors import AccessError, StudyError
-from seekr_tune.files import require_plain, write_atomically
-from seekr_tune.remains import unfinished
-from seekr_tune.sequence.checkpoint import choose_intact, newest_intact
-from seekr_tune.sequence.remote import saved_at, send
+from seekr_tune.leftovers import unfinished
 from seekr_tune.store import Stamp, Store
 from seekr_tune.study.directory.layout import storage_path
 from seekr_tune.study.directory.links import require_no_links_below

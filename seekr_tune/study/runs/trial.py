@@ -16,24 +16,24 @@ from typing import TypeVar
 import torch
 from transformers.utils import logging as transformers_logging
 
+from seekr_tune.checkpoint.keeper import Room
 from seekr_tune.config import Config, Split
+from seekr_tune.data.sources import load_stream
+from seekr_tune.data.task import TaskStream
 from seekr_tune.errors import CheckpointError, StudyError, UserError
-from seekr_tune.method.workers import SingleProcess, Workers
+from seekr_tune.loop.loop import StreamRun
+from seekr_tune.loop.throughput import give_back_memory
+from seekr_tune.methods.workers import SingleProcess, Workers
+from seekr_tune.models.loading import LoadedModel, load_model
 from seekr_tune.records import TrialRecord
-from seekr_tune.sequence.keeper import Room
-from seekr_tune.sequence.loop import StreamRun
-from seekr_tune.sequence.model import LoadedModel, load_model
-from seekr_tune.sequence.throughput import give_back_memory
-from seekr_tune.stream.sources import load_stream
-from seekr_tune.stream.task import TaskStream
 from seekr_tune.study.runs import events
 from seekr_tune.study.runs.bounds import find_bound, keep_bound, taken_over
+from seekr_tune.study.runs.cache_keys import bound_directory, shared_directories
 from seekr_tune.study.runs.constants import constants_of
-from seekr_tune.study.runs.files import TrialFiles
 from seekr_tune.study.runs.objectives import Objective, own_objectives, with_objectives
 from seekr_tune.study.runs.outcome import new_record, prospect_rows, step_rows, with_state
 from seekr_tune.study.runs.request import TrialRequest
-from seekr_tune.study.runs.stages import bound_directory, shared_directories
+from seekr_tune.study.runs.run_directory import TrialFiles
 
 OnTask = Callable[[TrialRecord], None]
 T = TypeVar("T")

@@ -20,13 +20,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from seekr_tune.access import listed
+from seekr_tune.atomic_files import write_atomically
 from seekr_tune.config import Config, StreamConfig
 from seekr_tune.config.facts import fields_at, may_change
 from seekr_tune.documents import MAX_GROWN_BYTES, parse_json, read_bytes, read_json
 from seekr_tune.errors import AccessError, NoDocument, StudyError, UserError
 from seekr_tune.experiment import differing, flatten, leaves_that, load_experiment
-from seekr_tune.files import write_atomically
-from seekr_tune.noise import hear_libraries
+from seekr_tune.quiet_libraries import hear_libraries
 from seekr_tune.records import SCHEMA_VERSION, TrialRecord
 from seekr_tune.study.directory.layout import journal_path, result_path, trial_key, trials_path
 from seekr_tune.study.directory.records import read_all_records

@@ -13,9 +13,9 @@ from itertools import product
 from typing import Any
 
 from seekr_tune.config import Config
+from seekr_tune.data.sources import has_split, leak_key, load_stream
 from seekr_tune.errors import ConfigError, DataError
 from seekr_tune.experiment import require_path
-from seekr_tune.stream.sources import has_split, leak_key, load_stream
 
 Setting = Mapping[str, Any]
 """Config paths that make a replicate, with their values."""

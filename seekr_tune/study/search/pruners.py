@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from seekr_tune.config import Config, Direction
 from seekr_tune.errors import ConfigError, UserError
-from seekr_tune.noise import hear_libraries
 from seekr_tune.plugins import imported
+from seekr_tune.quiet_libraries import hear_libraries
 from seekr_tune.study.directory.disk import disk_fault
 from seekr_tune.study.search.fidelity import RULES, Rule, Settings, Values
 

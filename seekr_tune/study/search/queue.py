@@ -20,12 +20,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import load_experiment, with_values
+from seekr_tune.foreign_text import ours
 from seekr_tune.records import TrialRecord
-from seekr_tune.shown import ours
 from seekr_tune.study.directory.layout import bound_key, experiment_path, result_path, run_key, trial_key, trial_path
 from seekr_tune.study.directory.provenance import read_provenance
 from seekr_tune.study.directory.records import change_record
-from seekr_tune.study.directory.unchanged import accepted_changes
+from seekr_tune.study.directory.same_inputs import accepted_changes
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.search.fidelity import at_position
 from seekr_tune.study.search.journal import note_given, open_study, record_or_aside

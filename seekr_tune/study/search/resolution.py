@@ -96,15 +96,15 @@ class Resolver:
 
     def _replayed(self, config: Config) -> int | None:
         """Samples that will be replayed; None for a method without replay."""
-        from seekr_tune.sequence.schedule import replayed_samples
+        from seekr_tune.loop.schedule import replayed_samples
 
         if not is_read("method.memory.percent", config.method.label):
             return None
         return replayed_samples(config, self._train_sizes(config))
 
     def _stored(self, config: Config) -> tuple[int, ...]:
-        from seekr_tune.method.semantics import SEMANTICS
-        from seekr_tune.sequence.schedule import stored_samples
+        from seekr_tune.loop.schedule import stored_samples
+        from seekr_tune.methods.semantics import SEMANTICS
 
         semantics = SEMANTICS[config.method.semantics]
         return tuple(
@@ -112,7 +112,7 @@ class Resolver:
         )
 
     def _train_sizes(self, config: Config) -> tuple[int, ...]:
-        from seekr_tune.stream.sources import load_stream
+        from seekr_tune.data.sources import load_stream
 
         key = json.dumps([config.stream.model_dump(mode="json"), config.seed])
         if key not in self._sizes:
@@ -120,7 +120,7 @@ class Resolver:
         return self._sizes[key]
 
     def _budgets(self, config: Config) -> tuple[int | None, int | None]:
-        from seekr_tune.method.selection import resolve_budgets
+        from seekr_tune.methods.seekr.selection import resolve_budgets
 
         shape = self._shape(config.model)
         if shape is None:
@@ -133,7 +133,7 @@ class Resolver:
         return budgets.num_heads, budgets.num_layers
 
     def _shape(self, model: ModelConfig) -> tuple[int, int] | None:
-        from seekr_tune.sequence.model import model_shape, read_model_config
+        from seekr_tune.models.loading import model_shape, read_model_config
 
         path = str(model.path)
         if path not in self._shapes:

@@ -29,8 +29,8 @@ from optuna.trial import FrozenTrial, TrialState
 from seekr_tune.config import Config, StudyConfig
 from seekr_tune.config.messages import hint
 from seekr_tune.errors import ConfigError, UserError
-from seekr_tune.noise import hear_libraries
 from seekr_tune.plugins import imported
+from seekr_tune.quiet_libraries import hear_libraries
 from seekr_tune.study.directory.disk import disk_fault
 from seekr_tune.study.search.dimensions import Choices, member
 from seekr_tune.study.search.space import Space

@@ -22,7 +22,7 @@ from seekr_tune.records import TrialRecord
 from seekr_tune.study.directory.layout import cache_path, experiment_path, is_study
 from seekr_tune.study.directory.provenance import read_provenance
 from seekr_tune.study.directory.records import read_records
-from seekr_tune.study.directory.unchanged import accepted_changes, changes
+from seekr_tune.study.directory.same_inputs import accepted_changes, changes
 from seekr_tune.study.search.dimensions import member
 from seekr_tune.study.search.progress import configuration_values
 from seekr_tune.study.search.protocol import replicates

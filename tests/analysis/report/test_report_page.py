@@ -21,8 +21,8 @@ from seekr_tune.analysis.report.texts import count, settings
 from seekr_tune.analysis.table import rounded
 from seekr_tune.cli import main
 from seekr_tune.errors import StudyError
+from seekr_tune.foreign_text import duration
 from seekr_tune.records import TrialRecord
-from seekr_tune.shown import duration
 from seekr_tune.study.directory.report_source import report_source
 
 

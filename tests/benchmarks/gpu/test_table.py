@@ -11,7 +11,7 @@ from benchmarks.gpu import table
 from benchmarks.gpu.batches import build_batch, sizes
 from benchmarks.gpu.models import Setting, build_model
 from benchmarks.gpu.replay import Replay
-from seekr_tune.method.transfer import Uploads
+from seekr_tune.methods.transfer import Uploads
 
 SMALL = "--device cpu --dtype float32 --shapes tiny --lengths 64 --tokens 128 --queries 5 --repeats 1 --matmul 32"
 NEEDED = {

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from seekr_tune import noise
+from seekr_tune import quiet_libraries
 from seekr_tune.errors import StudyError
-from seekr_tune.noise import Noise
+from seekr_tune.quiet_libraries import Noise
 from seekr_tune.study.directory.log import attempts, last_failure, logged_in, merge_log, read_log
 
 ours = logging.getLogger("seekr_tune.of_this_test")

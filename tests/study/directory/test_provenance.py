@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from seekr_tune.config import Config
+from seekr_tune.data.builtin import builtin_model_directory
+from seekr_tune.data.task import Example, digest_of_examples
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import parse_config, with_values
-from seekr_tune.stream.builtin import builtin_model_directory
-from seekr_tune.stream.task import Example, digest_of_examples
 from seekr_tune.study.directory.layout import provenance_path
 from seekr_tune.study.directory.provenance import read_provenance, write_provenance
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from seekr_tune.atomic_files import write_atomically
 from seekr_tune.errors import StudyError
-from seekr_tune.files import write_atomically
 from seekr_tune.records import heads_path, read_record, write_record
 from seekr_tune.records.heads import read_heads
 from seekr_tune.records.seal import sealed

@@ -22,22 +22,22 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from seekr_tune.analysis.ledger import write_ledger
+from seekr_tune.checkpoint.keeper import CheckpointKeeper
 from seekr_tune.cli import main
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, parse_config, with_values
-from seekr_tune.method.workers import SingleProcess
+from seekr_tune.methods.workers import SingleProcess
+from seekr_tune.models.loading import load_model
 from seekr_tune.records import read_record, write_record
-from seekr_tune.sequence.keeper import CheckpointKeeper
-from seekr_tune.sequence.model import load_model
 from seekr_tune.study.directory.layout import experiment_path, trial_path
-from seekr_tune.study.directory.openings import Finalist, Opening, write_openings
 from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.directory.test_split_log import Finalist, Opening, write_openings
 from seekr_tune.study.final.export import Export, export_model
 from seekr_tune.study.final.model_card import CardSource, model_card
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.trial import run_trial
-from tests.sequence.tiny import saved_model
+from tests.loop.tiny import saved_model
 
 TASKS = ["star", "last"]
 FIRST = "first in tuning, and no better than another: no task was learned"

@@ -16,10 +16,10 @@ from optuna.trial import create_trial
 from seekr_tune.analysis.final import FinalRow, FinalTable
 from seekr_tune.analysis.ledger import read_table, write_ledger
 from seekr_tune.config import Config, Split
+from seekr_tune.data import sources
 from seekr_tune.errors import ConfigError, DataError, StudyError
 from seekr_tune.experiment import dump_config, with_values
 from seekr_tune.records import TrialRecord, score_cells, write_record
-from seekr_tune.stream import sources
 from seekr_tune.study.directory.layout import (
     experiment_path,
     final_path,
@@ -30,8 +30,8 @@ from seekr_tune.study.directory.layout import (
     trial_key,
     trial_path,
 )
-from seekr_tune.study.directory.openings import openings, protocol_line, write_openings
 from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.directory.test_split_log import openings, protocol_line, write_openings
 from seekr_tune.study.final import finalize
 from seekr_tune.study.final.finalize import finalize_study
 from seekr_tune.study.runs.outcome import new_record, run_failed

@@ -11,8 +11,8 @@ from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.study.directory.layout import final_path, trial_path
-from seekr_tune.study.directory.openings import openings
 from seekr_tune.study.directory.records import read_records
+from seekr_tune.study.directory.test_split_log import openings
 from seekr_tune.study.final.finalize import finalize_study
 from seekr_tune.study.life.study import start_study
 from seekr_tune.study.runs.request import TrialRequest

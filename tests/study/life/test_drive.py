@@ -16,7 +16,7 @@ from seekr_tune.study.life.ledger_writer import LedgerWriter
 from seekr_tune.study.life.quota import disk_usage
 from seekr_tune.study.search.space import Space
 from tests.study.searching import drain, open_queue
-from tests.test_remains import left_by_a_process
+from tests.test_leftovers import left_by_a_process
 
 
 def drive_to_the_end(directory: Path, config: Config, space: Space) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from seekr_tune.analysis.ledger import read_trials, write_ledger
+from seekr_tune.checkpoint.directories import newest_intact
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import with_values
 from seekr_tune.records import Role, TrialRecord, read_record, score_cells, write_record
-from seekr_tune.sequence.checkpoint import newest_intact
 from seekr_tune.study.directory.layout import result_path, trial_path
 from seekr_tune.study.directory.log import logged_in, read_log
 from seekr_tune.study.directory.records import read_records

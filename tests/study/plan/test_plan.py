@@ -9,9 +9,9 @@ import pytest
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError
 from seekr_tune.experiment import with_values
-from seekr_tune.method.sizes import SampleSize
-from seekr_tune.sequence.footprint import ModelSize, footprint
-from seekr_tune.sequence.model import read_model_config
+from seekr_tune.loop.footprint import ModelSize, footprint
+from seekr_tune.methods.sizes import SampleSize
+from seekr_tune.models.loading import read_model_config
 from seekr_tune.study.plan.calibration import Calibration
 from seekr_tune.study.plan.plan import Plan, bound_configs, make_plan, plan_study, trial_configs
 from seekr_tune.study.plan.workload import Rates, TaskRates, TaskSize, Work

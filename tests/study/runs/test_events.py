@@ -110,7 +110,7 @@ def test_all_tasks_at_once_are_one_stage(config: Config, tmp_path: Path) -> None
 
 
 def test_no_text_of_a_sample_gets_in(config: Config, tmp_path: Path) -> None:
-    from seekr_tune.stream.sources import load_stream
+    from seekr_tune.data.sources import load_stream
 
     run_trial(config, tmp_path, REQUEST)
     log = (tmp_path / "log.jsonl").read_text()

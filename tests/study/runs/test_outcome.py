@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from seekr_tune.checkpoint.state import StageTiming, StepRecord, StreamState, TaskHistory
 from seekr_tune.experiment import parse_config
 from seekr_tune.records import StepRow, read_record, write_record
-from seekr_tune.sequence.state import StageTiming, StepRecord, StreamState, TaskHistory
 from seekr_tune.study.runs.outcome import new_record, run_failed, step_rows, with_state
 from seekr_tune.study.runs.request import TrialRequest
 

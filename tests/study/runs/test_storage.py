@@ -13,20 +13,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import seekr_tune.cluster.session as session_module
+import seekr_tune.cluster.trainer as trainer_module
 import seekr_tune.study.runs.remote as remote_module
 import seekr_tune.study.runs.storage as storage_module
 import seekr_tune.study.runs.trial as trial_module
-import seekr_tune.training.session as session_module
-import seekr_tune.training.trainer as trainer_module
+from seekr_tune.checkpoint.remote import Claim
+from seekr_tune.checkpoint.state import TaskOutcome
 from seekr_tune.config import Config
 from seekr_tune.errors import ConfigError, StudyError
 from seekr_tune.experiment import with_values
-from seekr_tune.method.workers import SingleProcess
+from seekr_tune.loop.loop import StreamRun
+from seekr_tune.methods.workers import SingleProcess
 from seekr_tune.records import TrialRecord, read_record
 from seekr_tune.records.heads import read_heads
-from seekr_tune.sequence.loop import StreamRun
-from seekr_tune.sequence.remote import Claim
-from seekr_tune.sequence.state import TaskOutcome
 from seekr_tune.store import Store
 from seekr_tune.study.runs.extend import extend_run
 from seekr_tune.study.runs.remote import scratch_of

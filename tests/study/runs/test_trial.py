@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-import seekr_tune.study.runs.files
+import seekr_tune.study.runs.run_directory
 import seekr_tune.study.runs.trial as trial_module
 from seekr_tune.analysis.ledger import read_table, read_trials
+from seekr_tune.checkpoint.state import TaskOutcome
 from seekr_tune.config import Config
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import dump_config, load_experiment, with_values
+from seekr_tune.loop.loop import StreamRun
 from seekr_tune.records import TrialRecord, read_record, read_steps, score_matrix, write_record
 from seekr_tune.records.heads import read_heads
-from seekr_tune.sequence.loop import StreamRun
-from seekr_tune.sequence.state import TaskOutcome
 from seekr_tune.study.directory.log import read_log
 from seekr_tune.study.runs.request import TrialRequest
 from seekr_tune.study.runs.single import run_experiment
@@ -115,7 +115,7 @@ def test_the_directory_of_a_study_is_refused(config: Config, tmp_path: Path) -> 
 def test_a_run_that_another_process_holds_is_refused(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seekr_tune.study.runs.files, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(seekr_tune.study.runs.run_directory, "LOCK_SECONDS", 0.1)
     with FileLock(tmp_path / ".lock"), pytest.raises(StudyError, match="another process has been running this trial"):
         run_trial(config, tmp_path, TrialRequest("trial-0000", "trial"))
 
@@ -173,7 +173,7 @@ def test_a_disk_that_is_full_ends_the_run_in_one_line_and_the_run_goes_on_later(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("seekr_tune.sequence.tensorfiles.save_pieces", full)
+        patch.setattr("seekr_tune.checkpoint.tensorfiles.save_pieces", full)
         with pytest.raises(StudyError, match="run: .*No space left on device.*the run goes on when") as refused:
             run_experiment(config, tmp_path / "run")
     assert "\n" not in str(refused.value)

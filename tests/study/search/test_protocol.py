@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from seekr_tune.config import Config, Split
+from seekr_tune.data import sources
 from seekr_tune.errors import ConfigError, DataError
 from seekr_tune.experiment import parse_config, with_values
-from seekr_tune.stream import sources
 from seekr_tune.study.search.protocol import final_settings, replicates, require_protocol, settings_of_bounds
 
 FIVE = ["star", "last", "paren", "second", "first"]

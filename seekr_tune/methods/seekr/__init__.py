@@ -1,0 +1,1 @@
+"""SEEKR: which heads matter, and how their attention is kept."""

@@ -1,0 +1,1 @@
+"""Tests of `seekr_tune.data`."""

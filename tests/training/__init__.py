@@ -1,1 +1,0 @@
-"""Tests of seekr_tune.training."""
