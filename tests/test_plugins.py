@@ -117,4 +117,6 @@ def test_what_will_be_imported_is_said(tmp_path: Path) -> None:
     assert values["method"]["name"] == ["replay", "mine"]
     digest = values["plugins"]["mine"]["sha256"]
     assert imports(values) == [f"imports ./mine.py:Mine as method mine (sha256 {digest[:16]})"]
-    assert imports({**values, "method": {"name": "replay"}}) == []
+    searched = imports({**values, "method": {"name": "replay"}})
+    assert searched == [f"imports ./mine.py:Mine as mine where a trial takes it (sha256 {digest[:16]})"]
+    assert imports({"method": {"name": "replay"}}) == []

@@ -24,7 +24,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
         Noise("optuna.study", r"Trial \d+ is slow", "it is not"),
         Noise("optuna.exceptions.ExperimentalWarning", "", "we know"),
     )
-    monkeypatch.setattr(noise, "NOISE", entries)
+    monkeypatch.setattr(quiet_libraries, "NOISE", entries)
 
 
 @pytest.fixture

@@ -13,11 +13,9 @@ from seekr_tune.checkpoint.shards import laid_out_like, local_part
 from seekr_tune.checkpoint.state import LearnerState, StageTiming, StepRecord, StreamState, TaskHistory
 from seekr_tune.data.special_tokens import SpecialTokens
 from seekr_tune.methods.memory import ReplayMemory, ReplaySample, TeacherSignals
-from seekr_tune.methods.protocol import HeadNotes, MethodState
-from seekr_tune.methods.seekr.importance import HeadScores
+from seekr_tune.methods.protocol import HeadNotes, MethodState, below
 from seekr_tune.methods.terms import ATTENTION_DISTILLATION, LOSS_TERMS
 
-_HEAD_FIELDS = ("sensitivity", "forgettability", "importance")
 _METHOD = "method/"
 
 
@@ -71,19 +69,19 @@ def decode_state(
 
 def head_tensors(state: StreamState) -> dict[str, Tensor]:
     """All head scores of a state, and what methods know: `task/<index>/..`, `total/<index>/..`, `method/..`."""
-    named: dict[str, HeadScores] = {}
+    tensors: dict[str, Tensor] = {}
     for entry in state.history:
         if entry.heads is not None:
-            named |= {f"task/{entry.index}": entry.heads.scores, f"total/{entry.index}": entry.heads.total}
-    tensors = {f"{name}/{field}": getattr(scores, field) for name, scores in named.items() for field in _HEAD_FIELDS}
+            for kind, scores in (("task", entry.heads.scores), ("total", entry.heads.total)):
+                tensors |= {f"{kind}/{entry.index}/{name}": own for name, own in scores.items()}
     return tensors | {f"{_METHOD}{name}": tensor for name, tensor in state.method.tensors.items()}
 
 
 def _method_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`MethodState.tensors`; of an earlier version, which knew one method with a state only."""
     if "totals/importance" in tensors:
-        return {f"seekr/totals/{field}": tensors[f"totals/{field}"] for field in _HEAD_FIELDS}
-    return {name.removeprefix(_METHOD): own for name, own in tensors.items() if name.startswith(_METHOD)}
+        return {f"seekr/totals/{name}": own for name, own in below("totals", tensors).items()}
+    return below("method", tensors)
 
 
 def _decode_shape(document: Mapping[str, Any], heads: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -187,24 +185,18 @@ def _decode_history(entry: Mapping[str, Any], heads: Mapping[str, Tensor]) -> Ta
         "shares": _without_nulls(shares or {}),
         "first_shown": None if shown is None else tuple((task, index) for task, index in shown),
     }
-    scores, total = (_head_scores(heads, f"{kind}/{entry['index']}") for kind in ("task", "total"))
+    scores, total = (below(f"{kind}/{entry['index']}", heads) for kind in ("task", "total"))
     rest = {name: value for name, value in entry.items() if name != "selected"}
     notes = None
-    if entry["selected"] and (scores is None or total is None):
+    if scores.keys() != total.keys() or entry["selected"] and not scores:
         raise LookupError(f"no head scores of task {entry['index']}")
-    if scores is not None and total is not None:
+    if scores:
         notes = HeadNotes(scores, total, _decode_heads(entry["selected"]))
     return TaskHistory(**(rest | decoded), heads=notes)
 
 
 def _decode_special_tokens(entry: Mapping[str, list[int]] | None) -> SpecialTokens | None:
     return None if entry is None else SpecialTokens(tuple(entry["prefix"]), tuple(entry["ends"]))
-
-
-def _head_scores(tensors: Mapping[str, Tensor], name: str) -> HeadScores | None:
-    if f"{name}/{_HEAD_FIELDS[0]}" not in tensors:
-        return None
-    return HeadScores(*(tensors[f"{name}/{field}"] for field in _HEAD_FIELDS))
 
 
 def _encode_heads(heads: Mapping[int, tuple[int, ...]]) -> dict[str, list[int]]:

@@ -67,10 +67,11 @@ class Plugin(Section):
 def imports(values: Mapping[str, Any]) -> list[str]:
     """One line for each piece of a user's code that runs of an experiment import; `values` are those of a config."""
     plugins: Mapping[str, Any] = values.get("plugins", {})
-    named = dict.fromkeys((kind, name) for kind, _, name in named_in(values) if name in plugins)
+    named = dict.fromkeys((name, f"{kind} {name}") for kind, _, name in named_in(values) if name in plugins)
+    searched = plugins.keys() - {name for name, _ in named}  # listed for a space, whose trials may take it
+    said = [*named, *((name, f"{name} where a trial takes it") for name in sorted(searched))]
     return [
-        f"imports {plugins[name]['origin']} as {kind} {name} (sha256 {str(plugins[name]['sha256'])[:16]})"
-        for kind, name in named
+        f"imports {plugins[key]['origin']} as {what} (sha256 {str(plugins[key]['sha256'])[:16]})" for key, what in said
     ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TypeVar
 
 from torch import Tensor
 
@@ -20,11 +19,10 @@ from seekr_tune.methods.protocol import (
     StepView,
     TaskView,
     Update,
+    below,
 )
 from seekr_tune.methods.seekr.attention import AttentionTap
 from seekr_tune.methods.terms import CROSS_ENTROPY
-
-T = TypeVar("T")
 
 
 class Combined(Method):
@@ -63,7 +61,7 @@ class Combined(Method):
 
     def restore(self, state: MethodState) -> None:
         for name, one in self._methods.items():
-            own = MethodState(_below(name, state.weights), _below(name, state.tensors), state.facts.get(name, {}))
+            own = MethodState(below(name, state.weights), below(name, state.tensors), state.facts.get(name, {}))
             try:
                 one.restore(own)
             except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -147,10 +145,6 @@ class Combined(Method):
     def _refuse(self, names: Sequence[str], what: str) -> None:
         if len(names) > 1:
             raise ConfigError(f"method.name: {names[0]} and {names[1]} cannot work together: each {what}; drop one")
-
-
-def _below(name: str, values: Mapping[str, T]) -> dict[str, T]:
-    return {key.removeprefix(f"{name}/"): own for key, own in values.items() if key.startswith(f"{name}/")}
 
 
 def _scalar(method: str, term: str, value: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +33,12 @@ from seekr_tune.methods.draws import Draws
 from seekr_tune.methods.memory import ReplaySample
 from seekr_tune.methods.passes import Tokens
 from seekr_tune.methods.seekr.attention import AttentionTap
-from seekr_tune.methods.seekr.importance import HeadScores
 from seekr_tune.methods.semantics import Semantics
 from seekr_tune.methods.sizes import ModelShape, SampleBytes, SampleSize
 from seekr_tune.methods.terms import CROSS_ENTROPY
 from seekr_tune.methods.workers import Workers
 
+T = TypeVar("T")
 Kind = Literal["new", "replay"]
 """A step on samples of the new task, or of the replay memory."""
 
@@ -190,18 +190,23 @@ class MethodState:
         return int(total(parts)) + sum(own.nbytes for own in self.tensors.values())
 
 
+def below(name: str, values: Mapping[str, T]) -> dict[str, T]:
+    """Of values by path, those below one name, by the rest of their paths."""
+    return {key.removeprefix(f"{name}/"): own for key, own in values.items() if key.startswith(f"{name}/")}
+
+
 @dataclass(frozen=True)
 class HeadNotes:
     """What a method that ranks heads says of them when a task ends.
 
     Attributes:
-        scores: of this task alone.
-        total: summed over tasks so far.
+        scores: of this task alone, by name, `[layers, heads]` each; the ledger has `sensitivity` and `forgettability`.
+        total: summed over tasks so far, by the same names; the ledger has `importance`.
         selected: heads selected now, by layer.
     """
 
-    scores: HeadScores
-    total: HeadScores
+    scores: Mapping[str, Tensor]
+    total: Mapping[str, Tensor]
     selected: Mapping[int, tuple[int, ...]]
 
 

@@ -80,9 +80,9 @@ class HeadRow(Row):
     """Layer of the head."""
     head: int = Field(ge=0)
     """Head within the layer."""
-    sensitivity: float
-    """How much the task depends on the head, as its method measures it; of SEEKR its share of the layer's."""
-    forgettability: float
+    sensitivity: float | None = None
+    """How much the task depends on the head, if its method measures it; of SEEKR its share of the layer's."""
+    forgettability: float | None = None
     """How much the head changed while the task was learned; of SEEKR the mean squared change of its attention rows."""
     importance: float
     """What the selection ranks; of SEEKR the running sum over tasks of sensitivity times forgettability."""

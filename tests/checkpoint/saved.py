@@ -15,7 +15,6 @@ from seekr_tune.checkpoint.state import LearnerState, Progress, StageTiming, Ste
 from seekr_tune.data.special_tokens import SpecialTokens
 from seekr_tune.methods.memory import ReplayMemory, ReplaySample, TeacherSignals
 from seekr_tune.methods.protocol import HeadNotes, MethodState
-from seekr_tune.methods.seekr.importance import HeadScores
 from seekr_tune.methods.storage import Kept
 from seekr_tune.methods.workers import SingleProcess
 
@@ -115,14 +114,14 @@ def stream_state(tasks_done: int) -> StreamState:
     )
     return StreamState(
         tasks_done=tasks_done,
-        shape=(total.importance.shape[0], total.importance.shape[1]),
+        shape=(total["importance"].shape[0], total["importance"].shape[1]),
         memory=_memory(generator),
         scores={"eval": scores, "test": np.full((2, 2), np.nan)},
         initial={"eval": np.array([0.1, 0.2]), "test": np.full(2, np.nan)},
         history=history[:tasks_done],
         special_tokens=SpecialTokens((1, 4), (2,)),
         # the very tensors that the history holds, as the loop makes them
-        method=MethodState({}, {f"seekr/totals/{name}": own for name, own in vars(total).items()}, {"ewc": {"n": 3}}),
+        method=MethodState({}, {f"seekr/totals/{name}": own for name, own in total.items()}, {"ewc": {"n": 3}}),
         errors={"eval": np.array([[[0.1, np.nan], [np.nan] * 2], [[1 / 3, 2.5], [0.0, 7.0]]])},
     )
 
@@ -159,8 +158,8 @@ def assert_same_state(one: StreamState, other: StreamState) -> None:
         assert replace(entry, heads=None) == replace(expected, heads=None)
         assert (entry.heads is None) == (expected.heads is None)
         if entry.heads is not None and expected.heads is not None:
-            assert_same_tensors(vars(entry.heads.scores), vars(expected.heads.scores))
-            assert_same_tensors(vars(entry.heads.total), vars(expected.heads.total))
+            assert_same_tensors(entry.heads.scores, expected.heads.scores)
+            assert_same_tensors(entry.heads.total, expected.heads.total)
             assert entry.selected == expected.selected
 
 
@@ -207,5 +206,5 @@ def _memory(generator: torch.Generator) -> ReplayMemory:
     )
 
 
-def _head_scores(generator: torch.Generator) -> HeadScores:
-    return HeadScores(*(torch.rand(2, 4, generator=generator) for _ in range(3)))
+def _head_scores(generator: torch.Generator) -> dict[str, torch.Tensor]:
+    return {name: torch.rand(2, 4, generator=generator) for name in ("sensitivity", "forgettability", "importance")}

@@ -136,7 +136,7 @@ def learn(config: Config) -> Result:
         steps=tuple(step for outcome in outcomes for step in outcome.steps),
         start=start,
         weights=whole(loaded.trainable()),
-        importance=tuple(entry.heads.total.importance for entry in state.history if entry.heads is not None),
+        importance=tuple(entry.heads.total["importance"] for entry in state.history if entry.heads is not None),
         selected=tuple(dict(entry.selected) for entry in state.history),
         scores=torch.from_numpy(state.scores["eval"]).nan_to_num(-1.0),
         memory=tuple((s.task, s.index, tuple(s.queries.tolist()), dict(s.heads)) for s in state.memory),

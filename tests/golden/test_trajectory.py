@@ -203,9 +203,9 @@ def test_head_scores_and_selected_heads_equal_the_release_after_each_task(trajec
     for run in trajectories:
         for task, history in enumerate(run.outcomes[-1].state.history):
             assert history.heads is not None
-            assert relative_error(history.heads.scores.sensitivity, run.arrays[f"task{task}_attn_grads"]) < 1e-3
-            assert relative_error(history.heads.scores.forgettability, run.arrays[f"task{task}_attn_diff"]) < 1e-3
-            assert relative_error(history.heads.total.importance, run.arrays[f"task{task}_attn_ipt_cum"]) < 1e-3
+            assert relative_error(history.heads.scores["sensitivity"], run.arrays[f"task{task}_attn_grads"]) < 1e-3
+            assert relative_error(history.heads.scores["forgettability"], run.arrays[f"task{task}_attn_diff"]) < 1e-3
+            assert relative_error(history.heads.total["importance"], run.arrays[f"task{task}_attn_ipt_cum"]) < 1e-3
             expected = {int(layer): tuple(heads) for layer, heads in run.facts["select_heads"][task].items()}
             assert dict(history.selected) == expected
 

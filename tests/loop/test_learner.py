@@ -240,7 +240,7 @@ def result_of(done: Run, reductions: int) -> dict[str, Any]:
         "steps": [(s.kind, s.samples, s.tokens, s.loss, s.grad_norm, s.terms) for s in done.steps],
         "weights": {name: weight.clone() for name, weight in done.weights.items()},
         "selected": [sorted(entry.selected.items()) for entry in state.history],
-        "importance": [None if entry.heads is None else entry.heads.total.importance for entry in state.history],
+        "importance": [None if entry.heads is None else entry.heads.total["importance"] for entry in state.history],
         "scores": torch.from_numpy(state.scores["eval"]),
         "reductions": reductions,
     }

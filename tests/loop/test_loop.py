@@ -277,7 +277,7 @@ def test_every_ranking_respects_the_budgets(selection: str, semantics: str) -> N
         assert sum(len(heads) for heads in entry.selected.values()) == 3
         assert len(entry.selected) == 1
         if selection != "random":
-            ranked = getattr(entry.heads.total, selection)
+            ranked = entry.heads.total[selection]
             layer = int(ranked.sum(dim=1).argmax())
             best = ranked[layer].argsort(descending=True)[:3]
             assert dict(entry.selected) == {layer: tuple(sorted(best.tolist()))}
@@ -295,11 +295,11 @@ def test_totals_are_the_sum_of_the_tasks_scores() -> None:
         total = torch.zeros(2, 4)
         for entry in history:
             assert entry.heads is not None
-            total = total + getattr(entry.heads.scores, field)
-            assert torch.allclose(getattr(entry.heads.total, field), total)
+            total = total + entry.heads.scores[field]
+            assert torch.allclose(entry.heads.total[field], total)
     assert history[0].heads is not None
     first = history[0].heads.scores
-    assert torch.allclose(first.importance, first.sensitivity * first.forgettability)
+    assert torch.allclose(first["importance"], first["sensitivity"] * first["forgettability"])
     assert torch.allclose(first.sensitivity.sum(dim=1), torch.ones(2))
 
 

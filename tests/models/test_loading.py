@@ -213,7 +213,7 @@ def test_a_model_whose_layers_share_keys_and_differ_in_width_learns_a_stream_wit
     replayed = [step.terms.get("attention_distillation") for step in outcomes[1].steps if step.kind == "replay"]
     assert replayed and all(value is not None and value > 1e-6 for value in replayed)
     heads = outcomes[-1].state.history[-1].heads
-    assert heads is not None and bool((heads.scores.sensitivity > 0).all())
+    assert heads is not None and bool((heads.scores["sensitivity"] > 0).all())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -291,7 +291,7 @@ def test_adapters_in_late_layers_alone_are_enough(llama: Path) -> None:
     state = run(tiny_config(**{"evaluation.splits": ()}), loaded).outcomes[-1].state
     for entry in state.history:
         assert entry.heads is not None
-        assert torch.allclose(entry.heads.scores.sensitivity.sum(dim=1), torch.ones(2))
+        assert torch.allclose(entry.heads.scores["sensitivity"].sum(dim=1), torch.ones(2))
 
 
 def test_adapters_on_modules_that_are_not_there_are_refused(llama: Path) -> None:

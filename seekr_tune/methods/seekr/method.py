@@ -86,7 +86,7 @@ class Seekr(DerPP):
     # --- what outlives a task ----------------------------------------------------------------------------------------
 
     def state(self) -> MethodState:
-        return MethodState(tensors={f"totals/{name}": getattr(self._totals, name) for name in _FIELDS})
+        return MethodState(tensors={f"totals/{name}": own for name, own in vars(self._totals).items()})
 
     def restore(self, state: MethodState) -> None:
         self._totals = HeadScores(*(state.tensors[f"totals/{name}"] for name in _FIELDS))
@@ -108,7 +108,7 @@ class Seekr(DerPP):
         self._before = {}
         self._totals = self._totals + seen.scores
         selected = self._select(task.name)
-        self._heads = HeadNotes(seen.scores, self._totals, selected.heads)
+        self._heads = HeadNotes(vars(seen.scores), vars(self._totals), selected.heads)
 
         def kept(place: int, sample: ReplaySample) -> ReplaySample:
             teacher = None

@@ -136,23 +136,18 @@ def _head_rows(history: TaskHistory) -> Iterator[HeadRow]:
     if history.heads is None:
         return
     own, total = history.heads.scores, history.heads.total
-    tables: Sequence[Sequence[Sequence[float]]] = (
-        own.sensitivity.tolist(),
-        own.forgettability.tolist(),
-        total.importance.tolist(),
-    )
-    for layer, rows in enumerate(zip(*tables, strict=True)):
+    measured = {name: own[name] for name in ("sensitivity", "forgettability") if name in own}
+    tables = {name: scores.tolist() for name, scores in (measured | {"importance": total["importance"]}).items()}
+    for layer, of_layer in enumerate(tables["importance"]):
         chosen = history.selected.get(layer, ())
-        for head, (sensitivity, forgettability, importance) in enumerate(zip(*rows, strict=True)):
+        for head in range(len(of_layer)):
             yield HeadRow(
                 task=history.task,
                 task_index=history.index,
                 layer=layer,
                 head=head,
-                sensitivity=sensitivity,
-                forgettability=forgettability,
-                importance=importance,
                 selected=head in chosen,
+                **{name: table[layer][head] for name, table in tables.items()},
             )
 
 

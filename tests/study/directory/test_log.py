@@ -51,7 +51,7 @@ def test_unknown_warnings_of_libraries_arrive_and_noise_does_not(
 ) -> None:
     import optuna
 
-    monkeypatch.setattr(noise, "NOISE", (Noise("optuna", "a known one", "of no use"),))
+    monkeypatch.setattr(quiet_libraries, "NOISE", (Noise("optuna", "a known one", "of no use"),))
     optuna.logging.get_verbosity()  # makes Optuna's own handler
     library = logging.getLogger("optuna.study")
     with logged_in(tmp_path), warnings.catch_warnings():
