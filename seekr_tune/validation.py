@@ -197,10 +197,16 @@ def _methods(config: Config) -> Iterator[Finding]:
 
 def _own_code(config: Config, space: Space | None) -> Iterator[Finding]:
     """What else of a user's own an experiment names; what cannot be imported is refused."""
+    from seekr_tune.loop.optimizer import require_optimizer
     from seekr_tune.study.runs.trackers import maker_of
     from seekr_tune.study.search.samplers import require_sampler
 
-    study, plugins = config.study, config.plugins
+    study, plugins, optimizer = config.study, config.plugins, config.recipe.optimizer
+    kept = require_optimizer(config)
+    if optimizer in plugins:
+        beside = "" if kept.by_element else ", and tensors of other shapes"
+        said = f"{plugins[optimizer].origin}; keeps the trained weights {kept.copies} times over{beside}"
+        yield Finding("optimizer", f"{optimizer}: {said}")
     if space is not None and study.sampler in plugins:
         same = "proposes the same again where a study is resumed"
         found = same if require_sampler(config, space) else "proposes something else each time that it is asked"

@@ -299,12 +299,12 @@ class CheckpointKeeper:
         """The learner, and the files of the weights, which are whole; none before anything was learned."""
         begun = parameters and Position.of(path) != Position(0)
         weights = require_weights(path, document["parts"]["weights"], parameters) if begun else []
-        gradients = _part_paths(path, document, "gradients")
+        gradients, optimizer = _part_paths(path, document, "gradients"), document.get("optimizer", {})
         tensors = {
-            **read_learner(_part_paths(path, document, "learner"), parameters),
+            **read_learner(_part_paths(path, document, "learner"), parameters, optimizer.get("tensors")),
             **read_gradients(gradients, parameters, self._workers.rank, self._workers.world_size),
         }
-        return LearnerState(tensors, document["pending_steps"], document["updates"]), weights
+        return LearnerState(tensors, document["pending_steps"], document["updates"], optimizer), weights
 
 
 class _SharedRoom:
@@ -382,8 +382,8 @@ def _part_paths(path: Path, document: Mapping[str, Any], kind: str) -> list[Path
     return [path / name for name in part_names(kind, document["parts"][kind])]
 
 
-def _counters(learner: LearnerState) -> dict[str, int]:
-    return {"pending_steps": learner.pending_steps, "updates": learner.updates}
+def _counters(learner: LearnerState) -> dict[str, Any]:
+    return {"pending_steps": learner.pending_steps, "updates": learner.updates, "optimizer": dict(learner.optimizer)}
 
 
 def _write_progress(path: Path, document: Mapping[str, Any], steps: Sequence[StepRecord]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -208,11 +208,13 @@ class LearnerState:
         tensors: `moments/<entry>/<parameter>` and `gradient/<parameter>`, as they lie on this rank.
         pending_steps: steps whose gradients wait for an update.
         updates: optimizer updates done in the stage: where its learning-rate schedule stands.
+        optimizer: what the optimizer knows besides tensors; JSON, the same on every rank.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     pending_steps: int = 0
     updates: int = 0
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

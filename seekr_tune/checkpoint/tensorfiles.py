@@ -101,11 +101,18 @@ def restore_weights(paths: Sequence[Path], parameters: Mapping[str, nn.Parameter
             copy_rows(parameter, reader.read(name, rows_here(parameter)))
 
 
-def read_learner(paths: Sequence[Path], parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """The learner's tensors, laid out like the parameters that they belong to.
+def read_learner(
+    paths: Sequence[Path], parameters: Mapping[str, nn.Parameter], moments: int | None
+) -> dict[str, Tensor]:
+    """The learner's tensors, laid out like the parameters that they belong to where they are of their shape.
+
+    Args:
+        paths: files of the checkpoint.
+        parameters: trained parameters by name.
+        moments: tensors that the optimizer had; None: not known of an earlier version.
 
     Raises:
-        CheckpointError: some are missing: an optimizer that has an entry for a parameter has all of them.
+        CheckpointError: some are missing.
     """
     tensors: dict[str, Tensor] = {}
     with open_pieces(paths) as reader:
@@ -113,16 +120,11 @@ def read_learner(paths: Sequence[Path], parameters: Mapping[str, nn.Parameter]) 
             parameter = parameters[_parameter_of(name)]
             if shape == parameter.shape:
                 tensors[name] = laid_out_like(parameter, reader.read(name, rows_here(parameter)))
-            else:  # AdamW's count of steps: the same for all rows; it stays on the CPU
-                tensors[name] = reader.read(name, range(1))
-    moments: dict[str, set[str]] = {}
-    for name in tensors:
-        if name.startswith("moments/"):
-            moments.setdefault(_parameter_of(name), set()).add(name.split("/")[1])
-    entries = {entry for own in moments.values() for entry in own}
-    missing = sorted(f"moments/{entry}/{name}" for name, own in moments.items() for entry in entries - own)
-    if missing:
-        raise CheckpointError(f"holds no {missing[0]}")
+            else:  # the same on every rank, such as AdamW's count of steps
+                tensors[name] = reader.read(name, range(*shape[:1] or (1,)))
+    held = sum(name.startswith("moments/") for name in tensors)
+    if moments is not None and held != moments:
+        raise CheckpointError(f"holds {held} of the {moments} tensors of its optimizer")
     return tensors
 
 

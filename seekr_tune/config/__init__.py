@@ -129,7 +129,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         for kind, field, name in named_in(self.model_dump()):
-            if kind in ("scorer", "sampler", "pruner", "tracker") and name not in self.plugins:
+            if kind not in ("method", "objective") and name not in self.plugins:
                 known = (*next(names for of, names in SEAMS.values() if of == kind), *self.plugins)
                 near = nearest(name, known)
                 asked = "" if near is None else f"did you mean {near!r}? "

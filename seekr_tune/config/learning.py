@@ -12,6 +12,7 @@ from seekr_tune.config.section import (
     Fact,
     MetricName,
     Natural,
+    OptionValue,
     PluginName,
     Positive,
     Section,
@@ -132,7 +133,11 @@ class RecipeConfig(Section):
     epochs: _Epochs | tuple[_Epochs, ...] = 1
     """Passes over a task's train split: one number, or one for each task."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1e30)] = 1e-5
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
+    optimizer: Literal["adamw"] | PluginName = "adamw"
+    """`adamw`, or a class of PyTorch's or yours: `torch.optim:SGD`, `./mine.py:Lion` (docs/how-to/own-training.md)."""
+    optimizer_options: dict[str, OptionValue | tuple[OptionValue, ...]] = Field(default_factory=dict)
+    """What a class other than `adamw` is called with besides the parameters and `lr`: `{momentum: 0.9}`."""
     batch_size: Positive = 16
     """New-task samples of one optimizer step, over all workers."""
     micro_batch_size: Positive | None = None
@@ -157,6 +162,18 @@ class RecipeConfig(Section):
     """Longest answer, EOS included; also the most tokens that evaluation generates."""
     pad_to_multiple_of: int = Field(8, ge=1, le=1024)
     """Batches are padded on the left to a multiple of this length."""
+
+    @model_validator(mode="after")
+    def _options_have_a_reader(self) -> Self:
+        if self.optimizer == "adamw" and self.optimizer_options:
+            raise ValueError(
+                "optimizer_options are not read by adamw; set betas and weight_decay, or another optimizer"
+            )
+        default = type(self).model_fields
+        own = [name for name in ("betas", "weight_decay") if getattr(self, name) != default[name].default]
+        if self.optimizer != "adamw" and own:
+            raise ValueError(f"{own[0]} is read by adamw alone; give {self.optimizer} its own in optimizer_options")
+        return self
 
     @model_validator(mode="after")
     def _decay_shrinks(self) -> Self:

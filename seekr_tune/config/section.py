@@ -34,6 +34,7 @@ MetricName = Literal[
     "official_similarity",
     "official_sari",
 ]
+OptionValue = bool | int | float | str | None
 Direction = Literal["maximize", "minimize"]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from seekr_tune.config.section import Count, Direction, Fact, PluginName, Section, Seed
+from seekr_tune.config.section import Count, Direction, Fact, OptionValue, PluginName, Section, Seed
 
 SamplerName = Literal["tpe", "gp", "nsgaii", "nsgaiii", "qmc", "random", "grid", "cmaes"]
 StoppingRule = Literal["none", "median", "halving"]
@@ -21,7 +21,7 @@ class PruningConfig(Section):
     rule: StoppingRule | PluginName = "none"
     """`median`: worse than the median of the trials that came as far; `halving`: not among their best share. Or a
     pruner of Optuna's or your own: `optuna.pruners:PercentilePruner`, `./mine.py:Mine`."""
-    options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    options: dict[str, OptionValue] = Field(default_factory=dict)
     """What a pruner of Optuna's or your own is made with; `median` and `halving` have none."""
     grace_tasks: Count = 2
     """Tasks before the first comparison. Replay cannot change what the first task leaves."""
@@ -81,7 +81,7 @@ class StudyConfig(Section):
     """Trials in total."""
     sampler: SamplerName | PluginName = "tpe"
     """Optuna sampler, or one of your own: `./mine.py:Mine`."""
-    sampler_options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    sampler_options: dict[str, OptionValue] = Field(default_factory=dict)
     """Options of the sampler, named as Optuna names them."""
     objectives: dict[str, Direction] = Field(default={"op": "maximize"}, min_length=1)
     """Ledger columns to optimise, each with its direction; several make a Pareto search. Also functions of your own

@@ -15,6 +15,7 @@ import torch
 from transformers import PretrainedConfig
 
 from seekr_tune.config import Config, ModelConfig
+from seekr_tune.loop.optimizer import require_optimizer
 from seekr_tune.loop.schedule import accumulation_steps, reading_batch
 from seekr_tune.methods.registry import bytes_of_samples, require_methods
 from seekr_tune.methods.semantics import SEMANTICS
@@ -24,7 +25,7 @@ from seekr_tune.models.pretrained import empty_model
 
 TOKEN_ID = 8
 STEP_COUNT = 4
-"""AdamW's own count of steps, a float32 for each trained tensor."""
+"""The optimizer's own count of steps, a float32 for each trained tensor."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Footprint:
         weights: of its share of the model.
         copies: of weights that a pass holds besides: cast to the precision of computation, gathered by FSDP.
         gradients: of its share of the trained weights.
-        moments: of AdamW.
+        moments: of the optimizer.
         method: what methods know of the trained weights (`Needs.weight_copies`).
         evaluating: weights that FSDP makes whole on every worker for generation.
         reading: what methods hold in a pass over stored samples.
@@ -134,7 +135,8 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
     trained = [weight for weight in size.weights if weight.trained]
     parts = _parts(config)
     weights, own = _local_bytes(size.weights, parts), _local_bytes(trained, parts)
-    moments = _moments(own, trained)
+    kept = require_optimizer(config).copies
+    moments = _moments(own, trained, kept)
     whole_trained = _local_bytes(trained, 1)
     copies = sum(cls.needs.weight_copies for cls, _ in require_methods(config).values())
     of = bytes_of(size, config)
@@ -144,7 +146,7 @@ def footprint(size: ModelSize, config: Config, stored: Sequence[Sequence[SampleS
     semantics, reset = SEMANTICS[config.method.semantics], config.recipe.reset_optimizer
     resets = semantics.resets_optimizer if reset is None else reset
     waiting = _workers(config) * whole_trained if accumulation_steps(config, semantics) > 1 else 0
-    inside = whole_trained + _moments(whole_trained, trained) + waiting
+    inside = whole_trained + _moments(whole_trained, trained, kept) + waiting
     saves_inside = config.training.checkpoint_steps or config.training.checkpoint_seconds
     return Footprint(
         weights=weights,
@@ -201,9 +203,9 @@ def _copies(size: ModelSize, config: Config) -> int:
     return outside + 2 * max(_cast(layer, config) for layer in by_layer.values())  # the next one is gathered early
 
 
-def _moments(own: int, trained: Sequence[Weight]) -> int:
-    """AdamW's two, of trained weights of `own` bytes."""
-    return 2 * own + STEP_COUNT * len(trained)
+def _moments(own: int, trained: Sequence[Weight], copies: int) -> int:
+    """What the optimizer keeps, so many copies of trained weights of `own` bytes, and its count of steps."""
+    return copies * own + STEP_COUNT * len(trained)
 
 
 def _workers(config: Config) -> int:

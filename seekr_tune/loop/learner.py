@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
@@ -20,6 +21,7 @@ from seekr_tune.config import Config
 from seekr_tune.data.collate import EncodedExample
 from seekr_tune.loop.balance import measured_steps, term_norms
 from seekr_tune.loop.finite import require_finite
+from seekr_tune.loop.optimizer import new_optimizer, restore_state, state_of
 from seekr_tune.loop.schedule import Stage, Step, accumulation_steps
 from seekr_tune.loop.sharing import Batches, MicroBatch, Signals, StepBatch
 from seekr_tune.loop.throughput import FlopRates, Stopwatch, step_flops
@@ -30,7 +32,7 @@ from seekr_tune.methods.losses import answer_cross_entropy
 from seekr_tune.methods.memory import ReplayMemory
 from seekr_tune.methods.passes import Tokens, answer_logits, count_rows
 from seekr_tune.methods.prefetch import Ahead
-from seekr_tune.methods.protocol import Kind, StepView, Update
+from seekr_tune.methods.protocol import Kind, StepView, Update, below
 from seekr_tune.methods.seekr.attention import recompute_activations
 from seekr_tune.methods.semantics import Semantics
 from seekr_tune.methods.terms import CROSS_ENTROPY, Term, shares_of, values_of, weighted_sum
@@ -128,29 +130,22 @@ class Learner:
 
     def state(self, *, inside_stage: bool) -> LearnerState:
         """All that has to be saved besides the weights: waiting gradients, and moments that will be needed again."""
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in self._loaded.trainable().items():
-            if parameter.grad is not None:
-                tensors[f"gradient/{name}"] = parameter.grad
-            if inside_stage or not self.resets_optimizer:
-                entries = self._optimizer.state.get(parameter, {})
-                tensors.update({f"moments/{entry}/{name}": value for entry, value in entries.items()})
-        return LearnerState(tensors, self._pending_steps, self._updates)
+        parameters = self._loaded.trainable()
+        tensors = {f"gradient/{name}": own.grad for name, own in parameters.items() if own.grad is not None}
+        facts: Mapping[str, object] = {}
+        if inside_stage or not self.resets_optimizer:
+            kept, facts = state_of(self._optimizer, self._new_optimizer(), parameters)
+            tensors |= {f"moments/{key}": value for key, value in kept.items()}
+        return LearnerState(tensors, self._pending_steps, self._updates, facts)
 
     def restore(self, state: LearnerState) -> None:
         """Take up a `state` again; the weights must already be those of its moment."""
         parameters = self._loaded.trainable()
         self._optimizer = self._new_optimizer()
         self._optimizer.zero_grad(set_to_none=True)
-        for key, tensor in state.tensors.items():
-            kind, _, rest = key.partition("/")
-            if kind == "gradient":
-                parameters[rest].grad = tensor.to(parameters[rest])
-            else:
-                entry, _, name = rest.partition("/")
-                # AdamW counts its steps on the CPU, wherever the parameter is, unless it is fused.
-                on_cpu = entry == "step" and not self._fused
-                self._optimizer.state[parameters[name]][entry] = tensor.to("cpu" if on_cpu else parameters[name].device)
+        for name, gradient in below("gradient", state.tensors).items():
+            parameters[name].grad = gradient.to(parameters[name])
+        restore_state(self._optimizer, below("moments", state.tensors), state.optimizer, parameters)
         self._pending_steps, self._updates = state.pending_steps, state.updates
 
     def _batches(self, examples: Sequence[EncodedExample], memory: ReplayMemory, uploads: Uploads) -> Batches:
@@ -379,15 +374,8 @@ class Learner:
             group["lr"] = base * factor(self._updates)
         return schedule
 
-    def _new_optimizer(self) -> torch.optim.AdamW:
-        recipe = self._config.recipe
-        return torch.optim.AdamW(
-            self._loaded.trainable().values(),
-            lr=recipe.learning_rate,
-            betas=recipe.betas,
-            weight_decay=recipe.weight_decay,
-            fused=self._fused,
-        )
+    def _new_optimizer(self) -> Optimizer:
+        return new_optimizer(self._config, self._loaded.trainable().values(), fused=self._fused)
 
 
 def _predictable_labels(example: EncodedExample) -> int:

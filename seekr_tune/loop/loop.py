@@ -32,6 +32,7 @@ from seekr_tune.loop.evaluate import Scorer
 from seekr_tune.loop.first_stage import FirstStage, SharedDirectories
 from seekr_tune.loop.learner import Learner
 from seekr_tune.loop.lost_updates import require_moved, weight_sums
+from seekr_tune.loop.optimizer import require_optimizer
 from seekr_tune.loop.same_tokens import require_same_tokens
 from seekr_tune.loop.schedule import Stage, Step, shown_samples, stage_steps, stages_of, stored_samples
 from seekr_tune.loop.shared_scores import SharedScores
@@ -116,6 +117,7 @@ class StreamRun:
         recipe = config.recipe
         config = with_needs(config)
         require_fits(config, *loaded.shape)
+        require_optimizer(config)
         if config.evaluation.splits:  # generation may use all positions that the limits allow, training what data need
             check_lengths(config, loaded.model.config)
         self._config, self._stream, self._loaded = config, stream, loaded

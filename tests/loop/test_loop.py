@@ -300,7 +300,7 @@ def test_totals_are_the_sum_of_the_tasks_scores() -> None:
     assert history[0].heads is not None
     first = history[0].heads.scores
     assert torch.allclose(first["importance"], first["sensitivity"] * first["forgettability"])
-    assert torch.allclose(first.sensitivity.sum(dim=1), torch.ones(2))
+    assert torch.allclose(first["sensitivity"].sum(dim=1), torch.ones(2))
 
 
 def test_all_queries_are_kept_where_there_is_no_query_budget() -> None:

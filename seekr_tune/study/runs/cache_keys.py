@@ -57,7 +57,7 @@ def shared_directories(cache: Path, config: Config, stream: TaskStream, workers:
     stage = {
         **base,
         "seed": config.seed,
-        "recipe": {**recipe_of_all(config), "epochs": config.recipe.epochs_of(0)},
+        "recipe": {**_recipe(config), "epochs": config.recipe.epochs_of(0)},
         "task": stream[0].name,
         "train": [[example.prompt, example.answer] for example in stream[0].train],
     }
@@ -77,7 +77,7 @@ def bound_directory(cache: Path, config: Config, stream: TaskStream, workers: Wo
         **base,
         "method": config.method.label,
         "seed": config.seed,
-        "recipe": recipe_of_all(config),
+        "recipe": _recipe(config),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "tasks": [
             [task.name, task.scorer.key, split, [[example.prompt, example.answer] for example in task.splits[split]]]
@@ -104,6 +104,12 @@ def _base(cache: Path, config: Config, workers: Workers) -> dict[str, Any] | Non
         "adapters": None if lora is None else [lora.model_dump(mode="json"), config.seed],
         "semantics": config.method.semantics,
     }
+
+
+def _recipe(config: Config) -> dict[str, Any]:
+    """What the first task, and a run without replay, can depend on of the recipe; code of a user by its digest."""
+    recipe, plugin = recipe_of_all(config), config.plugins.get(config.recipe.optimizer)
+    return recipe if plugin is None else {**recipe, "optimizer": [plugin.origin, plugin.sha256]}
 
 
 def _model(cache: Path, config: Config) -> Any:
