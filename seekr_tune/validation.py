@@ -198,11 +198,15 @@ def _methods(config: Config) -> Iterator[Finding]:
 def _own_code(config: Config, space: Space | None) -> Iterator[Finding]:
     """What else of a user's own an experiment names; what cannot be imported is refused."""
     from seekr_tune.loop.optimizer import require_optimizer
+    from seekr_tune.models.converter import converter_of
     from seekr_tune.study.runs.trackers import maker_of
     from seekr_tune.study.search.samplers import require_sampler
 
     study, plugins, optimizer = config.study, config.plugins, config.recipe.optimizer
     kept = require_optimizer(config)
+    converter_of(config)
+    if config.model.converter is not None:
+        yield Finding("converter", f"{config.model.converter}: {plugins[config.model.converter].origin}")
     if optimizer in plugins:
         beside = "" if kept.by_element else ", and tensors of other shapes"
         said = f"{plugins[optimizer].origin}; keeps the trained weights {kept.copies} times over{beside}"

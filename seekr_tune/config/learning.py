@@ -114,11 +114,21 @@ class ModelConfig(Section):
     mixed precision on GPUs."""
     lora: LoraConfig | None = None
     """Adapter settings; null trains all weights."""
+    converter: PluginName | None = None
+    """A function of yours that changes the model before training: `./mine.py:halved` (docs/how-to/own-training.md)."""
+    converter_options: dict[str, OptionValue | tuple[OptionValue, ...]] = Field(default_factory=dict)
+    """What it is called with besides the model."""
 
     @property
     def computed_dtype(self) -> Literal["float32", "bfloat16"]:
         """Precision of forward and backward passes."""
         return self.compute_dtype or self.dtype
+
+    @model_validator(mode="after")
+    def _options_have_a_converter(self) -> Self:
+        if self.converter_options and self.converter is None:
+            raise ValueError("converter_options are read by a converter alone; name one, or drop them")
+        return self
 
     @model_validator(mode="after")
     def _compute_is_not_finer_than_the_weights(self) -> Self:

@@ -32,6 +32,7 @@ MAX_BYTES = 256_000
 SEAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "method.name": ("method", get_args(MethodName)),
     "stream.metrics": ("scorer", get_args(MetricName)),
+    "model.converter": ("converter", ()),
     "recipe.optimizer": ("optimizer", ("adamw",)),
     "study.sampler": ("sampler", get_args(SamplerName)),
     "study.pruning.rule": ("pruner", get_args(StoppingRule)),

@@ -21,6 +21,7 @@ from seekr_tune.methods.registry import require_fits
 from seekr_tune.methods.seekr.attention import AttentionTap, all_heads_request
 from seekr_tune.models.agreement import Agreement, measure_agreement, require_agreement
 from seekr_tune.models.compared import comparison_of, recall, remember
+from seekr_tune.models.converter import Convert
 from seekr_tune.models.model_files import LOOKS_AHEAD, load_other_ends, load_tokenizer, require_served, unserved
 from seekr_tune.models.model_folder import first_misfit, require_readable
 from seekr_tune.models.pretrained import empty_model, fetched_directory, first_line, read_config, read_weights
@@ -58,22 +59,33 @@ class LoadedModel:
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
 
-def load_model(config: ModelConfig, device: torch.device | None = None, *, compare: bool = True) -> LoadedModel:
-    """Load weights and tokenizer, compare the model through the tap with transformers alone, and add adapters.
+def load_model(
+    config: ModelConfig,
+    device: torch.device | None = None,
+    *,
+    compare: bool = True,
+    convert: Convert | None = None,
+) -> LoadedModel:
+    """Load weights and tokenizer, compare the model through the tap with transformers alone, convert it, add adapters.
 
     Args:
         config: which model, and how.
         device: where it computes.
         compare: False where another process of the same run does it.
+        convert: what `converter_of` has returned.
 
     Raises:
         ModelError: nothing is there, it cannot be loaded, or the tap cannot serve it.
+        ConfigError: it cannot be converted, or has no modules for adapters.
     """
     loaded = _load_base(config, device)
     if compare:
         _agreement(config, lambda: loaded, loaded.model.device)
+    if convert is not None:
+        loaded = replace(loaded, model=convert(loaded.model))
+        _require_tap(loaded.model, f"{config.path}, converted by {config.converter}")
     if config.lora is not None:
-        return replace(loaded, model=with_adapters(loaded.model, config.lora))
+        loaded = replace(loaded, model=with_adapters(loaded.model, config.lora))
     return loaded
 
 

@@ -28,6 +28,7 @@ from seekr_tune.experiment import parse_config
 from seekr_tune.loop.loop import StreamRun
 from seekr_tune.methods.memory import ReplayMemory
 from seekr_tune.methods.protocol import MethodState
+from seekr_tune.models.converter import converter_of
 from seekr_tune.models.loading import load_model
 from seekr_tune.plugins import ROOT
 
@@ -122,7 +123,7 @@ def learn(
         _forget_plugins()
         workers = group_workers(config, torch.device("cpu")) if dist.is_initialized() else local_workers(config)
         torch.manual_seed(config.seed)  # as a trial does: adapters start from random weights
-        loaded = load_model(config.model, compare=False)
+        loaded = load_model(config.model, compare=False, convert=converter_of(config))
         start = whole(loaded.trainable())
         asked: list[None] = []
 

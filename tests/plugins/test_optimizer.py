@@ -142,7 +142,7 @@ def test_its_code_and_options_are_in_the_name_of_a_shared_first_stage(folder: Pa
         ("from torch.optim import LBFGS as Signs\n", "a step fails that is taken without a closure"),
         (SIGNS.replace('f"after', '[1], f"after'), "of its state 'named' is a tuple, which is not saved"),
         (SIGNS.replace('*= group["decay"]', "= {1}"), "a step fails"),
-        (SIGNS.replace("for weight", "group['seen'] = {1}\n            for weight"), "of its state 'seen' is a set, which"),
+        (SIGNS.replace("for w", "group['seen'] = {1}\n            for w"), "of its state 'seen' is a set, which"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_served_is_refused_in_one_line(text: str, said: str, folder: Path) -> None:

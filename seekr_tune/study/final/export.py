@@ -91,6 +91,11 @@ def export_model(directory: Path | str, target: Path | str, *, trial: str | None
     if record.status != "finished":
         raise StudyError(f"{chosen.path}: is {record.status}, not finished; only a finished run has a model to export")
     config = load_experiment(chosen.path / "config.yaml")
+    if config.model.converter is not None and config.model.lora is None:
+        raise StudyError(
+            f"{chosen.path}: its model was changed by the converter {config.model.converter} before training and is "
+            "not exported; of a run with model.lora the adapters are"
+        )
     finished = _restored(chosen.path, config)
     source = CardSource(
         study=directory.name,

@@ -193,12 +193,21 @@ def _provenance(source: CardSource) -> Iterator[str]:
     yield f"protocol: {escape_markdown(source.protocol or 'a single run; it belongs to no study')}"
     yield f"order of the tasks: {', '.join(escape_markdown(task) for task in record.tasks)}"
     yield f"seed {config.seed}, memory draw {config.memory_draw}"
+    if config.model.converter is not None:
+        changed = markdown_code(_origin_of(config, config.model.converter))
+        yield f"the base model was changed before training by {changed}"
     data = f"data: {markdown_code(config.stream.source)}"
     yield data + (f" in {markdown_code(str(config.stream.root))}" if config.stream.root else "")
     yield f"trained with seekr_tune {escape_markdown(record.code_version)}, in {record.wall_seconds:.0f} s"
     yield f"exported with Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in _PACKAGES)
     yield "`experiment.yaml` holds the whole resolved experiment"
     yield "the licence of the base model and those of the data apply"
+
+
+def _origin_of(config: Config, name: str) -> str:
+    """Where code of a user's is from, and which it is."""
+    plugin = config.plugins[name]
+    return f"{plugin.origin} (sha256 {str(plugin.sha256)[:16]})"
 
 
 def _hub_name(config: Config) -> str | None:

@@ -31,6 +31,7 @@ from seekr_tune.methods.registry import method_of
 from seekr_tune.methods.semantics import SEMANTICS
 from seekr_tune.methods.sizes import SampleSize
 from seekr_tune.methods.workers import Workers
+from seekr_tune.models.converter import converter_of
 from seekr_tune.models.loading import LoadedModel, load_model
 from seekr_tune.study.plan.workload import Rates, TaskRates, TaskSize
 
@@ -75,7 +76,7 @@ def calibrate(config: Config) -> Calibration:
     splits: tuple[Split, ...] = ("train", *config.evaluation.splits)
     stream = load_stream(config, splits)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    loaded = load_model(config.model, workers.device)
+    loaded = load_model(config.model, workers.device, convert=converter_of(config))
     bench = _Bench(config, stream, loaded, workers)
     loading = _clock(workers.device) - started
     scoring = {task.name: bench.scoring(task) for task in stream}  # first: steps change what the model answers

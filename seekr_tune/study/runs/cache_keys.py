@@ -102,14 +102,20 @@ def _base(cache: Path, config: Config, workers: Workers) -> dict[str, Any] | Non
         "model": model,
         "dtypes": [config.model.dtype, config.model.compute_dtype],
         "adapters": None if lora is None else [lora.model_dump(mode="json"), config.seed],
+        "converter": [_named(config, config.model.converter), dict(config.model.converter_options)],
         "semantics": config.method.semantics,
     }
 
 
 def _recipe(config: Config) -> dict[str, Any]:
-    """What the first task, and a run without replay, can depend on of the recipe; code of a user by its digest."""
-    recipe, plugin = recipe_of_all(config), config.plugins.get(config.recipe.optimizer)
-    return recipe if plugin is None else {**recipe, "optimizer": [plugin.origin, plugin.sha256]}
+    """What the first task, and a run without replay, can depend on of the recipe."""
+    return {**recipe_of_all(config), "optimizer": _named(config, config.recipe.optimizer)}
+
+
+def _named(config: Config, name: str | None) -> Any:
+    """What a name stands for: code of a user by its digest."""
+    plugin = config.plugins.get(name) if name else None
+    return name if plugin is None else [plugin.origin, plugin.sha256]
 
 
 def _model(cache: Path, config: Config) -> Any:

@@ -24,6 +24,7 @@ from seekr_tune.errors import CheckpointError, StudyError, UserError
 from seekr_tune.loop.loop import StreamRun
 from seekr_tune.loop.throughput import give_back_memory
 from seekr_tune.methods.workers import SingleProcess, Workers
+from seekr_tune.models.converter import converter_of
 from seekr_tune.models.loading import LoadedModel, load_model
 from seekr_tune.records import TrialRecord
 from seekr_tune.study.runs import events
@@ -247,7 +248,7 @@ def _load_model(config: Config, workers: Workers) -> LoadedModel:
     is_cut = config.training.parallelism == "fsdp" and workers.world_size > 1
     device = torch.device("cpu") if is_cut else workers.device
     # Before anything is cut, and on one rank: what it refuses is refused on all (`_on_every_rank`).
-    return load_model(config.model, device, compare=workers.rank == 0)
+    return load_model(config.model, device, compare=workers.rank == 0, convert=converter_of(config))
 
 
 def _on_every_rank(workers: Workers, make: Callable[[], T]) -> T:
