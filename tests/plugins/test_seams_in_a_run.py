@@ -1,4 +1,4 @@
-"""An objective, a tracker and a sampler of one's own in a run, and the commands that read it afterwards."""
+"""Code of one's own at every seam of one run, and the commands that read it afterwards."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from seekr_tune.analysis.ledger import read_trials
 from seekr_tune.cli import main
+from seekr_tune.config.plugins import SEAMS, imports
 from seekr_tune.experiment import dump_config, load_experiment
 from seekr_tune.study.directory.layout import experiment_path
 from seekr_tune.study.runs.single import run_experiment
@@ -18,16 +19,39 @@ from ..security.small import small_config, study_of
 
 JSONL = Path(__file__).parents[2] / "examples" / "plugins" / "jsonl" / "jsonl.py"
 MINE = """
+from optuna.pruners import MedianPruner
 from optuna.samplers import RandomSampler
+from torch.optim import SGD as Steps
+from seekr_tune.methods import Method as Mine
 from seekr_tune.records import score_matrix
 def worst_task(record):
     return score_matrix(record, "eval")[record.tasks_done - 1][: record.tasks_done].min()
-def mine(search):
+def drawn(search):
     return RandomSampler(seed=search.seed)
+def pruned(**options):
+    return MedianPruner()
+def half(prediction, answer):
+    return 0.5
+def same(model):
+    return model
 """
+NAMED = {
+    "method.name": "[replay, ./mine.py:Mine]",
+    "stream.metrics": "{star: ./mine.py:half}",
+    "model.converter": "./mine.py:same",
+    "recipe.optimizer": "./mine.py:Steps",
+    "study.sampler": "./mine.py:drawn",
+    "study.pruning.rule": "./mine.py:pruned",
+    "study.objectives": "{./mine.py:worst_task: maximize}",
+    "training.trackers": "[./jsonl.py:JsonLines]",
+}
 
 
-def test_what_the_run_found_is_read_and_not_asked_again(
+def test_every_seam_is_named_here() -> None:
+    assert NAMED.keys() == SEAMS.keys()
+
+
+def test_what_a_run_found_is_read_without_the_code_that_found_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     armed, marker = tmp_path / "armed", tmp_path / "imported"
@@ -35,13 +59,10 @@ def test_what_the_run_found_is_read_and_not_asked_again(
     (tmp_path / "mine.py").write_text(trap + MINE)
     (tmp_path / "jsonl.py").write_text(trap + JSONL.read_text().replace("from __future__ import annotations", ""))
     (tmp_path / "own.yaml").write_text(dump_config(small_config()))
-    overrides = [
-        "study.objectives={./mine.py:worst_task: maximize}",
-        "study.sampler=./mine.py:mine",
-        "training.trackers=[./jsonl.py:JsonLines]",
-    ]
-    config = load_experiment(tmp_path / "own.yaml", overrides)
+    config = load_experiment(tmp_path / "own.yaml", [f"{field}={value}" for field, value in NAMED.items()])
+    assert len(imports(config.model_dump())) == len(NAMED)
     record = run_experiment(config, tmp_path / "run")
+    assert {cell.score for cell in record.scores if cell.evaluated == "star"} == {50.0}
     values = record.objectives["worst_task"]
     assert len(values) == record.tasks_done and values[-1] is not None
     assert read_trials(tmp_path / "run").column("worst_task").to_pylist() == [values[-1]]
@@ -54,6 +75,11 @@ def test_what_the_run_found_is_read_and_not_asked_again(
     armed.touch()
     for name in [name for name in sys.modules if name.startswith("_seekr_tune_plugins.")]:
         monkeypatch.delitem(sys.modules, name)
-    for command in (["rank", "--by", "worst_task"], ["status"], ["report"], ["show", "trial-0000"]):
-        assert (command, main([command[0], str(study), *command[1:]])) == (command, 0), capsys.readouterr().err
+    of_study = (["rank", "--by", "worst_task"], ["status"], ["report"], ["show", "trial-0000"])
+    commands = [[command, str(study), *rest] for command, *rest in of_study]
+    for line in (*commands, ["log", str(tmp_path / "run")], ["ls"]):
+        assert (line, main(line)) == (line, 0), capsys.readouterr().err
     assert not marker.exists()
+    overrides = ["recipe.optimizer=./mine.py:Steps", "study.space=null"]
+    assert main(["validate", str(tmp_path / "own.yaml"), "--set", *overrides]) == 0
+    assert marker.exists()  # else nothing could have been noticed
