@@ -80,7 +80,7 @@ def _entry(path: Path) -> ExperimentEntry:
     except UserError as error:
         return ExperimentEntry(path, f"cannot be used: {error}")
     stream, model = config.stream, config.model.path or "to be given"
-    data = "built-in" if stream.source == "builtin" else stream.root or "to be given"
+    data = "to be given" if stream.lacks_root else stream.root or stream.source.replace("builtin", "built-in")
     return ExperimentEntry(path, f"{config.method.label}, {len(stream.tasks)} tasks, data: {data}, model: {model}")
 
 

@@ -96,7 +96,7 @@ def require_ready(config: Config, experiment: Path, search: bool) -> tuple[Confi
     from seekr_tune.study.search.proposals import require_proposals
     from seekr_tune.study.search.protocol import require_protocol
 
-    wanted = ["stream.root=DATA"] * _root_missing(config) + ["model.path=MODEL"] * _path_missing(config)
+    wanted = ["stream.root=DATA"] * config.stream.lacks_root + ["model.path=MODEL"] * _path_missing(config)
     if wanted:
         names = " and ".join(text.partition("=")[0] for text in wanted)
         raise ConfigError(f"{experiment}: {names} still to be given; add --set {' '.join(wanted)}")
@@ -261,7 +261,7 @@ def _runs_text(settings: Sequence[Mapping[str, Any]], config: Config) -> str:
 def _load_stream(config: Config) -> TaskStream | None:
     from seekr_tune.data.sources import load_stream
 
-    if _root_missing(config):
+    if config.stream.lacks_root:
         return None
     splits: tuple[Split, ...] = ("train", *config.evaluation.splits)
     return load_stream(config, tuple(dict.fromkeys((*splits, *_sealed_test(config)))))
@@ -439,10 +439,6 @@ def _sample_text(config: Config, size: ModelSize, sample: SampleSize) -> str:
 
 def _parts(parts: dict[str, int]) -> str:
     return ", ".join(f"{name} {bytes_text(number)}" for name, number in parts.items() if number) or "nothing"
-
-
-def _root_missing(config: Config) -> bool:
-    return config.stream.source != "builtin" and config.stream.root is None
 
 
 def _path_missing(config: Config) -> bool:

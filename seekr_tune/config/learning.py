@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
@@ -10,6 +10,7 @@ from seekr_tune.config.methods import WITH_MEMORY
 from seekr_tune.config.section import (
     Count,
     Fact,
+    FormatName,
     MetricName,
     Natural,
     OptionValue,
@@ -61,10 +62,12 @@ class ErasedRows(Section):
 class StreamConfig(Section):
     """Which tasks are learned, in which order, and how they are scored."""
 
-    source: Literal["builtin", "trace_json", "datasets", "jsonl", "parquet"] = "builtin"
-    """Where tasks come from: the built-in generator, or files under `root` in one of four layouts."""
+    source: FormatName | PluginName = "builtin"
+    """Where tasks come from: the built-in generator, files under `root` in one of four layouts, or a format of your own
+    (`./chat.py:Chat`, docs/how-to/own-format.md)."""
     root: str | None = Field(None, min_length=1)
-    """Directory of the tasks (or a hub name for `datasets`); not used by `builtin`. Null: still to be given."""
+    """Directory of the tasks (or a hub name for `datasets`); not used by `builtin`. Null: still to be given, but for a
+    format of your own."""
     tasks: Annotated[tuple[str, ...], Field(min_length=1), Fact(searchable=False)]
     """Tasks in learning order, each named by its folder under `root`; sub-folders are allowed."""
     metrics: dict[str, MetricName | PluginName] = Field(default_factory=dict)
@@ -83,6 +86,11 @@ class StreamConfig(Section):
         if twice:
             raise ValueError(f"tasks must differ, but {twice[0]!r} is listed twice; drop one of them")
         return self
+
+    @property
+    def lacks_root(self) -> bool:
+        """Whether the format reads files under a root, and none is given yet."""
+        return self.root is None and self.source in get_args(FormatName) and self.source != "builtin"
 
     def metric_of(self, task: str) -> str:
         """Name of the metric of one task."""

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from seekr_tune.config.leaves import Kind
 from seekr_tune.config.running import TrackerName
-from seekr_tune.config.section import MethodName, MetricName, Section
+from seekr_tune.config.section import FormatName, MethodName, MetricName, Section
 from seekr_tune.config.study import SamplerName, StoppingRule
 from seekr_tune.documents import read_bytes, read_text
 from seekr_tune.errors import ConfigError, DocumentError, NoDocument
@@ -31,6 +31,7 @@ MAX_BYTES = 256_000
 """Largest text of a file with those that it imports; it is a part of every record of a study."""
 SEAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "method.name": ("method", get_args(MethodName)),
+    "stream.source": ("format", get_args(FormatName)),
     "stream.metrics": ("scorer", get_args(MetricName)),
     "model.converter": ("converter", ()),
     "recipe.optimizer": ("optimizer", ("adamw",)),

@@ -35,6 +35,7 @@ MetricName = Literal[
     "official_sari",
 ]
 OptionValue = bool | int | float | str | None
+FormatName = Literal["builtin", "trace_json", "datasets", "jsonl", "parquet"]
 Direction = Literal["maximize", "minimize"]
 
 

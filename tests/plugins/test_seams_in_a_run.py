@@ -34,9 +34,17 @@ def half(prediction, answer):
     return 0.5
 def same(model):
     return model
+class Rows:
+    def __init__(self, root, seed):
+        pass
+    def splits(self, task):
+        return ["train", "eval"]
+    def rows(self, task, split):
+        return [{"prompt": f"{task} {split} {number}", "answer": "lamp"} for number in range(6)]
 """
 NAMED = {
     "method.name": "[replay, ./mine.py:Mine]",
+    "stream.source": "./mine.py:Rows",
     "stream.metrics": "{star: ./mine.py:half}",
     "model.converter": "./mine.py:same",
     "recipe.optimizer": "./mine.py:Steps",

@@ -10,6 +10,7 @@ import pytest
 
 from seekr_tune.config import Config
 from seekr_tune.config.plugins import with_plugins
+from seekr_tune.data.sources import load_stream
 from seekr_tune.experiment import parse_config
 
 from ..study.life.test_study_resume import assert_like_plain_python, kill_and_resume
@@ -51,17 +52,29 @@ def test_a_killed_study_goes_on_without_the_file_of_its_method(tmp_path: Path) -
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [{}, {"workers": 2, "resources_per_worker": {"CPU": 1}}], ids=["none", "two"])
-def test_a_killed_study_goes_on_with_a_sampler_a_tracker_and_an_objective(
+def test_a_killed_study_goes_on_with_code_of_ones_own_at_every_other_seam(
     tmp_path: Path, training: dict[str, Any]
 ) -> None:
-    for name in ("sobol_start", "jsonl"):
-        (tmp_path / f"{name}.py").write_text((PLUGINS / name / f"{name}.py").read_text())
+    for folder, name in (("sobol_start", "sobol_start"), ("jsonl", "jsonl"), ("chat", "chat"), ("scorer", "numbers")):
+        (tmp_path / f"{name}.py").write_text((PLUGINS / folder / f"{name}.py").read_text())
     (tmp_path / "goal.py").write_text("def steps_spared(record):\n    return -float(record.tasks_done)\n")
+    (tmp_path / "same.py").write_text("def same(model):\n    return model\n")
     values = study_config(tmp_path, **training).model_dump()
+    with (tmp_path / "chats.jsonl").open("w") as file:
+        for task in load_stream(parse_config(values, "built-in"), ("train", "eval", "test")):
+            for split, examples in task.splits.items():
+                for one in examples:
+                    messages = [{"role": "user", "content": one.prompt}, {"role": "assistant", "content": one.answer}]
+                    file.write(json.dumps({"task": task.name, "split": split, "messages": messages}) + "\n")
+    values["stream"] |= {"source": "./chat.py:Chat", "root": str(tmp_path), "metrics": {"star": "./numbers.py:nearly"}}
+    values["recipe"] |= {"optimizer": "torch.optim:NAdam", "max_prompt_tokens": 60}
+    values["model"]["converter"] = "./same.py:same"
     values["study"] |= {"sampler": "./sobol_start.py:sobol_start", "sampler_options": {"start": 2}}
     values["study"]["objectives"] = {"./goal.py:steps_spared": "minimize"}
     values["training"]["trackers"] = ["./jsonl.py:JsonLines"]
     config = parse_config(with_plugins(values, tmp_path, "own"), "own")
+    for path in tmp_path.glob("*.py"):
+        path.unlink()
     records = kill_and_resume(config, tmp_path / "study")
     for key, record in records.items():
         assert record.objectives == {"steps_spared": (-1.0, -2.0, -3.0)}
