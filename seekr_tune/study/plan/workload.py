@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Self
 
-from seekr_tune.config import Config, RecipeConfig, Split
+from seekr_tune.config import Config, Split
 from seekr_tune.config.facts import recipe_of_all
 from seekr_tune.loop.evaluate import tasks_to_score
 from seekr_tune.loop.schedule import Stage, plan_steps, stages_of, stored_samples
@@ -155,7 +155,7 @@ def _first_key(config: Config) -> Hashable:
     recipe = json.dumps({**recipe_of_all(config), "epochs": config.recipe.epochs_of(0)}, sort_keys=True)
     training = config.training
     where = (training.workers, training.parallelism)
-    return config.stream.tasks[0], config.seed, config.model, recipe, config.method.semantics, where
+    return config.stream.tasks[0], config.seed, config.model.model_dump_json(), recipe, config.method.semantics, where
 
 
 def _stored(config: Config, size: TaskSize) -> int:
@@ -168,7 +168,8 @@ def _training(config: Config, stage: Stage, memory: int, sizes: Mapping[str, Tas
     recipe, method = config.recipe, config.method
     counts = tuple(sizes[name].train for name in names)
     epochs = tuple(recipe.epochs_of(task) for task in stage.tasks)
-    new, replay = _count_steps(counts, epochs, memory, recipe, method.semantics, method.memory.cycle)
+    batches = (recipe.batch_size, recipe.micro_batch_size, recipe.replay_batch_size)
+    new, replay = _count_steps(counts, epochs, memory, batches, method.semantics, method.memory.cycle)
     # Of several tasks at once, each gives samples in proportion to its size and epochs.
     weights = [count * times for count, times in zip(counts, epochs, strict=True)]
     new_step = sum(weight * rates.tasks[name].new_step for name, weight in zip(names, weights, strict=True)) / sum(
@@ -183,7 +184,7 @@ def _count_steps(
     counts: tuple[int, ...],
     epochs: tuple[int, ...],
     memory: int,
-    recipe: RecipeConfig,
+    batches: tuple[int, int | None, int],
     semantics: str,
     replay_cycle: int | None,
 ) -> tuple[int, int]:
@@ -193,7 +194,8 @@ def _count_steps(
         counts: train samples of each of its tasks.
         epochs: passes over each of them.
         memory: samples in the replay memory.
-        recipe, semantics, replay_cycle: as in the config.
+        batches: batch size, micro-batch size and replay batch size of the recipe.
+        semantics, replay_cycle: as in the config.
     """
     sizes = [
         sum(count for count, times in zip(counts, epochs, strict=True) if times > epoch) for epoch in range(max(epochs))
@@ -201,7 +203,7 @@ def _count_steps(
     config = Config.model_validate(
         {
             "stream": {"tasks": ["any"]},
-            "recipe": {**recipe.model_dump(), "epochs": 1},
+            "recipe": dict(zip(("batch_size", "micro_batch_size", "replay_batch_size"), batches, strict=True)),
             "method": {"semantics": semantics, "memory": {"cycle": replay_cycle}},
         }
     )

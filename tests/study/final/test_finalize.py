@@ -15,8 +15,9 @@ from optuna.trial import create_trial
 
 from seekr_tune.analysis.final import FinalRow, FinalTable
 from seekr_tune.analysis.ledger import read_table, write_ledger
-from seekr_tune.config import Config, Split
+from seekr_tune.config import Config, Split, StreamConfig
 from seekr_tune.data import sources
+from seekr_tune.data.formats import Format, format_of
 from seekr_tune.errors import ConfigError, DataError, StudyError
 from seekr_tune.experiment import dump_config, with_values
 from seekr_tune.records import TrialRecord, score_cells, write_record
@@ -350,7 +351,7 @@ def on_disk(tmp_path: Path, config: Config) -> Config:
     for task in config.stream.tasks:
         (tmp_path / "data" / task).mkdir(parents=True)
         for split in ("train", "eval", "test"):
-            examples = sources._read_split(config, task, split)
+            examples = sources._read_split(config.stream, format_of(config), task, split)
             rows = [json.dumps({"prompt": one.prompt, "answer": one.answer}) for one in examples]
             (tmp_path / "data" / task / f"{split}.jsonl").write_text("\n".join(rows))
     one = {"study.trials": 1, "study.bounds": ["seqft"], "study.replicates.seeds": [0]}
@@ -367,10 +368,10 @@ def test_test_is_read_only_after_its_opening_was_noted(
     directory, noted = tmp_path / "study", []
     read = sources._read_split
 
-    def spy(config: Config, task: str, split: Split) -> Any:
+    def spy(stream: StreamConfig, found: Format, task: str, split: Split) -> Any:
         if split == "test":
             noted.append(openings_path(directory).is_file())
-        return read(config, task, split)
+        return read(stream, found, task, split)
 
     monkeypatch.setattr(sources, "_read_split", spy)
     tune(directory, on_disk, space, trained)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from seekr_tune.config import Config, Split
+from seekr_tune.config import Config, Split, StreamConfig
 from seekr_tune.data import sources
+from seekr_tune.data.formats import Format
 from seekr_tune.errors import ConfigError, DataError
 from seekr_tune.experiment import parse_config, with_values
 from seekr_tune.study.search.protocol import final_settings, replicates, require_protocol, settings_of_bounds
@@ -49,9 +50,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, Split]]]
     seen: list[tuple[str, Split]] = []
     read = sources._read_split
 
-    def spy(config: Config, task: str, split: Split) -> Any:
+    def spy(stream: StreamConfig, found: Format, task: str, split: Split) -> Any:
         seen.append((task, split))
-        return read(config, task, split)
+        return read(stream, found, task, split)
 
     monkeypatch.setattr(sources, "_read_split", spy)
     yield seen
