@@ -145,7 +145,7 @@ def _base_key(config: Config) -> Hashable:
     """What the base model's scores depend on, where data, model and code are the same."""
     recipe, adapters_seed = config.recipe, None if config.model.lora is None else config.seed
     lengths = (recipe.max_prompt_tokens, recipe.max_answer_tokens)
-    return config.model, config.method.semantics, adapters_seed, lengths, config.evaluation.batch_size
+    return config.model.model_dump_json(), config.method.semantics, adapters_seed, lengths, config.evaluation.batch_size
 
 
 def _first_key(config: Config) -> Hashable:
