@@ -8,21 +8,26 @@ beside each other, but their scores are not subtracted, and a note says why.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from seekr_tune.analysis.configurations import TrialRow, add_gains, configuration_key, is_point
-from seekr_tune.analysis.glossary import more_is_better
+from seekr_tune.analysis.inference import Inference, Verdict, verdicts
 from seekr_tune.analysis.ledger import read_trials
 from seekr_tune.analysis.ranking import Ranking, rank
 from seekr_tune.analysis.ranking_tables import void_lines
-from seekr_tune.analysis.uncertainty import Difference, paired_difference, study_differences, values_by_setting
+from seekr_tune.analysis.uncertainty import paired_difference, study_differences, target_of, values_by_setting
 from seekr_tune.analysis.worth import study_worths
 from seekr_tune.analysis.worth_lines import warnings
+from seekr_tune.config.facts import fields_at
 from seekr_tune.config.leaves import leaves_of
+from seekr_tune.config.meaning import setting_text
+from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.experiment import flatten, load_experiment, read_yaml_mapping
 
@@ -67,20 +72,22 @@ class Side:
 
 @dataclass(frozen=True)
 class PairedScores:
-    """A configuration of the first study against one of another.
+    """Two configurations, of two studies or of one.
 
     Attributes:
-        what: why these two: `best`, or the method of the same settings in both.
-        study: name of the other study.
+        what: why these two: `best`, the method of the same settings in both, or what they differ in.
+        study: name of the study that the second is of.
         first, second: their keys.
         difference: first minus second, run by run.
+        verdict: what may be said of it, beside the others that were compared.
     """
 
     what: str
     study: str
     first: str
     second: str
-    difference: Difference
+    difference: Inference
+    verdict: Verdict = "not decided"
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,64 @@ def compare(sides: Sequence[Side]) -> Comparison:
                 notes.append(f"{first.name} and {other.name} have no order, seed and memory draw in common")
     if any(pair.what == "best" and pair.difference.n for pair in pairs):
         notes.append("the best of many trials looks better than it is: `best` compares two such choices")
-    return Comparison(by, tuple(sides), _differing(sides), tuple(pairs), tuple(notes))
+    return Comparison(by, tuple(sides), _differing(sides), _judged(pairs), (*notes, *_whys(pairs)))
+
+
+def compare_values(side: Side, path: str) -> Comparison:
+    """The best configurations of one study for each value of a setting, each with each.
+
+    Args:
+        side: the study.
+        path: of the setting: `method.name`.
+
+    Raises:
+        StudyError: no two of its finished configurations differ in it.
+    """
+    (field, *_), by = fields_at(path), side.ranking.by
+    best: dict[str, TrialRow] = {}
+    for row in side.ranking.rows:  # best first
+        if is_point(row):
+            best.setdefault(_text_at(row, field), row)
+    if len(best) < 2:
+        held = ", ".join(best) or "nothing"
+        raise StudyError(f"{side.name}: finished configurations do not differ in {path} (it is {held})")
+    target = target_of(side.runs)
+    keys = {value: row["trial"] for value, row in best.items()}
+    values = {value: values_by_setting(side.runs_of(key), by) for value, key in keys.items()}
+    pairs = [
+        PairedScores(
+            f"{one} - {other}", side.name, keys[one], keys[other], paired_difference(values[one], values[other], target)
+        )
+        for one, other in combinations(best, 2)
+    ]
+    counts = Counter(_text_at(row, field) for row in side.ranking.rows if is_point(row))
+    notes = [f"WARNING: {side.name}: {line}" for line in side.warnings]
+    if max(counts.values()) > 1 and any(run["split"] == "eval" for run in side.runs):
+        chosen = ", ".join(f"{counts[value]} ({value})" for value in best)
+        notes.append(f"each is the best of {chosen} by {by}, and looks better than it is")
+    return Comparison(by, (side,), {}, _judged(pairs), (*notes, *_whys(pairs)))
+
+
+def _judged(pairs: Sequence[PairedScores]) -> tuple[PairedScores, ...]:
+    found = verdicts([pair.difference for pair in pairs])
+    return tuple(replace(pair, verdict=verdict) for pair, verdict in zip(pairs, found, strict=True))
+
+
+def _whys(pairs: Sequence[PairedScores]) -> list[str]:
+    """Why differences have no interval, each reason once."""
+    reasons = {pair.difference.why: None for pair in pairs if pair.difference.why is not None and pair.difference.n}
+    return [f"no interval: {reason}" for reason in reasons]
+
+
+def _text_at(row: TrialRow, path: str) -> str:
+    """A setting of a configuration, as text."""
+    if path == "method.name":
+        return str(row["method"])
+    params = parse_json(row["params"])
+    value: Any = params.get(path, parse_json(row["config"]))
+    for part in () if path in params else path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return setting_text(path, value)
 
 
 def incomparable(one: Side, other: Side) -> list[str]:
@@ -172,12 +236,12 @@ def _notes(sides: Sequence[Side]) -> Iterator[str]:
 
 
 def _pairs(first: Side, other: Side, by: str) -> Iterator[PairedScores]:
-    better = more_is_better(by, first.runs)
+    target = target_of(first.runs)
     if first.best is not None and other.best is not None:
         keys = first.best["trial"], other.best["trial"]
         values = [values_by_setting(side.runs_of(key), by) for side, key in zip((first, other), keys, strict=True)]
-        yield PairedScores("best", other.name, *keys, paired_difference(values[0], values[1], better))
-    for pair in study_differences(first.runs, other.runs, by, better):
+        yield PairedScores("best", other.name, *keys, paired_difference(values[0], values[1], target))
+    for pair in study_differences(first.runs, other.runs, by, target):
         yield PairedScores(f"same {pair.method}", other.name, pair.first, pair.second, pair.difference)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from seekr_tune.analysis.comparison import Comparison, PairedScores, Side
 from seekr_tune.analysis.glossary import column
+from seekr_tune.analysis.inference import LEVEL
 from seekr_tune.analysis.ranking_tables import with_settings
 from seekr_tune.analysis.table import NOTHING, Column, Table
-from seekr_tune.analysis.uncertainty import LEVEL
 from seekr_tune.config.meaning import setting_text
 from seekr_tune.documents import parse_json
 
@@ -28,13 +28,16 @@ _PAIRS = (
     Column("mean", "difference", "+.3g"),
     Column("interval", f"interval ({LEVEL:.0%})", is_text=True),
     Column("n", "n"),
-    Column("p_better", "P(better)", ".2f"),
+    Column("p_flip", "p (signs)", ".2g"),
+    Column("p_t", "p (t)", ".2g"),
+    Column("verdict", "verdict", is_text=True),
 )
 
 
 def comparison_tables(found: Comparison) -> list[Table]:
     """Best configurations, differences of scores, differing settings; a table that would be empty is left out."""
-    names, first = [side.name for side in found.sides], found.sides[0].name
+    names = [side.name for side in found.sides]
+    first = names[0] if len(names) > 1 else "the first"
     shown = ", ".join(names)
     extra = () if found.by in {one.name for one in _BEST} else (column(found.by),)
     best = Table(f"{shown}: best by {found.by}", (*_BEST, *extra), tuple(map(_best, found.sides)))

@@ -158,7 +158,9 @@ def by_configuration(rows: Iterable[TrialRow]) -> list[TrialRow]:
     them has no value. What is no number (and what stands in the config) is that of its first replicate. `replicates`
     counts the finished runs, and `op_se` is the standard error of `op`.
     """
-    return [_merged(group) for group in grouped(rows).values()]
+    runs = list(rows)
+    has_gap = missing_gap(runs) is None
+    return [_merged(group, has_gap) for group in grouped(runs).values()]
 
 
 def grouped(rows: Iterable[TrialRow]) -> dict[tuple[str, str], list[TrialRow]]:
@@ -196,19 +198,34 @@ def own_objectives(row: TrialRow) -> list[str]:
     return [name for name in named if name in row and name not in _AVERAGED]
 
 
-def _merged(runs: Sequence[TrialRow]) -> TrialRow:
+def _merged(runs: Sequence[TrialRow], has_gap: bool) -> TrialRow:
     first, finished = runs[0], [row for row in runs if row["status"] == "finished"]
     counted = finished or runs
+    gain = _gain(finished) if has_gap else None
     return {
         **first,
         **{column: mean([row.get(column) for row in counted]) for column in (*_AVERAGED, *own_objectives(first))},
         "trial": configuration_key(first),
         "status": _status(runs),
         "error": next((row["error"] for row in runs if row["error"] is not None), None),
-        "why_no_gain": next((row["why_no_gain"] for row in counted if row.get("why_no_gain") is not None), None),
+        "normalised_gain": gain,
+        "why_no_gain": None if gain is not None else _why_no_gain(counted),
         "replicates": len(finished),
         "op_se": standard_error([row["op"] for row in finished]),
     }
+
+
+def _why_no_gain(runs: Sequence[TrialRow]) -> str | None:
+    return next((row["why_no_gain"] for row in runs if row.get("why_no_gain") is not None), None)
+
+
+def _gain(runs: Sequence[TrialRow]) -> float | None:
+    """The share of the gap that is closed over all runs: a ratio of sums, for a mean of ratios leans to small gaps."""
+    known = [(row.get("op"), row.get("op_seqft"), row.get("op_joint")) for row in runs]
+    if not known or any(None in values for values in known):
+        return None
+    op, seqft, joint = (fmean(values) for values in zip(*known, strict=True))
+    return normalised_gain(op, seqft, joint)
 
 
 def _status(runs: Sequence[TrialRow]) -> str:
@@ -228,8 +245,7 @@ def _num_replicates(row: TrialRow) -> int:
         return 1
     study = parse_json(row["config"])["study"]
     asked = ReplicatesConfig.model_validate(study["replicates"])
-    draws = 1 if row["role"] == "bound" else asked.memory_draws
-    return max(1, len(asked.orders)) * max(1, len(asked.seeds)) * draws
+    return asked.count // asked.memory_draws if row["role"] == "bound" else asked.count
 
 
 def _setting(row: TrialRow) -> tuple[Any, ...]:

@@ -49,7 +49,7 @@ def forgetting(scores: Scores) -> float | None:
     """F = (1/(T-1)) sum_{j<T} (max_{i<T} a[i, j] - a[T, j]): the drop from each task's best score before the last task.
 
     The maximum runs over i = j..T-1, from the moment the task was learned. It needs every one of these cells; None
-    for a single task. Source: Chaudhry et al. 2018.
+    for a single task. Source: Chaudhry et al. 2018, whose maximum also runs over i < j, before the task was learned.
     """
     num_tasks = len(scores)
     best = [scores[task : num_tasks - 1, task].max() for task in range(num_tasks - 1)]  # NaN where a cell is missing

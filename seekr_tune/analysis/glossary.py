@@ -31,11 +31,12 @@ class Compared(Row):
         float | None,
         Meaning(unit="share of the gap", better="higher", reads=("op", "op_seqft", "op_joint"), heading="gain"),
     ]
-    """(op - op_seqft) / (op_joint - op_seqft): share of the gap between the bounds that is closed; taken in each order
-    and seed, then averaged; null where joint training is not better than seqft. 0 is no better than no replay, 1 is as
-    good as learning all tasks at once. Beware: says nothing of the price; a small gap makes it noisy; needs both bounds
-    in each order and seed; null for all where joint training is not above seqft beyond the 95 % interval of their
-    difference over samples, or neither is above the best constant answers: why_no_gain says which."""
+    """(op - op_seqft) / (op_joint - op_seqft): share of the gap between the bounds that is closed; of a configuration
+    the ratio of their sums over its settings; null where joint training is not better than seqft. 0 is no better than
+    no replay, 1 is as good as learning all tasks at once. Beware: says nothing of the price; a small gap makes it
+    noisy; needs both bounds in each order and seed; null for all where joint training is not above seqft beyond the 95
+    % interval of their difference over samples, or neither is above the best constant answers: why_no_gain says
+    which."""
     why_no_gain: Annotated[
         str | None, Meaning(reads=("normalised_gain", "op_sample_error", "op_margin_error", "op_floor"))
     ]
@@ -59,8 +60,9 @@ class Compared(Row):
     """op of the bound that learns all tasks at once. The upper bound. Beware: of this recipe, not of what can be
     reached: a configuration can exceed it."""
     beats_seqft: Annotated[bool | None, Meaning(reads=("op", "op_seqft"))]
-    """op > op_seqft. False: storing samples bought nothing, whatever the rank; marked `!` in the table. Beware:
-    compares means: a small margin within op_low..op_high is no evidence."""
+    """The 95 % interval of op - op_seqft over settings lies above 0; without an interval: op > op_seqft. False: storing
+    samples may have bought nothing, whatever the rank; marked `!` in the table. Beware: below five settings it compares
+    means."""
     replicates: Annotated[int, Meaning(unit="runs", reads=("status",), heading="n")]
     """Finished runs of the configuration; its numbers are means over them. How much a row rests on."""
     op_se: Annotated[float | None, Meaning(unit="points", better="lower", reads=("op",))]
@@ -68,43 +70,38 @@ class Compared(Row):
     of the mean over orders, seeds and memory draws. Beware: part of it is how hard an order is for all, which cancels
     in differences: see p_best and `compare`."""
     op_low: Annotated[float | None, Meaning(unit="%", better="higher", reads=("op",))]
-    """Lower end of the 95 % bootstrap interval of the mean over settings (order, seed, memory draw) of op. What op is
-    at least, as far as the settings tell; a careful order. Beware: no interval of resampled means leaves the range of
-    its values: with n settings it covers at most 1 - 2^(1-n), 50 % with 2, 75 % with 3, 94 % with 5; null with one."""
+    """Lower end of the 95 % interval of the mean of op over settings (order, seed, memory draw), for what study.target
+    declares. What op is at least, as far as the settings tell; a careful order. Beware: null below five settings, and
+    where only orders differ."""
     op_high: Annotated[float | None, Meaning(unit="%", better="higher", reads=("op",))]
-    """Upper end of the 95 % bootstrap interval of the mean over settings (order, seed, memory draw) of op. What op is
-    at most, as far as the settings tell. Beware: few settings make it too narrow: as of op_low."""
+    """Upper end of the 95 % interval of the mean of op over settings. What op is at most, as far as the settings tell.
+    Beware: as of op_low."""
     normalised_gain_low: Annotated[
         float | None, Meaning(unit="share of the gap", better="higher", reads=("normalised_gain",))
     ]
-    """Lower end of the 95 % bootstrap interval of the mean over settings (order, seed, memory draw) of normalised_gain.
-    Above 0: better than no replay in all that the settings tell. Beware: few settings make it too narrow: as of
-    op_low."""
+    """Lower end of Fieller's 95 % interval of normalised_gain, a ratio of two means over settings. Above 0: better than
+    no replay in all that the settings tell. Beware: as of op_low."""
     normalised_gain_high: Annotated[
         float | None, Meaning(unit="share of the gap", better="higher", reads=("normalised_gain",))
     ]
-    """Upper end of the 95 % bootstrap interval of the mean over settings (order, seed, memory draw) of normalised_gain.
-    Below 1: worse than joint training in all that the settings tell. Beware: few settings make it too narrow: as of
-    op_low."""
+    """Upper end of Fieller's 95 % interval of normalised_gain. Below 1: worse than joint training in all that the
+    settings tell. Beware: as of op_low."""
     gain_per_replayed_sample_low: Annotated[
         float | None, Meaning(unit="points per sample", better="higher", reads=("gain_per_replayed_sample",))
     ]
-    """Lower end of the 95 % bootstrap interval of the mean over settings (order, seed, memory draw) of
-    gain_per_replayed_sample. Above 0: a stored sample buys something. Beware: few settings make it too narrow: as of
-    op_low."""
+    """Lower end of the 95 % interval of the mean of gain_per_replayed_sample over settings. Above 0: a stored sample
+    buys something. Beware: as of op_low."""
     gain_per_replayed_sample_high: Annotated[
         float | None, Meaning(unit="points per sample", better="higher", reads=("gain_per_replayed_sample",))
     ]
-    """Upper end of the 95 % bootstrap interval of the mean over settings (order, seed, memory draw) of
-    gain_per_replayed_sample. What a stored sample buys at most. Beware: few settings make it too narrow: as of
-    op_low."""
+    """Upper end of the 95 % interval of the mean of gain_per_replayed_sample over settings. What a stored sample buys
+    at most. Beware: as of op_low."""
     p_best: Annotated[
         float | None, Meaning(unit="probability", better="higher", reads=("the column that orders",), heading="best")
     ]
-    """Share of the paired resamples in which its mean of the column that orders is the best of all finished
-    configurations; ties are shared out. How sure first place is; all are read at the same drawn orders, seeds and
-    memory draws. Beware: with few settings it is 0 or 1 too often: with two, 1 says no more than best in both; null
-    with one."""
+    """Probability that its mean of the column that orders is the best of all finished configurations, given their
+    values in common settings and one normal spread for all. How sure first place is. Beware: null below five common
+    settings; of ten equal configurations the luckiest one has some 0.4."""
     rank: Annotated[int | None, Meaning(better="lower", reads=("the column that orders",), heading="#")]
     """Place by the column that orders, the better first; ties go to the higher op, then to the smaller key. Only
     finished configurations have one. Beware: neighbours are seldom told apart by few replicates: look at p_best and the

@@ -52,8 +52,8 @@ class Measures(Row):
     """Mean over j > 1 of (a[j-1, j] - b[j]). What earlier tasks did for a task not yet learned. Beware: null unless
     evaluation.matrix is full, for it needs scores of tasks that were not learned yet."""
     forgetting: Annotated[float | None, Meaning(unit="points", better="lower", reads=_SCORES)]
-    """Mean over j < T of (max over j <= i < T of a[i, j] - a[T, j]). Loss from the best that was ever reached. Beware:
-    null unless evaluation.matrix is full or seen."""
+    """Mean over j < T of (max over j <= i < T of a[i, j] - a[T, j]). Loss from the best since the task was learned.
+    Beware: null unless evaluation.matrix is full or seen; Chaudhry's takes scores from before it was learned, too."""
     distinct_replayed_samples: Annotated[
         int | None, Meaning(unit="samples", better="lower", reads=("replay.first_presentations",), heading="samples")
     ]

@@ -8,7 +8,7 @@ finished configurations are ranked; the bounds (`role` "bound") are references, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
@@ -27,7 +27,16 @@ from seekr_tune.analysis.configurations import (
 )
 from seekr_tune.analysis.front import Outcome, StudyMeasures, hypervolume, knee, pareto_front, samples_to_target
 from seekr_tune.analysis.glossary import more_is_better
-from seekr_tune.analysis.uncertainty import INTERVALS, add_intervals, add_p_best
+from seekr_tune.analysis.inference import Setting, Target, verdicts
+from seekr_tune.analysis.uncertainty import (
+    INTERVALS,
+    add_beats_seqft,
+    add_intervals,
+    add_p_best,
+    paired_difference,
+    target_of,
+    values_by_setting,
+)
 from seekr_tune.config.meaning import counts_or_shares
 from seekr_tune.config.messages import hint
 from seekr_tune.documents import parse_json
@@ -54,6 +63,8 @@ class Ranking:
         bounds: the references, by method and key.
         no_gap: why there are no gains, no knee and no hypervolume: no replay and joint training are not told apart.
         void: why there is no rank and no front either: no task was learned.
+        shown_above: of how many others the best one is shown to be better, and of how many that could be told; None
+            where no difference can be told.
     """
 
     by: str
@@ -61,6 +72,7 @@ class Ranking:
     bounds: tuple[TrialRow, ...]
     no_gap: str | None = None
     void: str | None = None
+    shown_above: tuple[int, int] | None = None
 
 
 def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) -> Ranking:
@@ -86,10 +98,10 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) 
     add_gains(runs)
     no_gap, void = missing_gap(runs), nothing_learned(runs)
     every, groups = by_configuration(runs), list(grouped(runs).values())
-    add_intervals(every, groups)
+    target = target_of(runs)
+    add_intervals(every, groups, target)
+    add_beats_seqft(every, groups, target, void is not None)
     for row in every:
-        compares = is_point(row) and row["op_seqft"] is not None and void is None
-        row["beats_seqft"] = row["op"] > row["op_seqft"] if compares else None
         row.update(dict.fromkeys(AMONG_OTHERS))
     conditions = parse_conditions(where, every)
     first = [condition for condition in conditions if condition.column not in AMONG_OTHERS]
@@ -101,13 +113,22 @@ def rank(trials: pa.Table, by: str = DEFAULT_COLUMN, where: Sequence[str] = ()) 
     rows = [row for row, _ in compared]
     _mark_front(rows, no_gap or void, void)
     if void is None:
-        add_p_best(rows, [group for _, group in compared], by, more_is_better(by, rows))
+        add_p_best(rows, [group for _, group in compared], by, more_is_better(by, rows), target)
     rows.sort(key=lambda row: _order(row, by))
     for place, row in enumerate(rows, start=1):
         row["rank"] = place if row["status"] == "finished" and void is None else None
     shown = tuple(row for row in rows if all(condition.holds(row) for condition in conditions))
     bounds = sorted((row for row in every if row["role"] == "bound"), key=lambda row: (row["method"], row["trial"]))
-    return Ranking(by, shown, tuple(bounds), no_gap, void)
+    values = {row["trial"]: values_by_setting(group, by) for row, group in compared if by in group[0]}
+    above = _shown_above([values[row["trial"]] for row in rows if row["rank"] and row["trial"] in values], target)
+    return Ranking(by, shown, tuple(bounds), no_gap, void, above)
+
+
+def _shown_above(ranked: Sequence[Mapping[Setting, float]], target: Target) -> tuple[int, int] | None:
+    """How many of the others the first is shown to differ from, run by run, and how many that can be told of."""
+    found = [paired_difference(ranked[0], other, target) for other in ranked[1:]]
+    told = [verdict for one, verdict in zip(found, verdicts(found), strict=True) if one.low is not None]
+    return (told.count("shown"), len(told)) if told else None
 
 
 def study_measures(ranking: Ranking, sample_range: tuple[float, float] | None = None) -> StudyMeasures:

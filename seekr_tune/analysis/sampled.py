@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated
 
-from seekr_tune.records import ProspectRow, Row, ScoredSplit, TrialRecord
+from seekr_tune.records import ProspectRow, Row, ScoreCell, ScoredSplit, TrialRecord
 from seekr_tune.records.meaning import Meaning
 
 LEVEL = 0.95
@@ -47,6 +47,13 @@ class Sampled(Row):
     """Mean over tasks of what the answers themselves score once they have been tokens, cut as in training. The most
     that any model can reach; below 100, answers are cut or lose characters. Beware: null where an earlier version ran
     it."""
+    op_adjusted: Annotated[
+        float | None,
+        Meaning(unit="share", better="higher", reads=("scores.score", "prospects.floor"), heading="adjusted"),
+    ]
+    """Mean over tasks of (a - c) / (100 - c): score a at the end, c what the best constant answer scores. 0 is no
+    better than constant answers, 1 is perfect; tasks with other scorers and chance levels add up. Beware: below 0 where
+    a task scores below its constant answer; null where an earlier version ran it, or a constant answer is perfect."""
     op_sample_error: Annotated[float | None, Meaning(unit="points", reads=("scores.error",))]
     """Standard error of op over the scored samples: sqrt(sum over tasks of squared scores.error) / T. How far op may be
     off because the scored split is small; the spread over seeds is op_se. Beware: a mean over the runs of a
@@ -85,6 +92,7 @@ def sampled(record: TrialRecord, split: ScoredSplit | None) -> Sampled:
     return Sampled(
         op_floor=_mean([scored[task].floor for task in record.tasks if task in scored], len(record.tasks)),
         op_ceiling=_mean([scored[task].ceiling for task in record.tasks if task in scored], len(record.tasks)),
+        op_adjusted=_adjusted(last, scored) if is_whole else None,
         op_sample_error=_of_mean([cell.error for cell in last]) if is_whole else None,
         op_margin_error=_of_mean([cell.margin_error for cell in last]) if is_whole else None,
         scored_samples=sum(row.rows for row in scored.values()) or None,
@@ -93,6 +101,17 @@ def sampled(record: TrialRecord, split: ScoredSplit | None) -> Sampled:
         answers_cut=share_of_rows(rows, "answers_cut"),
         unknown_tokens=share_of_rows(rows, "unknown_tokens"),
     )
+
+
+def _adjusted(last: Sequence[ScoreCell], scored: Mapping[str, ProspectRow]) -> float | None:
+    """`Sampled.op_adjusted` of the scores at the end."""
+    floors = [scored[cell.evaluated].floor if cell.evaluated in scored else None for cell in last]
+    shares = [
+        (cell.score - floor) / (100 - floor)
+        for cell, floor in zip(last, floors, strict=True)
+        if floor is not None and floor < 100
+    ]
+    return _mean(shares, len(last))
 
 
 def tasks_learned(record: TrialRecord, split: ScoredSplit | None) -> int | None:

@@ -51,6 +51,20 @@ class ReplicatesConfig(Section):
     """Seeds; none: that of the experiment."""
     memory_draws: Count = 1
     """Random memories for each order and seed."""
+    pairs: Annotated[Count | None, Field(le=_MOST_REPLICATES)] = None
+    """In place of the others: so many runs, each with a random order and a seed of its own, the same for every
+    configuration, and the first ones of a larger number. Intervals over them speak of new orders and seeds."""
+
+    @property
+    def count(self) -> int:
+        """Runs of each configuration."""
+        return self.pairs or max(1, len(self.orders)) * max(1, len(self.seeds)) * self.memory_draws
+
+    @model_validator(mode="after")
+    def _pairs_stand_alone(self) -> Self:
+        if self.pairs is not None and (self.orders or self.seeds or self.memory_draws > 1):
+            raise ValueError("pairs draws orders and seeds itself; drop orders, seeds and memory_draws, or pairs")
+        return self
 
 
 class FinalConfig(Section):
@@ -70,6 +84,20 @@ class FinalConfig(Section):
     """Seeds of the final runs; none: those of the replicates."""
     memory_draws: Count = 1
     """Random memories for each order and seed."""
+    pairs: Annotated[Count | None, Field(le=_MOST_REPLICATES)] = None
+    """In place of seeds, memory draws and orders: so many runs, each with an order and a seed of its own that was not
+    tuned on; null: as many as the replicates, if these are pairs and nothing else is said here."""
+
+    @property
+    def count_of_runs(self) -> int:
+        """Runs of each finalist, as far as it is said here."""
+        return self.pairs or max(1, len(self.orders)) * max(1, len(self.seeds)) * self.memory_draws
+
+    @model_validator(mode="after")
+    def _pairs_stand_alone(self) -> Self:
+        if self.pairs is not None and (self.orders or self.seeds or self.memory_draws > 1):
+            raise ValueError("pairs draws orders and seeds itself; drop orders, seeds and memory_draws, or pairs")
+        return self
 
 
 class StudyConfig(Section):
@@ -98,6 +126,9 @@ class StudyConfig(Section):
     """Stops hopeless trials after a task."""
     racing: RacingConfig = RacingConfig()
     """Spares hopeless configurations their later replicates."""
+    target: Annotated[Literal["these_orders", "new_orders"], _MAY_CHANGE] = "these_orders"
+    """What means, intervals and tests are to hold beyond: new seeds and memory draws in the orders that are run, or new
+    orders, too (docs/metrics.md)."""
     protocol: Literal["full", "prefix", "held_out_orders"] = "full"
     """`full`: tune on the whole stream; `prefix`: on its first tasks, which are never scored later; `held_out_orders`:
     on some orders, and report others."""
@@ -122,7 +153,7 @@ class StudyConfig(Section):
             raise ValueError(
                 f"prefix_tasks is of protocol 'prefix', but protocol is {self.protocol!r}; drop one of them"
             )
-        if self.protocol == "held_out_orders" and not self.final.orders:
+        if self.protocol == "held_out_orders" and not (self.final.orders or self.final.pairs):
             raise ValueError("protocol 'held_out_orders' needs final.orders: the orders that are not tuned on")
         if self.protocol != "held_out_orders" and self.final.orders:
             raise ValueError(
@@ -148,7 +179,7 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _replicates_can_be_run(self) -> Self:
         for name, runs in (("replicates", self.replicates), ("final", self.final)):
-            count = max(1, len(runs.orders)) * max(1, len(runs.seeds)) * runs.memory_draws
+            count = runs.count if isinstance(runs, ReplicatesConfig) else runs.count_of_runs
             if count > _MOST_REPLICATES:
                 raise ValueError(
                     f"{name} asks for {count} runs of each configuration (orders x seeds x memory_draws), above "

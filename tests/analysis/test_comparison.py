@@ -10,7 +10,7 @@ import pytest
 import yaml
 from synthetic import TASKS, RecordFactory
 
-from seekr_tune.analysis.comparison import Side, compare, read_side
+from seekr_tune.analysis.comparison import Side, compare, compare_values, read_side
 from seekr_tune.analysis.comparison_tables import comparison_tables, comparison_values
 from seekr_tune.analysis.ledger import write_ledger
 from seekr_tune.analysis.table import as_markdown
@@ -24,7 +24,12 @@ class Studies:
         self._root, self._make = root, make_record
 
     def __call__(
-        self, name: str, ops: dict[str, list[float]], seeds: tuple[int, ...] = (0, 1, 2), by: str = "op", **changes: Any
+        self,
+        name: str,
+        ops: dict[str, list[float]],
+        seeds: tuple[int, ...] = tuple(range(6)),
+        by: str = "op",
+        **changes: Any,
     ) -> Side:
         directory = self._root / name
         split = changes.pop("split", "eval")
@@ -59,8 +64,17 @@ def studies(tmp_path: Path, make_record: RecordFactory) -> Studies:
     return Studies(tmp_path, make_record)
 
 
-OLD = {"bound-seqft": [30.0, 20.0, 40.0], "trial-0001": [60.0, 50.0, 70.0], "trial-0002": [61.0, 40.0, 71.0]}
-NEW = {"bound-seqft": [30.0, 20.0, 40.0], "trial-0001": [58.0, 46.0, 64.0], "trial-0003": [70.0, 60.0, 83.0]}
+SEQFT = [30.0, 20.0, 40.0, 30.0, 25.0, 35.0]
+OLD = {
+    "bound-seqft": SEQFT,
+    "trial-0001": [60.0, 50.0, 70.0, 62.0, 48.0, 68.0],
+    "trial-0002": [61.0, 40.0, 71.0, 60.0, 45.0, 66.0],
+}
+NEW = {
+    "bound-seqft": SEQFT,
+    "trial-0001": [58.0, 46.0, 64.0, 58.0, 44.0, 64.0],
+    "trial-0003": [70.0, 60.0, 83.0, 73.0, 59.0, 79.0],
+}
 
 
 def test_scores_are_subtracted_run_by_run(studies: Studies) -> None:
@@ -69,19 +83,19 @@ def test_scores_are_subtracted_run_by_run(studies: Studies) -> None:
     assert list(pairs) == ["best", "same seqft", "same seekr"]
     best = pairs["best"]
     assert (best.study, best.first, best.second) == ("new", "trial-0001", "trial-0003")
-    assert best.difference.mean == pytest.approx(((60 - 70) + (50 - 60) + (70 - 83)) / 3) and best.difference.n == 3
-    assert best.difference.high is not None and best.difference.high < 0 and best.difference.p_better == 0.0
-    same = pairs["same seekr"]  # 2, 4 and 6 points, all above 0
+    assert best.difference.mean == pytest.approx(-(10 + 10 + 13 + 11 + 11 + 11) / 6) and best.difference.n == 6
+    assert best.difference.high is not None and best.difference.high < 0 and best.verdict == "suggestive"
+    same = pairs["same seekr"]  # 2, 4, 6, 4, 4 and 4 points
     assert (same.first, same.second, same.difference.mean) == ("trial-0001", "trial-0001", 4.0)
-    assert same.difference.low is not None and same.difference.low > 0 and same.difference.p_better == 1.0
-    assert pairs["same seqft"].difference.mean == 0.0 and pairs["same seqft"].difference.p_better == 0.5
+    assert same.difference.low is not None and same.difference.low > 0
+    assert pairs["same seqft"].difference.mean == 0.0 and pairs["same seqft"].verdict == "not decided"
 
 
 def test_only_shared_settings_are_paired_and_it_is_said_when_there_are_none(studies: Studies) -> None:
-    first, other = studies("first", OLD), studies("other", NEW, seeds=(2, 3, 4))
+    first, other = studies("first", OLD), studies("other", NEW, seeds=tuple(range(2, 8)))
     (best, *_) = compare([first, other]).pairs
-    assert best.difference.n == 1 and best.difference.mean == 70 - 70 and best.difference.low is None
-    apart = compare([first, studies("apart", NEW, seeds=(7, 8, 9))])
+    assert best.difference.n == 4 and best.difference.mean == (0 + 2 - 35 - 5) / 4 and best.difference.low is None
+    apart = compare([first, studies("apart", NEW, seeds=tuple(range(7, 13)))])
     assert all(pair.difference.mean is None for pair in apart.pairs)
     assert "first and apart have no order, seed and memory draw in common" in apart.notes
 
@@ -113,9 +127,9 @@ def test_settings_and_spaces_that_differ_are_listed_and_no_others(studies: Studi
     assert {pair.study for pair in found.pairs} == {"b", "c"}
 
 
-def test_costs_are_better_when_lower(studies: Studies) -> None:
+def test_costs_are_compared_too_and_what_runs_do_not_have_is_not(studies: Studies) -> None:
     first, other = (studies(name, ops, by="wall_seconds") for name, ops in (("a", OLD), ("b", NEW)))
-    assert compare([first, other]).pairs[0].difference.p_better == 0.5
+    assert compare([first, other]).pairs[0].verdict == "not decided"
     with pytest.raises(StudyError, match="op_se is a number of several runs"):
         studies("c", OLD, by="op_se")
 
@@ -137,4 +151,22 @@ def test_the_tables_and_the_json_tell_the_same(studies: Studies) -> None:
     text = as_markdown(comparison_tables(found))
     assert "| best | b | trial-0001 | trial-0003 | -11 | \\[" in text
     assert "| recipe.learning\\_rate | 1e-05 | 0.5 |" in text
-    assert "| a | trial-0001 | seekr | 3 | 60.00 ± 5.77 |" in text
+    assert "| a | trial-0001 | seekr | 6 | 59.67 ± 3.70 |" in text
+
+
+def test_one_study_is_compared_between_the_values_of_a_setting(studies: Studies) -> None:
+    side = studies("one", OLD)
+    found = compare_values(side, "method.memory.percent")
+    (pair,) = found.pairs
+    assert (pair.what, pair.first, pair.second) == ("1 - 2", "trial-0001", "trial-0002")
+    assert pair.difference.mean == pytest.approx((-1 + 10 - 1 + 2 + 3 + 2) / 6) and pair.verdict == "not decided"
+    (_, pairs) = comparison_tables(found)
+    assert "op of the first minus op of the other" in pairs.caption
+    with pytest.raises(StudyError, match=r"one: finished configurations do not differ in recipe.epochs"):
+        compare_values(side, "recipe.epochs")
+
+
+def test_an_interval_that_is_not_given_has_its_reason(studies: Studies) -> None:
+    few = {key: values[:3] for key, values in OLD.items()}
+    found = compare_values(studies("few", few, seeds=(0, 1, 2)), "method.memory.percent")
+    assert found.notes[-1] == "no interval: too few to tell: 3 settings, and 5 are needed"

@@ -110,3 +110,8 @@ def test_normalised_gain_needs_both_bounds(values: tuple[float | None, float | N
 def test_normalised_gain_needs_a_gap() -> None:
     assert metrics.normalised_gain(60.0, 50.0, 50.0) is None
     assert metrics.normalised_gain(60.0, 50.0, 40.0) is None
+
+
+def test_forgetting_looks_at_what_was_learned_only() -> None:
+    """Chaudhry's, which also counts scores of a task from before it was learned, would be 25."""
+    assert metrics.forgetting(np.array([[90.0, 60.0, 10.0], [80.0, 40.0, 70.0], [70.0, 30.0, 95.0]])) == 15.0

@@ -6,7 +6,6 @@ keeps 4000. No spread was published, so orders are the only replicates.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -154,12 +153,12 @@ def test_study_numbers_of_order_1(one_order: list[TrialRecord]) -> None:
 def test_both_orders_are_compared_with_their_own_bounds(two_orders: list[TrialRecord]) -> None:
     rows = by_key(ranked(two_orders))
     # order 2: the gap is 59.38 - 45.12 = 14.26
-    assert rows["seekr-1"]["normalised_gain"] == pytest.approx((7.36 / 11.75 + 9.57 / 14.26) / 2)
-    assert rows["derpp-1"]["normalised_gain"] == pytest.approx((1.59 / 11.75 + 1.47 / 14.26) / 2)
+    assert rows["seekr-1"]["normalised_gain"] == pytest.approx((7.36 + 9.57) / (11.75 + 14.26))
+    assert rows["derpp-1"]["normalised_gain"] == pytest.approx((1.59 + 1.47) / (11.75 + 14.26))
     assert rows["seekr-10"]["gain_per_replayed_sample"] == pytest.approx((10.64 + 12.15) / 2 / 4000)
     assert rows["replay-10"]["op"] == pytest.approx((55.67 + 53.39) / 2)
     assert rows["seekr-1"]["bwt"] == pytest.approx((-2.61 - 2.53) / 2)
-    assert (rows["seekr-1"]["op_low"], rows["seekr-1"]["op_high"]) == pytest.approx((54.69, 54.99))
+    assert rows["seekr-1"]["op_low"] is None  # of two orders nothing can be told
 
 
 def test_who_is_first_over_both_orders(two_orders: list[TrialRecord]) -> None:
@@ -167,22 +166,10 @@ def test_who_is_first_over_both_orders(two_orders: list[TrialRecord]) -> None:
     # means: 57.77, 54.84, 54.53, 54.53, 47.905, 47.755; replay and derpp at 10 % tie to the last digit
     assert keys(ranking)[:2] == ["seekr-10", "seekr-1"] and set(keys(ranking)[2:4]) == {"replay-10", "derpp-10"}
     assert keys(ranking)[4:] == ["derpp-1", "replay-1"]
-    rows = by_key(ranking)
-    assert rows["seekr-10"]["p_best"] == 1 and rows["seekr-1"]["p_best"] == 0  # best in both orders
-    without = ranked([one for one in two_orders if not (one.configuration or "").startswith("seekr")], "op")
-    won = by_key(without)  # replay wins order 1 by 0.66, derpp order 2 by 0.66: three of four draws tie or split
-    expected = {"replay-10": 0.0, "derpp-10": 0.0}
-    for drawn in itertools.product(range(2), repeat=2):
-        ops = {key: sum(PUBLISHED[key][2 + order][0] for order in drawn) for key in expected}  # type: ignore[index, misc]
-        best = [key for key, op in ops.items() if op == pytest.approx(max(ops.values()))]
-        for key in best:
-            expected[key] += 0.25 / len(best)
-    for key, share in expected.items():
-        assert won[key]["p_best"] == pytest.approx(share, abs=0.02)
 
 
 def test_study_numbers_of_both_orders(two_orders: list[TrialRecord]) -> None:
     study = study_measures(ranked(two_orders), (400, 4000))
-    # gains: seekr 1 % 0.6487, replay 10 % 0.6321, derpp 10 % 0.6272, seekr 10 % 0.8788: nobody reaches 90 %
+    # gains: seekr 1 % 0.6509: nobody reaches 90 %
     assert study.samples_to_target == {0.60: 400, 0.75: 4000, 0.90: None}
     assert study.hypervolume == pytest.approx(54.84 - (47.63 + 45.12) / 2)  # one decade at the height of seekr 1 %

@@ -14,7 +14,7 @@ from worths import prospects, record, study
 from seekr_tune.analysis.ledger import read_prospects, table_path, trials_table, write_ledger
 from seekr_tune.analysis.ranking import rank, study_measures
 from seekr_tune.analysis.ranking_tables import void_lines
-from seekr_tune.analysis.sampled import interval
+from seekr_tune.analysis.sampled import interval, sampled
 from seekr_tune.analysis.table import as_lines
 from seekr_tune.analysis.worth import runs_of_records, study_worths, task_worths
 from seekr_tune.analysis.worth_lines import data_warnings, warnings, worth_table
@@ -189,3 +189,13 @@ def test_gaps_of_an_earlier_version_stay_what_they_were(make_record: RecordFacto
 def test_where_there_are_no_bounds_the_reason_is_said(make_record: RecordFactory) -> None:
     (row,) = rank(trials_table([record(make_record, "a", [90.0] * 3)])).rows
     assert row["why_no_gain"] == "no finished bound seqft and no joint with its order and seed (study.bounds)"
+
+
+def test_tasks_with_other_floors_add_up_in_the_adjusted_score(make_record: RecordFactory) -> None:
+    """(60 - 20) / 80, (20 - 20) / 80 and (10 - 20) / 80: better than, as good as, and worse than a constant answer."""
+    one = record(make_record, "a", [60.0, 20.0, 10.0])
+    assert sampled(one, "eval").op_adjusted == pytest.approx((0.5 + 0.0 - 0.125) / 3)
+    assert (
+        sampled(record(make_record, "b", [60.0, 20.0, 10.0], rows=prospects(floor=100.0)), "eval").op_adjusted is None
+    )
+    assert sampled(record(make_record, "c", [60.0, 20.0, 10.0], rows=()), "eval").op_adjusted is None

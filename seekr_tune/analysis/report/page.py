@@ -113,12 +113,13 @@ def _protocol(source: Source) -> Mapping[str, str]:
     """What was tuned on what, and what is reported."""
     study, stream = source.config.study, source.config.stream
     orders = study.replicates.orders or (stream.tasks[: study.prefix_tasks],)
+    drawn = f"{study.replicates.pairs} drawn, one a run" if study.replicates.pairs else ""
     final_orders = study.final.orders or ("as tuned on",)
     return {
         "protocol": study.protocol,
         "tasks": ", ".join(stream.tasks),
-        "tuned on": f"{', '.join(source.config.evaluation.splits)}; orders {_orders(orders)}",
-        "seeds": ", ".join(map(str, study.replicates.seeds or (source.config.seed,))),
+        "tuned on": f"{', '.join(source.config.evaluation.splits)}; orders {drawn or _orders(orders)}",
+        "seeds": drawn or ", ".join(map(str, study.replicates.seeds or (source.config.seed,))),
         "memory draws": str(study.replicates.memory_draws),
         "sampler": study.sampler,
         "objectives": ", ".join(f"{name} ({direction})" for name, direction in study.objectives.items()),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from seekr_tune.analysis.configurations import TrialRow, is_point
+from seekr_tune.analysis.inference import FEWEST
 from seekr_tune.analysis.ranking import Ranking
 from seekr_tune.analysis.ranking_tables import searched_paths
 from seekr_tune.analysis.report.texts import (
@@ -24,8 +25,6 @@ from seekr_tune.documents import parse_json
 
 _MOST_NAMED = 6
 """Members of the front that are named."""
-_FEW_REPLICATES = 5
-"""Below so many, an interval is narrower than it should be (see `uncertainty`)."""
 
 
 def findings(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> tuple[str, ...]:
@@ -57,10 +56,11 @@ def _searched(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Ite
     objectives = " and ".join(f"{direction} {name}" for name, direction in study.objectives.items())
     asked = study.replicates
     orders, seeds = max(1, len(asked.orders)), max(1, len(asked.seeds))
+    crossed = f"{plural(orders, 'order')} x {plural(seeds, 'seed')} x {plural(asked.memory_draws, 'memory draw')}"
     yield (
         f"Searched: {what}, by {study.sampler}, to {objectives}. {plural(len(ranking.rows), 'configuration')} of "
-        f"{study.trials} so far, each over up to {plural(orders * seeds * asked.memory_draws, 'replicate')} "
-        f"({plural(orders, 'order')} x {plural(seeds, 'seed')} x {plural(asked.memory_draws, 'memory draw')})."
+        f"{study.trials} so far, each over up to {plural(asked.count, 'replicate')} "
+        f"({'each with an order and a seed of its own' if asked.pairs else crossed})."
     )
 
 
@@ -89,8 +89,8 @@ def _best(ranking: Ranking, runs: Sequence[TrialRow], config: Config) -> Iterato
     yield _against_bounds(best)
     if best["p_best"] is not None:
         yield (
-            f"Were the orders, seeds and memory draws drawn again, it would be the best of these configurations with "
-            f"probability {best['p_best']:.2f}."
+            f"It is the best of these configurations with probability {best['p_best']:.2f}, if all spread alike over "
+            "orders, seeds and memory draws."
         )
 
 
@@ -102,7 +102,7 @@ def _value(row: TrialRow, column: str) -> str:
         return value
     ends = row[f"{column}_low"], row[f"{column}_high"]
     return (
-        f"{value} (no interval: one run)"
+        f"{value} (no interval: {plural(row['replicates'], 'run')})"
         if None in ends
         else f"{value} (95 % interval {' to '.join(map(rounded, ends))})"
     )
@@ -143,14 +143,14 @@ def _caveats(ranking: Ranking, protocol: str) -> Iterator[str]:
     fewest = min((row["replicates"] for row in ranked), default=0)
     if fewest == 1:
         yield "Some configurations have one run only: differences of a few points are within the spread over seeds."
-    elif 1 < fewest < _FEW_REPLICATES:
+    elif 1 < fewest < FEWEST:
+        yield f"Of {fewest} replicates there is no interval: they are too few to tell, {FEWEST} are needed."
+    if ranking.shown_above is not None:
+        shown, told = ranking.shown_above
         yield (
-            f"With {fewest} replicates an interval covers the true mean less often than 95 % of the time (at most "
-            f"{share(1 - 2.0 ** (1 - fewest))})."
+            f"Run by run, the best is shown to differ from {shown} of {plural(told, 'other')} (docs/metrics.md)"
+            f"{': the study does not tell it from the rest' if shown < told else ''}."
         )
-    best = best_of(ranking)
-    if best is not None and ranking.by in WITH_INTERVAL and best[f"{ranking.by}_low"] is not None:
-        yield _overlaps(best, ranked, ranking.by)
     below = sum(row["beats_seqft"] is False for row in ranking.rows if is_point(row))
     if below:
         yield f"{plural(below, 'configuration')} did not do better than no replay, as the table says."
@@ -158,17 +158,3 @@ def _caveats(ranking: Ranking, protocol: str) -> Iterator[str]:
     if without:
         yield f"{plural(without, 'configuration')} replayed nothing and cannot be drawn over a logarithm of samples."
     yield "OP / sample always favours the smallest memory; read it together with the gain and the front."
-
-
-def _overlaps(best: TrialRow, ranked: Sequence[TrialRow], column: str) -> str:
-    others = [row for row in ranked if row is not best and row[f"{column}_low"] is not None]
-    overlapping = sum(_overlap(best, row, column) for row in others)
-    return (
-        f"The interval of the best overlaps with those of {overlapping} of {plural(len(others), 'other')}"
-        f"{': the study does not tell them apart' if overlapping else ''}."
-    )
-
-
-def _overlap(one: TrialRow, other: TrialRow, column: str) -> bool:
-    low, high = f"{column}_low", f"{column}_high"
-    return bool(one[low] <= other[high] and other[low] <= one[high])

@@ -8,8 +8,10 @@ test prompts occur in `train` or `eval`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
+from math import factorial
 from typing import Any
 
 from seekr_tune.config import Config
@@ -101,6 +103,8 @@ def replicates(config: Config) -> list[dict[str, Any]]:
     One empty setting where each configuration is run once, as the experiment says.
     """
     asked = config.study.replicates
+    if asked.pairs is not None:
+        return _pairs(config, tuned_tasks(config), asked.pairs, "tuned")
     orders = asked.orders or (tuned_tasks(config),)
     settings = _settings(config, orders, asked.seeds or (config.seed,), asked.memory_draws)
     as_it_is = {"stream.tasks": list(config.stream.tasks), "seed": config.seed, "memory_draw": config.memory_draw}
@@ -111,6 +115,13 @@ def replicates(config: Config) -> list[dict[str, Any]]:
 def final_settings(config: Config) -> list[dict[str, Any]]:
     """The settings of a finalist's runs, in the order of `replicates`; only `test` is scored in them."""
     tuned, final = config.study.replicates, config.study.final
+    says_nothing = not (final.orders or final.seeds) and final.memory_draws == 1
+    pairs = final.pairs or (tuned.pairs if says_nothing else None)
+    if pairs is not None:
+        tasks = final_tasks(config) if config.study.protocol == "prefix" else config.stream.tasks
+        held_out = tuned.orders if config.study.protocol == "held_out_orders" else ()
+        drawn = _pairs(config, tasks, pairs, "final", held_out)
+        return [{**setting, "evaluation.splits": ["test"]} for setting in drawn]
     if config.study.protocol == "held_out_orders":
         orders = final.orders
     elif config.study.protocol == "prefix":
@@ -139,6 +150,26 @@ def _settings(
     ]
 
 
+def _pairs(
+    config: Config, tasks: Sequence[str], count: int, drawn_for: str, held_out: Collection[Sequence[str]] = ()
+) -> list[dict[str, Any]]:
+    """Settings with an order and a seed of their own, keyed by their number: more of them begin with the same ones.
+
+    Args:
+        drawn_for: what they are for; others are drawn for something else.
+        held_out: orders that are not drawn.
+    """
+    settings = []
+    for number in range(count):
+        rng = random.Random(f"{config.seed}/{drawn_for}/{number}")
+        order = rng.sample(tasks, len(tasks))
+        while tuple(order) in held_out:
+            order = rng.sample(tasks, len(tasks))
+        setting = {"stream.tasks": order, "seed": rng.randrange(2**31), "memory_draw": config.memory_draw}
+        settings.append({**setting, **_epochs(config, order)})
+    return settings
+
+
 def _epochs(config: Config, order: Sequence[str]) -> dict[str, Any]:
     """Epochs that are listed task by task follow their tasks."""
     if isinstance(config.recipe.epochs, int):
@@ -158,6 +189,9 @@ def _require_prefix(config: Config) -> None:
 
 def _require_orders(config: Config) -> None:
     study = config.study
+    held_out = study.replicates.orders if study.protocol == "held_out_orders" else ()
+    if study.final.pairs is not None and len(held_out) >= factorial(len(config.stream.tasks)):
+        raise ConfigError("study.final.pairs: study.replicates.orders tunes on every order there is; list fewer")
     for name, orders, tasks in (
         ("study.replicates.orders", study.replicates.orders, tuned_tasks(config)),
         ("study.final.orders", study.final.orders, config.stream.tasks),

@@ -228,3 +228,45 @@ def test_a_test_split_of_a_data_set_is_found_without_reading_it(
     config = parse_config({"stream": {"source": "datasets", "root": str(tmp_path), "tasks": ["a"]}}, "test")
     found = {split: sources.has_split(config, "a", split) for split in ("train", "eval", "test")}
     assert found == {"train": True, "eval": True, "test": False} and opened == []
+
+
+def test_pairs_have_an_order_and_a_seed_each_and_fewer_are_the_first_of_more() -> None:
+    def drawn(count: int, **values: Any) -> list[tuple[tuple[str, ...], int]]:
+        runs = replicates(with_all({"study.replicates.pairs": count, **values}))
+        return [(tuple(run["stream.tasks"]), run["seed"]) for run in runs]
+
+    ten = drawn(10)
+    assert drawn(4) == ten[:4] and len({seed for _, seed in ten}) == 10
+    assert all(sorted(order) == sorted(FIVE) for order, _ in ten) and len({order for order, _ in ten}) > 5
+    assert drawn(10, seed=1) != ten
+    assert len(settings_of_bounds(replicates(with_all({"study.replicates.pairs": 10})))) == 10
+
+
+def test_final_pairs_are_others_and_as_many_unless_told_otherwise() -> None:
+    tuned = with_all({"study.replicates.pairs": 6})
+    seeds = {run["seed"] for run in replicates(tuned)}
+    final = final_settings(tuned)
+    assert len(final) == 6 and not seeds & {run["seed"] for run in final}
+    assert len(final_settings(with_all({"study.replicates.pairs": 6, "study.final.pairs": 9}))) == 9
+    assert [
+        run["seed"] for run in final_settings(with_all({"study.replicates.pairs": 6, "study.final.seeds": [3]}))
+    ] == [3]
+
+
+def test_final_pairs_are_drawn_from_the_orders_that_were_not_tuned_on() -> None:
+    three = FIVE[:3]
+    orders = [list(order) for order in itertools.permutations(three)]
+    held_out = {"study.protocol": "held_out_orders", "study.final.pairs": 20}
+
+    def config(tuned: list[list[str]]) -> Config:
+        return with_values(experiment(three), {**held_out, "study.replicates.orders": tuned})
+
+    assert {tuple(run["stream.tasks"]) for run in final_settings(config(orders[:4]))} == set(map(tuple, orders[4:]))
+    with pytest.raises(ConfigError, match="tunes on every order there is"):
+        require_protocol(config(orders))
+
+
+@pytest.mark.parametrize("path", ["study.replicates", "study.final"])
+def test_pairs_stand_alone(path: str) -> None:
+    with pytest.raises(ConfigError, match="pairs draws orders and seeds itself"):
+        with_all({f"{path}.pairs": 5, f"{path}.seeds": [1]})
