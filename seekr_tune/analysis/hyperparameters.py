@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from optuna.importance import (
 )
 from optuna.trial import FrozenTrial, create_trial
 
+from seekr_tune.analysis.associations import associations, together
 from seekr_tune.analysis.configurations import TrialRow
 from seekr_tune.analysis.glossary import more_is_better
 from seekr_tune.analysis.table import Column, Table
@@ -38,7 +39,11 @@ from seekr_tune.documents import parse_json
 from seekr_tune.errors import StudyError
 from seekr_tune.quiet_libraries import hear_libraries
 
-EvaluatorName = Literal["fanova", "mdi", "pedanova"]
+EvaluatorName = Literal["ranks", "fanova", "mdi", "pedanova"]
+FEW = 30
+"""Finished configurations below which ranks are compared, unless something else is asked for."""
+TOLD = 0.05
+"""The largest p of a setting that is told from chance."""
 
 LEVEL = 0.90
 """Nominal coverage of the intervals."""
@@ -50,6 +55,7 @@ _NUM_TREES = 64  # Optuna's own default
 _NUM_TREES_OF_MANY = 16  # fANOVA's time grows with the square of a tree's leaves; more trials also need fewer trees
 _MANY_TRIALS = 200
 _NUM_TREES_RESAMPLED = 8  # their noise widens the intervals a little, and keeps them to seconds
+_NUM_SHUFFLES = 39  # the fewest with which p can be below 0.05
 _MAX_RESAMPLED = 50  # trials in a resample, for the same reason
 _SEED = 0
 
@@ -61,7 +67,9 @@ class Importance:
     Attributes:
         path: its config path.
         importance: share of what all settings explain, from 0 to 1; they sum to 1 where all trials have all settings.
-        low, high: its 90 % interval, within 0 and 1, from 40 resamples of the trials.
+        low, high: its 90 % interval, within 0 and 1, from 40 resamples of the trials; null of `ranks`.
+        p: of one as large where nothing matters, for all settings together: of `ranks` by Holm's rule, else by the
+            largest one of all settings in 39 shuffles of the objective.
         n: finished configurations that have it.
         effect: Spearman's rank correlation with the objective, above 0: more of the setting, more of the objective;
             null for what is no number, is always the same, or stands in fewer than 3 configurations.
@@ -69,22 +77,24 @@ class Importance:
 
     path: str
     importance: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    p: float
     n: int
     effect: float | None
 
 
 def importances(
-    rows: Sequence[TrialRow], objective: str, evaluator: EvaluatorName = "fanova"
+    rows: Sequence[TrialRow], objective: str, evaluator: EvaluatorName | None = None
 ) -> tuple[Importance, ...]:
     """Importance of every searched setting, the most important first.
 
     Args:
         rows: configurations of a ranking; those that are finished and have the objective count.
         objective: a numeric column.
-        evaluator: `fanova` (share of the variance, each setting by itself), `mdi` (what a forest splits on) or
-            `pedanova` (what tells the best tenth from the others).
+        evaluator: `ranks` (strength of the association with the objective, from 0 to 1), `fanova` (share of the
+            variance, each setting by itself), `mdi` (what a forest splits on) or `pedanova` (what tells the best tenth
+            from the others); None: `chosen_evaluator`.
 
     Raises:
         StudyError: there are too few finished configurations with searched settings.
@@ -96,15 +106,38 @@ def importances(
             f"importance needs {MIN_TRIALS} finished configurations with searched settings and {objective}, but there "
             f"are {len(trials)}; let the study run on"
         )
+    evaluator = evaluator or _by_count(len(trials))
+    if evaluator == "ranks":
+        return _by_ranks(trials)
     maximise = more_is_better(objective, rows)
     num_trees = _NUM_TREES if len(trials) < _MANY_TRIALS else _NUM_TREES_OF_MANY
     found = _evaluate(trials, maximise, _EVALUATORS[evaluator](num_trees))
-    spreads = _spreads(trials, maximise, evaluator)
+    spreads, chance = _spreads(trials, maximise, evaluator), _by_chance(trials, maximise, evaluator)
     every = []
     for path, value in found.items():
         low, high = (min(1.0, max(0.0, value + end)) for end in spreads[path])
-        every.append(Importance(path, value, low, high, _count(trials, path), _effect(trials, path)))
+        p = (1 + sum(largest >= value for largest in chance)) / (1 + len(chance))
+        every.append(Importance(path, value, low, high, p, _count(trials, path), _effect(trials, path)))
     return tuple(sorted(every, key=lambda one: (-one.importance, one.path)))
+
+
+def chosen_evaluator(rows: Sequence[TrialRow], objective: str) -> EvaluatorName:
+    """What is asked of so many configurations: `ranks` below 30, where a forest finds importance in noise."""
+    return _by_count(len(_trials(rows, objective)))
+
+
+def settings_together(rows: Sequence[TrialRow], objective: str) -> list[str]:
+    """A line for each pair of settings that were tried together, so that what one does may be the other's."""
+    trials = _trials(rows, objective)
+    numbers = {
+        path: [trial.params.get(path) for trial in trials]
+        for path in dict.fromkeys(path for trial in trials for path in trial.params)
+        if not any(isinstance(trial.distributions.get(path), CategoricalDistribution) for trial in trials)
+    }
+    return [
+        f"{one} and {other} went together (rank correlation {found:+.2f}): what one does may be the other's"
+        for one, other, found in together(numbers)
+    ]
 
 
 def importance_table(found: Sequence[Importance], objective: str, evaluator: str) -> Table:
@@ -115,16 +148,61 @@ def importance_table(found: Sequence[Importance], objective: str, evaluator: str
         columns=(
             Column("path", "setting", is_text=True),
             *(Column(name, name, ".2f") for name in names),
+            Column("p", "p", ".2g"),
             Column("n", "n"),
             Column("effect", "effect", "+.2f"),
         ),
         rows=tuple(map(asdict, found)),
-        notes=(
-            f"low, high: interval of {LEVEL:.0%}, from {NUM_RESAMPLES} resamples of the configurations",
-            "n: configurations with the setting, among which it is judged",
-            "effect: rank correlation with the objective",
-        ),
+        notes=tuple(_notes(found, evaluator)),
     )
+
+
+def _notes(found: Sequence[Importance], evaluator: str) -> Iterator[str]:
+    if all(one.p > TOLD for one in found):
+        yield "NOT DISTINGUISHABLE from chance: so much is found where no setting matters"
+    if evaluator == "ranks":
+        yield "importance: strength of the association of the ranks, from 0 to 1"
+    else:
+        yield f"low, high: interval of {LEVEL:.0%}, from {NUM_RESAMPLES} resamples of the configurations"
+    yield "p: of one as large by chance, for all settings together"
+    yield "n: configurations with the setting, among which it is judged"
+    yield "effect: rank correlation with the objective"
+
+
+def _by_count(trials: int) -> EvaluatorName:
+    return "ranks" if trials < FEW else "fanova"
+
+
+def _by_ranks(trials: Sequence[FrozenTrial]) -> tuple[Importance, ...]:
+    settings: dict[str, tuple[list[float], bool]] = {}
+    values: dict[str, NDArray[np.float64]] = {}
+    for path in dict.fromkeys(path for trial in trials for path in trial.params):
+        having = [trial for trial in trials if path in trial.params]
+        kind = having[0].distributions[path]
+        is_choice = isinstance(kind, CategoricalDistribution)
+        settings[path] = [float(kind.to_internal_repr(trial.params[path])) for trial in having], not is_choice
+        values[path] = np.array([trial.value for trial in having], dtype=np.float64)
+    found = associations(settings, values)
+    every = [
+        Importance(path, own.strength, None, None, own.p, _count(trials, path), _effect(trials, path))
+        for path, own in found.items()
+    ]
+    return tuple(sorted(every, key=lambda one: (-one.importance, one.path)))
+
+
+def _by_chance(trials: Sequence[FrozenTrial], maximise: bool, evaluator: EvaluatorName) -> list[float]:
+    """The largest importance of all settings where the objective is shuffled; of at most 50 trials, which errs high."""
+    rng = np.random.default_rng(_SEED)
+    size, largest = min(len(trials), _MAX_RESAMPLED), []
+    for _ in range(_NUM_SHUFFLES):
+        drawn = [trials[number] for number in rng.permutation(len(trials))[:size]]
+        values = rng.permutation([trial.value for trial in drawn])
+        shuffled = [
+            create_trial(params=trial.params, distributions=trial.distributions, value=float(value))
+            for trial, value in zip(drawn, values, strict=True)
+        ]
+        largest.append(max(_evaluate(shuffled, maximise, _EVALUATORS[evaluator](_NUM_TREES_RESAMPLED)).values()))
+    return largest
 
 
 def _trials(rows: Sequence[TrialRow], objective: str) -> list[FrozenTrial]:
@@ -196,7 +274,7 @@ def _optunas(
     return {path: float(found[path]) for path in paths}
 
 
-_EVALUATORS: Mapping[EvaluatorName, Callable[[int], BaseImportanceEvaluator]] = {
+_EVALUATORS: Mapping[str, Callable[[int], BaseImportanceEvaluator]] = {
     "fanova": lambda trees: FanovaImportanceEvaluator(n_trees=trees, seed=_SEED),
     "mdi": lambda trees: MeanDecreaseImpurityImportanceEvaluator(n_trees=trees, seed=_SEED),
     "pedanova": lambda trees: PedAnovaImportanceEvaluator(),

@@ -40,6 +40,7 @@ class Format(StrEnum):
 class Evaluator(StrEnum):
     """How the importance of settings is measured; names as `hyperparameters.EvaluatorName`."""
 
+    ranks = "ranks"
     fanova = "fanova"
     mdi = "mdi"
     pedanova = "pedanova"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seekr_tune.cli.app import Assignments, app
-from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_tasks, say_warnings, show, show_table
+from seekr_tune.cli.output import Evaluator, Format, print_ranking, print_tasks, say, say_warnings, show, show_table
 from seekr_tune.errors import ConfigError
 from seekr_tune.foreign_text import in_one_line
 
@@ -124,17 +124,28 @@ def explain(
 def importance(
     directory: Annotated[Path, typer.Argument(help="Directory of a study.", show_default=False)],
     objective: Annotated[str, typer.Option(help="Column that the settings are to explain.")] = "op",
-    evaluator: Annotated[Evaluator, typer.Option(help="How importance is measured.")] = Evaluator.fanova,
+    evaluator: Annotated[
+        Evaluator | None,
+        typer.Option(help="How importance is measured. [default: ranks below 30 configurations, else fanova]"),
+    ] = None,
     format: Annotated[Format, typer.Option(help="Output.")] = Format.table,
 ) -> None:
     """Say which of the searched settings matter, and which way.
 
-    Takes seconds: each number has an interval from resampled trials.
+    With a test of each against chance; of 30 configurations or more it takes a while.
     """
-    from seekr_tune.analysis.hyperparameters import importance_table, importances
+    from seekr_tune.analysis.hyperparameters import (
+        chosen_evaluator,
+        importance_table,
+        importances,
+        settings_together,
+    )
     from seekr_tune.analysis.ledger import read_trials
     from seekr_tune.analysis.ranking import rank as ranked
 
-    found = importances(ranked(read_trials(directory), objective).rows, objective, evaluator.value)
-    show_table(importance_table(found, objective, evaluator.value), format)
+    rows = ranked(read_trials(directory), objective).rows
+    name = chosen_evaluator(rows, objective) if evaluator is None else evaluator.value
+    show_table(importance_table(importances(rows, objective, name), objective, name), format)
+    for line in settings_together(rows, objective):
+        say(f"note: {line}")
     say_warnings(directory)

@@ -11,9 +11,17 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, MeanDecreaseImpurityImportanceEvaluator, get_param_importances
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
-from seekr_tune.analysis.hyperparameters import EvaluatorName, Importance, importances
+from seekr_tune.analysis.hyperparameters import (
+    TOLD,
+    EvaluatorName,
+    Importance,
+    chosen_evaluator,
+    importance_table,
+    importances,
+    settings_together,
+)
 from seekr_tune.errors import StudyError
 
 EVERY: tuple[EvaluatorName, ...] = ("fanova", "mdi", "pedanova")
@@ -49,7 +57,8 @@ def test_what_decides_comes_first_with_the_sign_of_its_effect(evaluator: Evaluat
     found = importances(rows(), "op", evaluator)
     assert found[0].path == "x" and found[0].importance > 0.5
     assert sum(one.importance for one in found) == pytest.approx(1.0)
-    assert all(0 <= one.low <= one.importance <= one.high <= 1 and one.n == 60 for one in found)
+    assert all((one.low or 0) <= one.importance <= (one.high or 0) <= 1 and one.n == 60 for one in found)
+    assert found[0].p <= (0.25 if evaluator == "pedanova" else 0.05)  # the best tenth of 50 are 5
     effects = by_path(found)
     assert (effects["x"].effect or 0) > 0.9 and (effects["y"].effect or 0) < 0 and effects["letter"].effect is None
 
@@ -133,6 +142,8 @@ def test_only_finished_trials_with_the_objective_count() -> None:
 
 def test_a_setting_that_never_varied_and_an_objective_that_never_did_have_no_importance() -> None:
     made = [row(number, float(number), params={"fixed": 1.0, "x": number / 9}) for number in range(10)]
+    found = by_path(importances(made, "op"))
+    assert (found["fixed"].importance, found["fixed"].p, found["x"].importance) == (0.0, 1.0, pytest.approx(1.0))
     found = by_path(importances(made, "op", "fanova"))
     assert found["fixed"].importance == 0 and found["fixed"].effect is None and found["x"].importance == 1
     same = [{**one, "op": 5.0} for one in made]
@@ -163,5 +174,39 @@ def test_a_count_beside_shares_is_a_choice_and_has_no_direction() -> None:
     for one, budget in zip(found, budgets, strict=True):
         one["params"] = json.dumps({path: budget, "x": json.loads(one["params"])["x"]})
         one["op"] = 90.0 if budget == 1 and isinstance(budget, int) else 10.0
-    (heads, _) = importances(found, "op")  # on one scale a single head and all of them would be the same
+    (heads, _) = importances(found, "op", "fanova")  # on one scale a single head and all of them would be the same
     assert heads.path == path and heads.importance > 0.9 and heads.effect is None
+
+
+def test_few_trials_are_judged_by_their_ranks_and_many_by_a_forest() -> None:
+    few, many = rows(20), rows(30)
+    assert (chosen_evaluator(few, "op"), chosen_evaluator(many, "op")) == ("ranks", "fanova")
+    found = by_path(importances(few, "op"))
+    xs, values = [json.loads(one["params"])["x"] for one in few], [one["op"] for one in few]
+    assert found["x"].importance == pytest.approx(abs(spearmanr(xs, values).statistic))
+    assert found["x"].p < 0.01 < 0.05 < found["z"].p and found["x"].low is None
+    letters = [json.loads(one["params"])["letter"] for one in few]
+    ranks = rankdata(values) - 10.5
+    between = sum(ranks[[own == letter for own in letters]].mean() ** 2 * letters.count(letter) for letter in "ab")
+    assert found["letter"].importance == pytest.approx((between / (ranks**2).sum()) ** 0.5)
+
+
+@pytest.mark.parametrize(("count", "studies"), [(10, 60), (40, 6)])
+def test_of_noise_nothing_is_distinguishable(count: int, studies: int) -> None:
+    drawn, told = np.random.default_rng(13), 0
+    for _ in range(studies):
+        made = [
+            row(number, float(drawn.normal()), params={"x": float(drawn.random()), "y": float(drawn.random())})
+            for number in range(count)
+        ]
+        found = importances(made, "op")
+        told += any(one.p <= TOLD for one in found)
+        note = importance_table(found, "op", chosen_evaluator(made, "op")).notes[0]
+        assert note.startswith("NOT DISTINGUISHABLE") == all(one.p > TOLD for one in found)
+    assert told / studies <= 0.1 + 1 / studies
+
+
+def test_settings_that_were_tried_together_are_said() -> None:
+    made = [row(n, float(n), params={"x": n / 9, "y": (n + n % 2) / 9, "z": (n * 7) % 10 / 9}) for n in range(10)]
+    (line,) = settings_together(made, "op")
+    assert line.startswith("x and y went together (rank correlation +0.")

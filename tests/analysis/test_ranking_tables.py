@@ -132,12 +132,12 @@ def test_the_numbers_of_the_study_stand_below_where_there_are_bounds(ranking: Ra
 
 def test_importances_for_people_and_programs() -> None:
     found = [
-        Importance("method.memory.percent", 0.75, 0.5, 1.0, 10, -0.5),
-        Importance("method.name", 0.25, 0, 0.5, 9, None),
+        Importance("method.memory.percent", 0.75, 0.5, 1.0, 0.02, 10, -0.5),
+        Importance("method.name", 0.25, 0, 0.5, 0.4, 9, None),
     ]
     table = importance_table(found, "op", "mdi")
     text = rendered(table, 120)
-    assert "0.75  0.50  1.00  10   -0.50" in text and "90%" in text
+    assert "0.75  0.50  1.00  0.02  10   -0.50" in text and "90%" in text
     assert json.loads(json_text(records(table)))[1]["effect"] is None
     (first, second) = csv.DictReader(io.StringIO(as_csv([table])))
     assert (first["path"], first["importance"], second["effect"]) == ("method.memory.percent", "0.75", "")

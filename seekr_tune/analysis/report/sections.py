@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from seekr_tune.analysis.configurations import TrialRow, grouped
 from seekr_tune.analysis.head_maps import head_maps, importance_drift, selection_overlap, task_importance
-from seekr_tune.analysis.hyperparameters import LEVEL, EvaluatorName, importances
+from seekr_tune.analysis.hyperparameters import LEVEL, TOLD, chosen_evaluator, importances
 from seekr_tune.analysis.ranking import Ranking
 from seekr_tune.analysis.ranking_tables import void_lines
 from seekr_tune.analysis.report.embed import Panel, Plot, plot
@@ -23,12 +23,11 @@ from seekr_tune.analysis.report.figures.matrices import forgetting_figure, matri
 from seekr_tune.analysis.report.figures.pareto import pareto_figure
 from seekr_tune.analysis.report.figures.settings import importance_figure, slice_figure
 from seekr_tune.analysis.report.runs import RunTables, ShownRun, first_runs, matrices, rows_of
+from seekr_tune.analysis.report.texts import short_path
 from seekr_tune.analysis.spent import spent_seconds
 from seekr_tune.errors import StudyError
 from seekr_tune.records import HeadRow
 from seekr_tune.records.meaning import meanings_of
-
-_EVALUATOR: EvaluatorName = "fanova"
 
 MOST_BARS = 20
 """Configurations in a bar chart: the first ones of the ranking, after the bounds."""
@@ -65,12 +64,17 @@ def setting_plots(ranking: Ranking, space: Mapping[str, Any]) -> Iterator[Plot]:
         path for path, dimension in space.items() if isinstance(dimension, Mapping) and dimension.get("log")
     ]
     with suppress(StudyError):  # too few configurations: the page says so
-        important = importances(ranking.rows, ranking.by, _EVALUATOR)
-        caption = (
-            f"How much of the spread of {ranking.by} a setting explains by itself: Optuna's fANOVA over the finished "
-            f"configurations, with its {100 * LEVEL:.0f} % interval from configurations drawn again. A setting that "
-            "only some configurations have is judged among those."
+        important = importances(ranking.rows, ranking.by)
+        few = chosen_evaluator(ranking.rows, ranking.by) == "ranks"
+        measured = (
+            f"How strongly a setting goes with {ranking.by}, from 0 to 1, by ranks."
+            if few
+            else f"How much of the spread of {ranking.by} a setting explains by itself: Optuna's fANOVA over the "
+            f"finished configurations, with its {100 * LEVEL:.0f} % interval from configurations drawn again."
         )
+        told = [short_path(one.path) for one in important if one.p <= TOLD]
+        verdict = f"Told from chance: {', '.join(told)}." if told else "No setting is distinguishable from chance."
+        caption = f"{measured} A setting that only some configurations have is judged among those. {verdict}"
         yield plot("importance", "Importance of the settings", caption, importance_figure(important))
     slices = slice_figure(ranking.rows, ranking.by, logarithmic)
     if slices is not None:

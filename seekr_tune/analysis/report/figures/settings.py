@@ -83,8 +83,9 @@ def importance_figure(importances: Sequence[Importance]) -> go.Figure:
             "array": [_distance(one.importance, one.high) for one in ordered],
             "arrayminus": [_distance(one.importance, one.low) for one in ordered],
         },
-        customdata=[[one.n, "none" if one.effect is None else f"{one.effect:+.2f}"] for one in ordered],
-        hovertemplate="%{y}: %{x:.2f}<br>n = %{customdata[0]}, rank correlation %{customdata[1]}<extra></extra>",
+        customdata=[[one.n, "none" if one.effect is None else f"{one.effect:+.2f}", f"{one.p:.2g}"] for one in ordered],
+        hovertemplate="%{y}: %{x:.2f}, p = %{customdata[2]}<br>n = %{customdata[0]}, rank correlation %{customdata[1]}"
+        "<extra></extra>",
     )
 
 
