@@ -21,17 +21,13 @@ def dashboard(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
     host: Host = "127.0.0.1",
 ) -> None:
-    """Show a study in optuna-dashboard, with our plots of it; also while it runs.
+    """Show a study in optuna-dashboard; also while it runs.
 
-    It only shows: the study cannot be changed there.
+    It only shows: the study cannot be changed there. What is of continual learning is in the report.
     """
-    from seekr_tune.study.life.dashboard import dashboard_server, refresh
+    from seekr_tune.study.life.dashboard import dashboard_server
 
-    directory = directory.absolute()
-    why = refresh(directory)
-    if why is not None:
-        say(f"plots are as they were: {why}")
-    with dashboard_server(directory, host, port) as server:
+    with dashboard_server(directory.absolute(), host, port) as server:
         _end_by_signals()
         say(f"http://{host}:{server.server_port}/dashboard/studies/0 (Ctrl-C ends it)")
         try:

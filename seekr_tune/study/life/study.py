@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import optuna
 from rich.console import Console
 
 from seekr_tune.atomic_files import write_atomically
@@ -28,7 +27,6 @@ from seekr_tune.study.directory.log import logged_in
 from seekr_tune.study.directory.placement import require_nothing_inside, require_outside
 from seekr_tune.study.directory.provenance import write_provenance
 from seekr_tune.study.directory.same_inputs import require_same_special_tokens, require_unchanged
-from seekr_tune.study.life.dashboard import push_study_plots
 from seekr_tune.study.life.drive import drive, room_in_ray
 from seekr_tune.study.life.status import StudyStatus, study_status
 from seekr_tune.study.runs.console import ProgressConsole
@@ -94,7 +92,7 @@ def start_study(
             _begin(directory, config, space, enqueue, warm_start)
             search = open_study(directory, config, space)
             ProgressConsole(console, 0).warn_of(notes)
-            _drive(directory, search, TrialQueue(search, space, config, directory), console, lock)
+            _drive(directory, TrialQueue(search, space, config, directory), console, lock)
     return study_status(directory)
 
 
@@ -144,7 +142,7 @@ def resume_study(
         queue = TrialQueue(search, space, config, directory)
         if not queue.is_done:
             require_same_special_tokens(directory, config)
-        _drive(directory, search, queue, console, lock)
+        _drive(directory, queue, console, lock)
     return study_status(directory)
 
 
@@ -187,10 +185,9 @@ def _begin(directory: Path, config: Config, space: Space, enqueue: Path | None, 
             space_path(directory).unlink(missing_ok=True)
 
 
-def _drive(directory: Path, search: optuna.Study, queue: TrialQueue, console: Console | None, lock: StudyLock) -> None:
+def _drive(directory: Path, queue: TrialQueue, console: Console | None, lock: StudyLock) -> None:
     judge = Judge(queue.config, directory) if queue.config.study.pruning.rule != "none" else None
     drive(queue, directory, directory, console, lock=lock, judge=judge)
-    push_study_plots(search, directory)
 
 
 def _require_no_run(directory: Path) -> None:
