@@ -16,6 +16,7 @@ from importlib.util import spec_from_loader
 from types import CodeType, ModuleType
 from typing import Any
 
+from seekr_tune.config.messages import hint
 from seekr_tune.config.plugins import Plugin, digest_of
 from seekr_tune.errors import ConfigError
 
@@ -46,7 +47,10 @@ def imported(kind: str, name: str, plugin: Plugin) -> Any:
     except (Exception, SystemExit) as error:
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"{said}: cannot be imported ({line}); mend it") from error
-    return getattr(module, attribute, None)
+    if not hasattr(module, attribute):
+        there = [own for own in vars(module) if not own.startswith("_")]
+        raise ConfigError(f"{said}: {place} has no {attribute}; {hint(attribute, there, 'check its name')}")
+    return getattr(module, attribute)
 
 
 class _Texts(MetaPathFinder, InspectLoader):

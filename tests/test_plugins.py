@@ -120,3 +120,11 @@ def test_what_will_be_imported_is_said(tmp_path: Path) -> None:
     searched = imports({**values, "method": {"name": "replay"}})
     assert searched == [f"imports ./mine.py:Mine as mine where a trial takes it (sha256 {digest[:16]})"]
     assert imports({"method": {"name": "replay"}}) == []
+
+
+def test_what_is_not_in_the_file_is_said_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("class Method:\n    pass\n")
+    values = with_plugins({"method": {"name": "./mine.py:Methd"}}, tmp_path, "own")
+    plugin = Plugin.model_validate(values["plugins"]["methd"])
+    with pytest.raises(ConfigError, match=r"method methd .*: ./mine.py has no Methd; did you mean 'Method'"):
+        imported("method", "methd", plugin)

@@ -29,9 +29,6 @@ _PRINTED = (
     *("normalised_gain", "pareto"),
 )
 
-_FEW_SETTINGS = 6
-"""With fewer of them no bootstrap interval of a mean can cover 95 %, as `uncertainty` says."""
-
 _JSON_COLUMNS = ("config", "params")
 """Columns that the ledger holds as JSON text and that JSON rows hold as objects."""
 
@@ -155,10 +152,8 @@ def _legend(ranking: Ranking) -> Iterable[str]:
     marks = [f"{mark} {meaning}" for mark, meaning in _MARKS.items() if mark in used]
     if marks:
         yield f"P: {', '.join(marks)}"
-    fewest = min((row["replicates"] for row in ranking.rows if row["p_best"] is not None), default=None)
-    if fewest is not None:
-        few = f"; {fewest} of them cannot tell much" if fewest < _FEW_SETTINGS else ""
-        yield f"best: how often first by {ranking.by} when settings (order, seed, memory draw) are drawn again{few}"
+    if any(row["p_best"] is not None for row in ranking.rows):
+        yield f"best: probability of being first by {ranking.by}, if all spread alike over their settings"
 
 
 def _marks(row: TrialRow) -> str:

@@ -30,7 +30,7 @@ EXPERIMENT = "name: own\nstream: {tasks: [star, last]}\nmethod: {name: ./mine.py
         ("import sys\nsys.exit(3)\n", (), "cannot be imported (SystemExit: 3)"),
         ("class Mine:\n    pass\n", (), "Mine is no class derived from seekr_tune.methods.Method"),
         ("Mine = 3\n", (), "Mine is no class derived from seekr_tune.methods.Method"),
-        (OWN, (), "Mine is no class derived from seekr_tune.methods.Method"),
+        (OWN, (), "mine.py has no Mine; check its name"),
         (SOUND, ("method.mine.strenght=3",), "method.mine.strength"),
         (SOUND, ("method.mine.strength=high",), "method.mine.strength"),
         (SOUND, ("method.nosuch.x=1",), "there is no method 'nosuch' of your own"),

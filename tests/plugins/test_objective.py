@@ -83,7 +83,7 @@ def test_a_run_of_an_earlier_version_has_none(tmp_path: Path) -> None:
     [
         ("op", "op is a column of the ledger already; rename the function"),
         ("nothing", "is no function"),
-        ("missing", "is no function"),
+        ("missing", "has no missing"),
     ],
 )
 def test_what_is_no_objective_is_refused_in_one_line(tmp_path: Path, name: str, said: str) -> None:

@@ -90,7 +90,7 @@ def test_what_is_searched_is_no_part_of_what_is_learned() -> None:
     [
         ({"sampler": "./mine.py:no_sampler"}, "study.sampler: no_sampler makes no sampler"),
         ({"sampler": "./mine.py:broken"}, "study.sampler: broken fails: RuntimeError: two lines"),
-        ({"sampler": "./mine.py:nothing"}, "is neither a class nor a function"),
+        ({"sampler": "./mine.py:nothing"}, "has no nothing"),
         ({"sampler": "./mine.py:OneGoal", "objectives": {"op": "maximize", "bwt": "maximize"}}, "one objective"),
     ],
 )
