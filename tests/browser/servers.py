@@ -109,11 +109,3 @@ def texts(page: Any) -> str:
     """All that a page of TensorBoard says."""
     page.wait_for_timeout(1500)
     return " ".join(" ".join(page.evaluate(INSIDE, "")).split())
-
-
-def titles_of_plots(page: Any, address: str, at_least: int) -> list[str]:
-    """Open a study in optuna-dashboard; titles of the plots, once there are so many."""
-    page.goto(address, wait_until="load")
-    page.wait_for_function(f"document.querySelectorAll('.gtitle').length >= {at_least}", timeout=PATIENCE)
-    page.wait_for_timeout(1500)
-    return [str(title) for title in page.locator(".gtitle").all_text_contents()]

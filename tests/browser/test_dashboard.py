@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.servers import made_by_hand, served, titles_of_plots
+from tests.browser.servers import made_by_hand, served
 
 pytestmark = pytest.mark.browser
 
@@ -17,8 +17,8 @@ def test_the_study_is_shown(browser: Any, tmp_path: Path, screenshots: Path) -> 
         page = browser.new_page(viewport={"width": 1400, "height": 1800})
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        titles = titles_of_plots(page, address, at_least=1)
+        page.goto(address, wait_until="load")
+        page.wait_for_selector(".js-plotly-plot")
         page.screenshot(path=screenshots / "dashboard.png", full_page=True)
         page.close()
-    assert titles
     assert not errors

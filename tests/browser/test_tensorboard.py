@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.servers import INSIDE, SHOWN, made_by_hand, open_tab, served, texts
+from tests.browser.servers import SHOWN, made_by_hand, open_tab, served, texts
 
 pytestmark = pytest.mark.browser
 
@@ -48,14 +48,6 @@ def test_the_charts_show_the_scores_of_all_tasks_together(tab: Any) -> None:
     text = texts(page)
     assert "Losses" in text and "Scores" in text and "new and replay steps" in text
     assert page.locator("tf-custom-scalar-multi-line-chart-card").count() >= 2
-
-
-def test_heads_are_pictures(tab: Any) -> None:
-    page = tab("images", "tf-image-loader img")
-    text = texts(page)
-    for quantity in ("sensitivity", "forgettability", "importance", "selected"):
-        assert f"heads/{quantity}" in text
-    assert 320 in page.evaluate(INSIDE, "IMG")  # 8 heads of 40 pixels
 
 
 def test_settings_and_results_stand_beside_each_other(tab: Any) -> None:
