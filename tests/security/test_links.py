@@ -35,7 +35,6 @@ WRITES_STUDY = {
     "revive": ("DIR", "trial-0000"),
     "stop": ("DIR",),
     "report": ("DIR",),
-    "dashboard": ("DIR", "--port", "0"),
     "forget": ("DIR", "--sample", "star:1"),
 }
 WRITES_RUN = {
@@ -53,8 +52,8 @@ READS = {
     "importance": ("DIR",),
     "export": ("DIR", "--table", "ranking"),
 }
-ELSEWHERE = {"validate", "explain", "ls", "plan", "doctor", "tensorboard"}
-"""Write nothing into a study: TensorBoard is given a directory of links in TMPDIR."""
+ELSEWHERE = {"validate", "explain", "ls", "plan", "doctor", "tensorboard", "dashboard"}
+"""Write nothing into a study: TensorBoard gets a directory of links in TMPDIR, and Optuna's dashboard only reads."""
 
 PLACES = ("log.jsonl", ".lock", "study", "study/journal.log", "study/driver.json", "study/stop", "ledger", "trials")
 PLACES += ("ledger/trials.parquet", "report", "report/index.html", "ray", "final", "experiment.yaml", "storage.json")
