@@ -12,6 +12,7 @@ import pytest
 
 from seekr_tune.config.plugins import Plugin, digest_of, imports, with_plugins
 from seekr_tune.errors import ConfigError
+from seekr_tune.experiment import load_experiment
 from seekr_tune.plugins import imported
 
 
@@ -128,3 +129,31 @@ def test_what_is_not_in_the_file_is_said_with_the_nearest_name(tmp_path: Path) -
     plugin = Plugin.model_validate(values["plugins"]["methd"])
     with pytest.raises(ConfigError, match=r"method methd .*: ./mine.py has no Methd; did you mean 'Method'"):
         imported("method", "methd", plugin)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("method: {name: ./mine.py:Seekr}", "./mine.py:Seekr has the name of the package's own seekr; rename it"),
+        ("method: {name: ./mine.py:Mine}\nplugins: {mine: ./other.py:Mine}", "plugins.mine have one name; rename one"),
+        ("method: {name: './mine.py:Mine:more'}", "must read ./file.py:Name or package.module:Name"),
+        ("method: {name: 'my-lab/ewc:Mine'}", "'my-lab/ewc' is neither a file (./mine.py) nor a module"),
+        ("method: {name: ./binary.py:Mine}", "give a file of Python, in UTF-8"),
+        ("method: {name: ./large.py:Mine}", "give a file of Python, in UTF-8"),
+        ("plugins: {memory: ./mine.py:Mine}", "method.memory is a field of its own; rename the class, or give a name"),
+        ("plugins: [mine]", "plugins"),
+        ("method: {name: [replay, replay]}", "replay+replay: a list names methods that differ, not seqft or joint"),
+        ("method: {name: [replay, joint]}", "a list names methods that differ, not seqft or joint"),
+        ("method: {name: replay, ewc: {strength: 1}}", "method.ewc: there is no method 'ewc' of your own"),
+        ("method: {name: replay, semantics: official}\nmemory_draw: 1", "stores the first samples of each task"),
+    ],
+)
+def test_a_name_that_cannot_be_taken_is_refused_in_one_line(lines: str, said: str, tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        (tmp_path / f"{name}.py").write_text("class Mine:\n    pass\nclass Seekr:\n    pass\n")
+    (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "large.py").write_text("#" * 300_000)
+    (tmp_path / "own.yaml").write_text(f"stream: {{tasks: [star, last]}}\n{lines}\n")
+    with pytest.raises(ConfigError) as refused:
+        load_experiment(tmp_path / "own.yaml")
+    assert said in str(refused.value) and "\n" not in str(refused.value)

@@ -170,3 +170,11 @@ def test_an_interval_that_is_not_given_has_its_reason(studies: Studies) -> None:
     few = {key: values[:3] for key, values in OLD.items()}
     found = compare_values(studies("few", few, seeds=(0, 1, 2)), "method.memory.percent")
     assert found.notes[-1] == "no interval: too few to tell: 3 settings, and 5 are needed"
+
+
+def test_the_best_of_several_are_said_to_look_better_than_they_are(studies: Studies) -> None:
+    more = {**OLD, "trial-0011": [10.0, 11.0, 12.0, 13.0, 14.0, 15.0]}
+    found = compare_values(studies("more", more), "method.memory.percent")
+    assert "each is the best of 2 (1), 1 (2) by op, and looks better than it is" in found.notes
+    with pytest.raises(StudyError, match=r"same: finished configurations do not differ in method.name \(it is seekr\)"):
+        compare_values(studies("same", more), "method.name")

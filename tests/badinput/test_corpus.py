@@ -25,12 +25,12 @@ KINDS: dict[str, tuple[Case, ...]] = {
 
 
 def params() -> Iterator[Any]:
-    """Of the cases of a kind whose refusal says the same mend, and of those that work, all but the first are slow."""
+    """Of the cases of a kind whose refusal must say the same, and of those that work, all but the first are slow."""
     for kind, cases in KINDS.items():
         seen = set()
         for case in cases:
-            again = case.says[-1:] in seen
-            seen.add(case.says[-1:])
+            again = case.says in seen
+            seen.add(case.says)
             yield pytest.param(kind, case, id=f"{kind}: {case.name}", marks=[pytest.mark.slow] if again else [])
 
 

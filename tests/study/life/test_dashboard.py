@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from seekr_tune.cli import main
 from seekr_tune.errors import StudyError
 from seekr_tune.records import write_record
 from seekr_tune.study.directory.layout import journal_path, result_path
@@ -84,6 +88,33 @@ def test_what_cannot_be_shown_is_refused_in_one_line(study: Path, tmp_path: Path
     with pytest.raises(StudyError, match="`seekr-tune resume .*` builds it anew"):
         with dashboard_server(study, "127.0.0.1", 0):
             pass
+
+
+@pytest.mark.parametrize("command", ["dashboard", "tensorboard"])
+def test_the_commands_say_where_they_listen_until_they_are_ended(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def board(*_: object) -> Iterator[str]:
+        yield "http://127.0.0.1:6006/"
+
+    monkeypatch.setattr("wsgiref.simple_server.WSGIServer.serve_forever", ended)
+    monkeypatch.setattr("seekr_tune.study.life.tensorboard_server.open_board", board)
+    monkeypatch.setattr(
+        "seekr_tune.cli.dashboard.threading", SimpleNamespace(Event=lambda: SimpleNamespace(wait=ended))
+    )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert main([command, str(study), "--port", "0"]) == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("http://127.0.0.1:") and "Ctrl-C ends it" in first and last == "ended"
 
 
 @pytest.fixture(autouse=True)
